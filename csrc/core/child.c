@@ -1,0 +1,308 @@
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+int64_t nsd_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter)
+{
+    double ticks = (double)(child->counter[1] - child->counter[0]);
+    double span = (double)(child->clock[1] - child->clock[0]);
+
+    if (counter <= child->counter[0] || ticks <= 0)
+        return child->clock[0];
+    if (counter >= child->counter[1])
+        return child->clock[1];
+    return child->clock[0] + (int64_t)((double)(counter - child->counter[0]) * span / ticks);
+}
+
+/* The kernel's own memory of a process that somebody else has reaped (Linux 6.15): laid out
+ * as struct pidfd_info, which older headers do not have. */
+static bool exit_status_of_pidfd(int pidfd, int *ret_status)
+{
+    struct {
+        uint64_t mask;
+        uint64_t cgroup;
+        uint32_t ids[11];
+        int32_t exit_code;
+    } info = {.mask = 1u << 3 /* PIDFD_INFO_EXIT */};
+
+    _Static_assert(sizeof(info) == 64, "PIDFD_INFO_SIZE_VER0");
+    if (pidfd < 0 || ioctl(pidfd, _IOWR(0xFF, 11, info), &info) < 0 ||
+        (info.mask & 1u << 3) == 0)
+        return false;
+    *ret_status = info.exit_code;
+    return true;
+}
+
+/* init cannot die of its command's signal, so it leaves the true status in the trace. That
+ * is shared memory, so it must look like a status. */
+static void prefer_noted_status(struct nsd_child *child)
+{
+    int status;
+
+    if (!child->has_init || child->trace == NULL ||
+        __atomic_load_n(&child->trace->has_status, __ATOMIC_ACQUIRE) != 1)
+        return;
+    status = child->trace->status;
+    if (!WIFEXITED(status) && !WIFSIGNALED(status))
+        return;
+    if (child->status_lost || (WIFEXITED(child->status) &&
+                               WEXITSTATUS(child->status) ==
+                                   (WIFEXITED(status) ? WEXITSTATUS(status)
+                                                      : 128 + WTERMSIG(status))))
+        child->status = status;
+    child->status_lost = false;
+}
+
+/* With the lock held. Reaps the command if it has ended, and then the watchdog, which ends
+ * for the same reason. */
+static bool reap_if_ended(struct nsd_child *child)
+{
+    siginfo_t info = {0};
+    int ret = -1;
+
+    if (child->reaped)
+        return true;
+    if (child->pidfd >= 0) {
+        do
+            ret = waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
+        while (ret < 0 && errno == EINTR);
+        if (ret == 0 && info.si_pid == 0)
+            return false;
+    }
+    if (ret == 0) {
+        child->status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8
+                                                   : info.si_status & 0x7f;
+    } else { /* ECHILD: taken by another waitpid(-1), or SIGCHLD is ignored */
+        child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
+    }
+    prefer_noted_status(child);
+    if (child->first > 0)
+        while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    child->first = 0;
+    if (child->trace != NULL)
+        munmap(child->trace, child->trace_size);
+    child->trace = NULL;
+    child->reaped = true;
+    return true;
+}
+
+static bool reap_safely(struct nsd_child *child)
+{
+    bool reaped;
+
+    pthread_mutex_lock(&child->lock);
+    reaped = reap_if_ended(child);
+    pthread_mutex_unlock(&child->lock);
+    return reaped;
+}
+
+/* What is left until the deadline: NULL for ever. */
+static struct timespec *time_left(int64_t deadline, struct timespec *ret_left)
+{
+    int64_t left = deadline - nsd_now();
+
+    if (deadline == NSD_FOREVER)
+        return NULL;
+    if (left < 0)
+        left = 0;
+    ret_left->tv_sec = (time_t)(left / 1000000000);
+    ret_left->tv_nsec = (long)(left % 1000000000);
+    return ret_left;
+}
+
+int nsd_child_wait(struct nsd_child *child, int64_t deadline)
+{
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    struct timespec left;
+    int ret;
+
+    if (reap_safely(child))
+        return 0;
+    if (deadline == 0)
+        return -ETIMEDOUT;
+    for (;;) {
+        ret = ppoll(&ended, 1, time_left(deadline, &left), NULL);
+        if (ret < 0)
+            return -errno;
+        if (reap_safely(child))
+            return 0;
+        if (ret == 0)
+            return -ETIMEDOUT;
+    }
+}
+
+int nsd_child_signal(struct nsd_child *child, int signal)
+{
+    int ret = 0;
+
+    pthread_mutex_lock(&child->lock);
+    if (!child->reaped && child->pidfd >= 0 &&
+        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
+        ret = -errno;
+    pthread_mutex_unlock(&child->lock);
+    return ret;
+}
+
+void nsd_child_kill(struct nsd_child *child)
+{
+    pthread_mutex_lock(&child->lock);
+    /* The group's number is the command's, which is nobody else's while it is unreaped. */
+    if (!child->reaped && child->own_group)
+        kill(-child->command, SIGKILL);
+    pthread_mutex_unlock(&child->lock);
+    nsd_child_signal(child, SIGKILL);
+}
+
+/* Without a pidfd there is only the number, which is the command's until we reap it. */
+static void end_by_number(struct nsd_child *child)
+{
+    if (child->own_group)
+        kill(-child->command, SIGKILL);
+    kill(child->command, SIGKILL);
+    while (waitpid(child->command, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    reap_safely(child);
+}
+
+void nsd_child_release(struct nsd_child *child)
+{
+    if (child->owner == getpid() && !child->reaped && child->command > 0) {
+        if (child->pidfd < 0) {
+            end_by_number(child);
+        } else {
+            nsd_child_kill(child);
+            while (nsd_child_wait(child, NSD_FOREVER) == -EINTR)
+                continue;
+        }
+    }
+    if (child->trace != NULL)
+        munmap(child->trace, child->trace_size);
+    if (child->pidfd >= 0)
+        close(child->pidfd);
+    free(child->results);
+    child->trace = NULL;
+    child->results = NULL;
+    child->pidfd = -1;
+    child->command = 0;
+}
+
+static void close_stream(int *fd)
+{
+    close(*fd);
+    *fd = -1;
+}
+
+static int read_some(struct nsd_buffer *buffer)
+{
+    const size_t piece = 64 * 1024;
+    ssize_t got;
+
+    if (buffer->room - buffer->size < piece) {
+        size_t room = buffer->room == 0 ? piece : buffer->room * 2;
+        char *data = realloc(buffer->data, room);
+
+        if (data == NULL)
+            return -ENOMEM;
+        buffer->data = data;
+        buffer->room = room;
+    }
+    got = read(buffer->fd, buffer->data + buffer->size, buffer->room - buffer->size);
+    if (got > 0)
+        buffer->size += (size_t)got;
+    else if (got == 0 || (errno != EINTR && errno != EAGAIN))
+        close_stream(&buffer->fd);
+    return 0;
+}
+
+/* A pipe that polls as writable takes PIPE_BUF bytes without blocking. */
+static void write_some(struct nsd_streams *streams)
+{
+    size_t size = streams->input_left < 4096 ? streams->input_left : 4096;
+    ssize_t written = size == 0 ? 0 : write(streams->input_fd, streams->input, size);
+
+    if (written > 0) {
+        streams->input += written;
+        streams->input_left -= (size_t)written;
+    }
+    if (streams->input_left == 0 || (written < 0 && errno != EINTR && errno != EAGAIN))
+        close_stream(&streams->input_fd); /* EPIPE: the command does not want to hear more */
+}
+
+/* One round of poll; sets *ret_ready to the number of streams served. */
+static int serve_streams(struct nsd_child *child, struct nsd_streams *streams, bool ended,
+                         int64_t deadline, int *ret_ready)
+{
+    struct pollfd fds[4] = {
+        {.fd = ended ? -1 : streams->input_fd, .events = POLLOUT},
+        {.fd = streams->output[0].fd, .events = POLLIN},
+        {.fd = streams->output[1].fd, .events = POLLIN},
+        {.fd = ended ? -1 : child->pidfd, .events = POLLIN},
+    };
+    struct timespec left, at_once = {0};
+    int ret = ppoll(fds, 4, ended ? &at_once : time_left(deadline, &left), NULL);
+
+    if (ret < 0)
+        return -errno;
+    *ret_ready = 0;
+    if (fds[0].revents != 0)
+        write_some(streams);
+    for (int i = 0; i < 2; i++) {
+        if (fds[1 + i].revents == 0)
+            continue;
+        if (read_some(&streams->output[i]) < 0)
+            return -ENOMEM;
+        ++*ret_ready;
+    }
+    return ret == 0 && !ended ? -ETIMEDOUT : 0;
+}
+
+int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
+                          int64_t deadline)
+{
+    bool ended = child->pidfd < 0 || reap_safely(child);
+    int ready = 0;
+
+    if (streams->input_fd >= 0 && streams->input_left == 0)
+        close_stream(&streams->input_fd);
+    do {
+        int ret;
+
+        ret = serve_streams(child, streams, ended, deadline, &ready);
+        if (ret < 0)
+            return ret;
+        ended = ended || reap_safely(child);
+    } while (!ended || ready > 0);
+    for (int i = 0; i < 2; i++)
+        if (streams->output[i].fd >= 0)
+            close_stream(&streams->output[i].fd);
+    if (streams->input_fd >= 0)
+        close_stream(&streams->input_fd);
+    return reap_safely(child) ? 0 : nsd_child_wait(child, deadline);
+}

@@ -1,0 +1,84 @@
+/* child.h - a launched command: waiting for it, talking to it, ending it.
+ *
+ * Functions take a lock of their own where two threads could meet; a child may be waited
+ * for, polled and killed from any thread.
+ */
+#ifndef NSD_CHILD_H
+#define NSD_CHILD_H
+
+#include "../plan.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct nsd_child {
+    pid_t owner;    /* the process whose child this is: a fork of it must not reap */
+    pid_t first;    /* the process that is to be reaped with the command: 0 if none */
+    pid_t first_pid; /* the launcher's first process, for the trace */
+    pid_t command;  /* what is waited for; PID 1 inside, if there is a pid namespace */
+    int pidfd;      /* of the command; -1 when somebody took it before us */
+    bool forked;    /* the plan has a fork step, so first is not the command */
+    bool has_init;
+    bool has_watchdog;
+    bool own_group; /* kill the process group with the command */
+
+    struct nsd_trace *trace; /* shared memory; believed only after a check */
+    size_t trace_size;
+    uint32_t step_count;
+    struct nsd_result *results; /* a private copy, made by nsd_launch_settle */
+    uint32_t waiting_state;     /* trace->state as it was when the launch began */
+    uint64_t counter[2];        /* CPU counter and CLOCK_MONOTONIC, before and after */
+    int64_t clock[2];           /* ns */
+
+    pthread_mutex_t lock; /* guards what follows */
+    bool reaped;
+    bool status_lost; /* somebody else's waitpid() took it and the kernel forgot it */
+    int status;       /* as from waitpid */
+};
+
+/* CLOCK_MONOTONIC in ns. */
+int64_t nsd_now(void);
+
+/* ns on CLOCK_MONOTONIC for a counter value of this child's results. */
+int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter);
+
+#define NSD_FOREVER INT64_MAX
+
+/* Waits until `deadline` (CLOCK_MONOTONIC ns; NSD_FOREVER) and reaps. 0, -ETIMEDOUT, or
+ * -EINTR when a signal handler wants to run. deadline 0 polls. */
+int nsd_child_wait(struct nsd_child *child, int64_t deadline);
+
+/* Signals the command; nothing happens once it has been reaped. */
+int nsd_child_signal(struct nsd_child *child, int signal);
+
+/* SIGKILL for the command, and for its process group if it has one of its own. */
+void nsd_child_kill(struct nsd_child *child);
+
+/* Frees memory and descriptors; kills and reaps first if still running and ours. */
+void nsd_child_release(struct nsd_child *child);
+
+/* Pipes to and from a command. Descriptors are the caller's; -1: none. */
+struct nsd_buffer {
+    int fd;
+    char *data; /* malloc'ed, the caller frees it */
+    size_t size;
+    size_t room;
+};
+
+struct nsd_streams {
+    int input_fd;
+    const char *input;
+    size_t input_left;
+    struct nsd_buffer output[2];
+};
+
+/* Writes the input, reads the outputs and waits, all at once. A descriptor that is finished
+ * becomes -1 in the struct (and is closed). When the command has ended, what lies in the
+ * pipes is read, but nobody who still holds them open is waited for. Returns as
+ * nsd_child_wait, or -ENOMEM; after -EINTR or -ETIMEDOUT it may be called again. */
+int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
+                          int64_t deadline);
+
+#endif

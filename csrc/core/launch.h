@@ -1,0 +1,59 @@
+/* launch.h - starting a plan: image, vfork, execveat, trace.
+ *
+ *     nsd_launch_start   the vfork child has become the launcher; returns after ~0.2 ms
+ *     nsd_launch_wait    ... and the launcher has executed the command, or given up
+ *     nsd_launch_settle  reads the trace, keeps or reaps the processes
+ *
+ * All three may be called without the GIL. The caller's signal mask, descriptors, memory
+ * and credentials are as before, on every way out.
+ */
+#ifndef NSD_LAUNCH_H
+#define NSD_LAUNCH_H
+
+#include "builder.h"
+#include "child.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct nsd_launch_options {
+    int stdio[3];        /* descriptors of ours; -1: the command gets our own 0, 1, 2 */
+    const int *pass_fds; /* ascending, each once, all > 2: the command gets these too */
+    int pass_count;
+    const char *image_path; /* a copy of the launcher on disk, for where memfds are refused */
+};
+
+/* What went wrong before the launcher ran; the words are in _explain.py. */
+enum nsd_start_stage {
+    NSD_START_CLONE,
+    NSD_START_DESCRIPTORS,
+    NSD_START_IMAGE,
+    NSD_START_PLAN,
+    NSD_START_EXECUTE,
+    NSD_START_PIDFD,
+    NSD_START_KILLED,
+};
+
+/* Where the launcher's image comes from, as nsd_launch_start found it last. */
+enum nsd_image {
+    NSD_IMAGE_MEMFD,
+    NSD_IMAGE_FILE,
+    NSD_IMAGE_TMPFILE,
+};
+
+/* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. */
+int nsd_launch_start(const struct nsd_builder *plan, const struct nsd_launch_options *options,
+                     struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
+
+/* 0 when the launch is decided, -EINTR when a signal handler wants to run: call again. */
+int nsd_launch_wait(struct nsd_child *child);
+
+/* 0: the command runs (or has run). -ECANCELED: a step failed, *reterr_step is its index;
+ * everything has been reaped. Other errors: *reterr_stage. */
+int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
+                      enum nsd_start_stage *reterr_stage);
+
+/* Ends whatever there is of a launch that is not wanted any more. */
+void nsd_launch_abandon(struct nsd_child *child);
+
+#endif

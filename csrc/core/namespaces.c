@@ -1,0 +1,120 @@
+#include "namespaces.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/nsfs.h>
+#include <linux/sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+const struct nsd_namespace nsd_namespaces[NSD_NAMESPACE_COUNT] = {
+    [NSD_MOUNT_NS] = {"mount", "mnt", CLONE_NEWNS}, /* NEWNS: it was the first */
+    [NSD_UTS_NS] = {"uts", "uts", CLONE_NEWUTS},
+    [NSD_IPC_NS] = {"ipc", "ipc", CLONE_NEWIPC},
+    [NSD_PID_NS] = {"pid", "pid", CLONE_NEWPID},
+    [NSD_NET_NS] = {"net", "net", CLONE_NEWNET},
+    [NSD_USER_NS] = {"user", "user", CLONE_NEWUSER},
+    [NSD_CGROUP_NS] = {"cgroup", "cgroup", CLONE_NEWCGROUP},
+    [NSD_TIME_NS] = {"time", "time", CLONE_NEWTIME},
+};
+
+int nsd_identity_of(pid_t pid, enum nsd_namespace_kind kind,
+                    struct nsd_identity *ret_identity)
+{
+    char path[64];
+    struct stat found;
+
+    if (pid == 0)
+        snprintf(path, sizeof(path), "/proc/thread-self/ns/%s", nsd_namespaces[kind].file);
+    else
+        snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, nsd_namespaces[kind].file);
+    if (stat(path, &found) < 0) {
+        int64_t started;
+
+        if (errno == ENOENT && pid != 0 && nsd_process_started(pid, &started) < 0)
+            return -ESRCH;
+        return -errno;
+    }
+    ret_identity->device = found.st_dev;
+    ret_identity->inode = found.st_ino;
+    return 0;
+}
+
+int nsd_kind_of_file(int fd)
+{
+    int flag = ioctl(fd, NS_GET_NSTYPE);
+
+    for (int i = 0; flag >= 0 && i < NSD_NAMESPACE_COUNT; i++)
+        if (nsd_namespaces[i].flag == flag)
+            return i;
+    return -EINVAL;
+}
+
+int nsd_process_started(pid_t pid, int64_t *ret_started)
+{
+    char path[32], buffer[1024];
+    const char *field;
+    ssize_t length;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? -ESRCH : -errno;
+    length = read(fd, buffer, sizeof(buffer) - 1);
+    close(fd);
+    if (length <= 0)
+        return -ESRCH;
+    buffer[length] = '\0';
+    /* The name, field 2, may hold spaces and brackets; nothing behind its last one does. */
+    field = strrchr(buffer, ')');
+    if (field == NULL || field[1] == '\0' || field[2] == 'Z' || field[2] == 'X')
+        return -ESRCH;
+    for (int i = 2; i < 22; i++) {
+        field = strchr(field + 1, ' ');
+        if (field == NULL)
+            return -ESRCH;
+    }
+    *ret_started = strtoll(field, NULL, 10);
+    return 0;
+}
+
+int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
+{
+    int flags = 0;
+
+    for (int i = 0; i < NSD_NAMESPACE_COUNT; i++) {
+        struct nsd_identity theirs, ours;
+        int ret;
+
+        if ((wanted & nsd_namespaces[i].flag) == 0)
+            continue;
+        ret = nsd_identity_of(pid, (enum nsd_namespace_kind)i, &theirs);
+        if (ret == -ENOENT)
+            continue; /* this kernel has no such namespace */
+        if (ret == 0)
+            ret = nsd_identity_of(0, (enum nsd_namespace_kind)i, &ours);
+        if (ret < 0)
+            return ret;
+        if (theirs.device != ours.device || theirs.inode != ours.inode)
+            flags |= nsd_namespaces[i].flag;
+    }
+    *ret_flags = flags;
+    return 0;
+}
+
+bool nsd_has_capability(int capability)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &header, data) < 0)
+        return false;
+    return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
+}

@@ -1,0 +1,223 @@
+#include "primitives.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* The slots of a plan: the root first, then the targets in the order of their joins. */
+enum {
+    ROOT_SLOT,
+    ROOT_OWNER_SLOT,
+    FIRST_JOIN_SLOT,
+};
+
+#define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
+#define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
+#define NOTHING TEXTS(NULL)
+
+void nsd_request_init(struct nsd_request *request)
+{
+    *request = (struct nsd_request){
+        .fork = true,
+        .propagation = MS_REC | MS_PRIVATE,
+        .process_group = -1,
+        .uid = -1,
+        .gid = -1,
+        .group_count = -1,
+        .umask = -1,
+    };
+}
+
+void nsd_add_unshare(struct nsd_builder *builder, int flags)
+{
+    nsd_add(builder, NSD_UNSHARE)->number[0] = flags;
+}
+
+/* The caller becomes root inside, and nobody else exists there. setgroups is denied before
+ * gid_map may be written: otherwise somebody could drop a group that keeps him out. */
+void nsd_add_map_root(struct nsd_builder *builder)
+{
+    char uid_map[32], gid_map[32];
+
+    snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned int)geteuid());
+    snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned int)getegid());
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/uid_map", uid_map));
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/setgroups", "deny"));
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/gid_map", gid_map));
+}
+
+void nsd_add_exec(struct nsd_builder *builder)
+{
+    nsd_add(builder, NSD_EXEC);
+}
+
+static void add_process(struct nsd_builder *builder, struct nsd_process_id process, int slot)
+{
+    nsd_add_step(builder, NSD_OPEN_PROCESS, NUMBERS(process.pid, process.started, slot),
+                 NOTHING);
+}
+
+/* Everything that is named by a path or a pid is opened first: after a join, /proc and the
+ * names in it are the target's. */
+static void open_targets(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    if (request->root != NULL)
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, -1), TEXTS(request->root));
+    if (request->root_of.pid != 0) {
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/%d/root", (int)request->root_of.pid);
+        add_process(builder, request->root_of, ROOT_OWNER_SLOT);
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, ROOT_OWNER_SLOT),
+                     TEXTS(path));
+    }
+    for (int i = 0; i < request->join_count; i++) {
+        const struct nsd_join *join = &request->joins[i];
+        int slot = FIRST_JOIN_SLOT + i;
+
+        if (join->process.pid == 0)
+            builder->slot[slot] = join->fd;
+        else if (join->process.pid != request->root_of.pid)
+            add_process(builder, join->process, slot);
+    }
+}
+
+static void add_join(struct nsd_builder *builder, const struct nsd_request *request, int i)
+{
+    const struct nsd_join *join = &request->joins[i];
+    bool opened = join->process.pid != 0 && join->process.pid == request->root_of.pid;
+
+    nsd_add_step(builder, NSD_JOIN,
+                 NUMBERS(opened ? ROOT_OWNER_SLOT : FIRST_JOIN_SLOT + i, join->flags),
+                 NOTHING);
+}
+
+/* One setns per target. An ordinary user gets the power to join the rest from the user
+ * namespace, so that comes first; root may lose power by joining it, so it comes last. */
+static void join_targets(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    bool user_first = !request->privileged;
+    bool joins_user = false;
+
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < request->join_count; i++) {
+            bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
+
+            joins_user |= has_user;
+            if ((pass == 0) == (has_user == user_first))
+                add_join(builder, request, i);
+        }
+    }
+    /* Root, if the namespace maps one; else we stay nobody, and the trace says so. */
+    if (joins_user && request->uid < 0 && request->gid < 0)
+        nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATED;
+}
+
+static void unshare_new(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    int rest = request->unshare & ~CLONE_NEWUSER;
+
+    if ((request->unshare & CLONE_NEWUSER) != 0) {
+        nsd_add_unshare(builder, CLONE_NEWUSER);
+        nsd_add_map_root(builder);
+    }
+    if (rest != 0)
+        nsd_add_unshare(builder, rest);
+}
+
+static void set_up_mounts(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    const char *root = request->root;
+    bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
+
+    if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)
+        nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation), TEXTS("/"));
+    if (pivots) /* pivot_root wants a mount point */
+        nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
+    /* Before the root changes: the kernel gives a user namespace a new /proc only while the
+     * old one is in sight. */
+    if (request->mount_proc)
+        nsd_add_step(builder, NSD_MOUNT,
+                     NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
+                     TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
+    if (pivots)
+        nsd_add_step(builder, NSD_PIVOT_ROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
+    else if (root != NULL || request->root_of.pid != 0)
+        nsd_add_step(builder, NSD_CHROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
+}
+
+/* What a process is, apart from its namespaces and root. Credentials come late: whatever
+ * precedes them may need power. */
+static void set_up_process(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    if (request->new_session)
+        nsd_add(builder, NSD_SETSID);
+    else if (request->process_group >= 0)
+        nsd_add(builder, NSD_SETPGID)->number[0] = request->process_group;
+    if (request->umask >= 0)
+        nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
+    nsd_add(builder, NSD_DROP_INHERITABLE);
+    if (request->group_count >= 0) {
+        struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
+
+        step->number[0] = request->group_count;
+        step->flags = request->groups_implied ? NSD_TOLERATED : 0;
+        step->text[0] = nsd_keep(builder, request->group_count == 0 ? "" : (const void *)request->groups,
+                                 (size_t)request->group_count * sizeof(uint32_t));
+    }
+    if (request->gid >= 0)
+        nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
+    if (request->uid >= 0)
+        nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
+    if (request->cwd != NULL)
+        nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
+}
+
+void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    bool joins_pid = false;
+    bool forks;
+
+    for (int i = 0; i < request->join_count; i++)
+        joins_pid |= (request->joins[i].flags & CLONE_NEWPID) != 0;
+    /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
+     * command to be somebody else. */
+    forks = request->watch || request->init ||
+            (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
+
+    open_targets(builder, request);
+    if (request->watch)
+        nsd_add_step(builder, NSD_WATCH, NUMBERS(getpid(), request->new_session), NOTHING);
+    if (!request->fork && forks)
+        nsd_add(builder, NSD_FORK); /* as any command is started; nothing is unshared yet */
+    if (request->join_count > 0) {
+        nsd_add(builder, NSD_HIDE); /* before the target can look at us */
+        join_targets(builder, request);
+    }
+    unshare_new(builder, request);
+    if (request->join_count == 0 && forks)
+        nsd_add(builder, NSD_HIDE); /* after the id maps: a hidden process may not write them */
+    if (request->fork && forks)
+        nsd_add(builder, NSD_FORK);
+    if ((request->unshare & CLONE_NEWNET) != 0)
+        nsd_add(builder, NSD_LOOPBACK_UP);
+    if (request->hostname != NULL)
+        nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+    set_up_mounts(builder, request);
+    if (request->init)
+        nsd_add(builder, NSD_INIT);
+    set_up_process(builder, request);
+    nsd_add_exec(builder);
+}
+
+void nsd_recipe_chroot_run(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    unshare_new(builder, request);
+    nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
+    set_up_process(builder, request);
+    nsd_add_step(builder, NSD_DIE_WITH_PARENT, NUMBERS(getpid()), NOTHING);
+    nsd_add_exec(builder);
+}

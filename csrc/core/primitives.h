@@ -1,0 +1,66 @@
+/* primitives.h - chroot_run, spawn and enter as ordered steps.
+ *
+ * A request says what is wanted; a recipe appends the steps to a builder in the one order
+ * that works. This is the only place where order lives. The command itself (argv, envp,
+ * paths) is in the builder already; the recipe appends the step that executes it.
+ */
+#ifndef NSD_PRIMITIVES_H
+#define NSD_PRIMITIVES_H
+
+#include "builder.h"
+#include "namespaces.h"
+
+#include <stdbool.h>
+
+enum nsd_root_method {
+    NSD_BY_PIVOT_ROOT,
+    NSD_BY_CHROOT,
+};
+
+/* Namespaces to join at one target: a process, or a descriptor of a namespace file. */
+struct nsd_join {
+    struct nsd_process_id process; /* .pid 0: use fd */
+    int fd;                        /* handed over by the caller, who keeps it open */
+    int flags;                     /* CLONE_NEW*, those that are not ours already */
+};
+
+#define NSD_MAX_JOINS 8
+
+struct nsd_request {
+    int unshare; /* CLONE_NEW* of the new namespaces */
+    struct nsd_join joins[NSD_MAX_JOINS];
+    int join_count;
+    struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
+    bool privileged;               /* CAP_SYS_ADMIN: decides the order of joins */
+    bool fork;                     /* before the command is executed, after unsharing */
+    bool mount_proc;
+    bool init;
+    bool watch; /* die with the parent */
+    const char *root; /* NULL: stay; absolute */
+    enum nsd_root_method root_method;
+    int64_t propagation; /* MS_* for the whole tree; -1: leave it unchanged */
+    const char *hostname;
+    const char *cwd;
+    bool new_session;
+    int process_group; /* -1: leave it; 0: one of its own */
+    int64_t uid, gid;  /* -1: keep */
+    const uint32_t *groups;
+    int group_count;      /* -1: keep */
+    bool groups_implied;  /* not asked for: where the namespace denies it, go on */
+    int umask;            /* -1: keep */
+};
+
+void nsd_request_init(struct nsd_request *request);
+
+/* New namespaces, joined ones, or both. */
+void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request);
+
+/* Another root, nothing else: one process, no fork. */
+void nsd_recipe_chroot_run(struct nsd_builder *builder, const struct nsd_request *request);
+
+/* Also for plans built by hand: */
+void nsd_add_unshare(struct nsd_builder *builder, int flags);
+void nsd_add_map_root(struct nsd_builder *builder);
+void nsd_add_exec(struct nsd_builder *builder);
+
+#endif

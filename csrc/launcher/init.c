@@ -1,0 +1,104 @@
+/* init.c - those that stay when the command runs: a PID 1 inside, a watchdog outside.
+ *
+ * Whoever stays beside a container must be worth nothing to it: it was executed outside the
+ * container's user namespace, is not dumpable (a step before the fork), has unmapped the
+ * plan and closed every descriptor that it does not need. All signals stay blocked, so only
+ * SIGKILL ends it from outside.
+ */
+#include "launcher.h"
+
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/poll.h>
+#include <linux/prctl.h>
+#include <linux/signal.h>
+#include <linux/time_types.h>
+#include <linux/wait.h>
+
+static void close_from(unsigned int first)
+{
+    /* Where a seccomp filter refuses close_range: nothing was opened above a few slots. */
+    if (sys3(__NR_close_range, first, ~0u, 0) < 0)
+        for (unsigned int fd = first; fd < 4096; fd++)
+            sys1(__NR_close, fd);
+}
+
+static void forget_plan(struct nsd_launch *launch)
+{
+    sys2(__NR_munmap, launch->head, launch->plan_size);
+    launch->head = NULL;
+}
+
+/* name: not longer than argv[0], "nsdemo-start" */
+static void rename_to(struct nsd_launch *launch, const char *name)
+{
+    int i = 0;
+
+    sys5(__NR_prctl, PR_SET_NAME, name, 0, 0, 0);
+    for (; name[i] != '\0'; i++)
+        launch->name[i] = name[i];
+    launch->name[i] = '\0';
+}
+
+/* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch). The parent's death is seen through its
+ * pidfd: a pipe may be kept open by somebody's worker, PR_SET_PDEATHSIG fires when a mere
+ * thread ends, getppid() races. */
+_Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
+{
+    long command = sys2(__NR_pidfd_open, launch->command, 0);
+    int32_t group = launch->ends_group ? launch->command : 0;
+    struct pollfd either[2];
+
+    if (command < 0)
+        nsd_exit(0); /* it has come and gone */
+    sys0(__NR_setsid);
+    sys1(__NR_chdir, "/");
+    either[0] = (struct pollfd){.fd = 0, .events = POLLIN};
+    either[1] = (struct pollfd){.fd = launch->parent < 0 ? -1 : 1, .events = POLLIN};
+    /* The core left standard descriptors open, so neither pidfd is 0 or 1. */
+    sys3(__NR_dup3, command, 0, O_CLOEXEC);
+    sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
+    close_from(2);
+    rename_to(launch, "nsdemo-watch");
+    while (sys5(__NR_ppoll, either, 2, 0, 0, 0) == -EINTR)
+        continue;
+    if (either[0].revents == 0) {
+        sys4(__NR_pidfd_send_signal, 0, SIGKILL, 0, 0);
+        if (group != 0)
+            sys2(__NR_kill, -group, SIGKILL);
+    }
+    nsd_exit(0);
+}
+
+/* PID 1: reaps whatever is left to it, forwards what it is sent, and ends as the command
+ * ended. The kernel drops a signal that PID 1 has no handler for, unless it is blocked: all
+ * are, and sigtimedwait takes them one by one. PID 1 cannot die of a signal of its own, so
+ * the true status goes to the trace, and the exit status says 128+N as a shell does. */
+_Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
+{
+    const uint64_t every_signal = ~(uint64_t)0;
+
+    forget_plan(launch);
+    close_from(0);
+    rename_to(launch, "nsdemo-init");
+    for (;;) {
+        int status = 0;
+        long pid = sys4(__NR_wait4, -1, &status, WNOHANG, 0);
+
+        if (pid == command) {
+            int signal = status & 0x7f;
+
+            launch->trace->status = status;
+            __atomic_store_n(&launch->trace->has_status, 1, __ATOMIC_RELEASE);
+            nsd_exit(signal == 0 ? (status >> 8) & 0xff : 128 + signal);
+        }
+        if (pid == 0) {
+            long signal = sys4(__NR_rt_sigtimedwait, &every_signal, 0, 0, 8);
+
+            if (signal > 0 && signal != SIGCHLD)
+                sys2(__NR_kill, command, signal);
+        } else if (pid < 0 && pid != -EINTR) {
+            nsd_exit(255);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+/* start.c - _start, and the life of the launcher, stage by stage.
+ *
+ *     first process   exec'd by Python's vfork child, outside any new user namespace
+ *        |            opens, unshares or joins, writes id maps
+ *        |-- fork --> second process, a direct child of Python (CLONE_PARENT)
+ *        |               mounts, changes the root, drops power, executes the command,
+ *        |               or stays as init and lets a third process do so
+ *        '-- then it ends, or stays as the watchdog
+ *
+ * A plan without a fork step is performed and executed by the first process alone.
+ *
+ * This program has no libc: no malloc, no stdio, no errno, no stack protector, no TLS.
+ * Whatever needs thought was done by the core before; whatever needs words comes after.
+ */
+#include "launcher.h"
+
+
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/futex.h>
+#include <linux/mman.h>
+#include <linux/sched.h>
+#include <linux/signal.h>
+
+#define PROT_RW (PROT_READ | PROT_WRITE)
+
+static struct nsd_launch the_launch;
+static char second_stack[8 * 1024] __attribute__((aligned(16)));
+static char third_stack[8 * 1024] __attribute__((aligned(16)));
+
+static struct robust_list held;
+static struct robust_list_head holding;
+
+#if defined(__x86_64__)
+__asm__(".globl _start\n"
+        "_start:\n"
+        "    xor %ebp, %ebp\n"
+        "    mov %rsp, %rdi\n"
+        "    and $-16, %rsp\n"
+        "    call nsd_main\n"
+        ".globl sys_clone\n"
+        "sys_clone:\n" /* flags, stack, parent_tid, entry, argument */
+        "    sub $16, %rsi\n"
+        "    mov %rcx, (%rsi)\n"
+        "    mov %r8, 8(%rsi)\n"
+        "    xor %r10, %r10\n"
+        "    xor %r8, %r8\n"
+        "    mov $56, %eax\n"
+        "    syscall\n"
+        "    test %rax, %rax\n"
+        "    jnz 1f\n"
+        "    xor %ebp, %ebp\n"
+        "    pop %rax\n"
+        "    pop %rdi\n"
+        "    call *%rax\n"
+        "    ud2\n"
+        "1:  ret\n");
+#elif defined(__aarch64__)
+__asm__(".globl _start\n"
+        "_start:\n"
+        "    mov x29, #0\n"
+        "    mov x30, #0\n"
+        "    mov x0, sp\n"
+        "    bl nsd_main\n"
+        ".globl sys_clone\n"
+        "sys_clone:\n"
+        "    stp x3, x4, [x1, #-16]!\n"
+        "    mov x3, #0\n"
+        "    mov x4, #0\n"
+        "    mov x8, #220\n"
+        "    svc #0\n"
+        "    cbnz x0, 1f\n"
+        "    mov x29, #0\n"
+        "    ldp x1, x0, [sp], #16\n"
+        "    blr x1\n"
+        "    brk #0\n"
+        "1:  ret\n");
+#endif
+
+_Noreturn void nsd_exit(int status)
+{
+    for (;;)
+        sys1(__NR_exit_group, status);
+}
+
+/* Tells Python that the command has been executed. */
+void nsd_announce(struct nsd_launch *launch)
+{
+    __atomic_store_n(&launch->trace->state, NSD_LAUNCHED, __ATOMIC_RELEASE);
+    sys3(__NR_futex, &launch->trace->state, FUTEX_WAKE, 1);
+}
+
+static struct nsd_result *result_of(struct nsd_launch *launch, uint32_t index)
+{
+    return &launch->trace->results[index];
+}
+
+static _Noreturn void give_up(struct nsd_launch *launch)
+{
+    launch->trace->failed = 1;
+    nsd_exit(1);
+}
+
+static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index);
+
+/* What the new process continues with; it shares or owns a copy of this memory. */
+struct continuation {
+    struct nsd_launch *launch;
+    enum nsd_process self;
+    uint32_t index;
+};
+
+static void continue_after_fork(void *argument)
+{
+    struct continuation *next = argument;
+
+    next->launch->self = next->self;
+    result_of(next->launch, next->index)->end = nsd_counter();
+    proceed(next->launch, next->index + 1);
+}
+
+static int has_init(const struct nsd_launch *launch)
+{
+    for (uint32_t i = 0; i < launch->head->step_count; i++)
+        if (launch->steps[i].operation == NSD_INIT)
+            return 1;
+    return 0;
+}
+
+/* The kernel changes the user or time namespace only of a process that shares its memory
+ * with nobody. */
+static int needs_memory_of_its_own(const struct nsd_launch *launch, uint32_t index)
+{
+    for (; index < launch->head->step_count; index++) {
+        const struct nsd_step *step = &launch->steps[index];
+
+        if ((step->operation == NSD_UNSHARE &&
+             (step->number[0] & (CLONE_NEWUSER | CLONE_NEWTIME)) != 0) ||
+            (step->operation == NSD_JOIN &&
+             (step->number[1] & (CLONE_NEWUSER | CLONE_NEWTIME)) != 0))
+            return 1;
+    }
+    return 0;
+}
+
+/* The first process clones the second and ends or watches. With vfork it sleeps until the
+ * command has been executed or given up; an init executes nothing, so it gets memory of its
+ * own and announces the command itself. */
+static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
+{
+    static struct continuation next;
+    int with_init = has_init(launch);
+    unsigned long flags = CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
+    struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
+    long pid;
+
+    if (!with_init)
+        flags |= CLONE_VFORK;
+    if (!with_init && !needs_memory_of_its_own(launch, index))
+        flags |= CLONE_VM;
+    next = (struct continuation){launch, NSD_SECOND, index};
+    pid = sys_clone(flags, second_stack + sizeof(second_stack), &launch->trace->command,
+                    continue_after_fork, &next);
+    if (pid < 0) {
+        result_of(launch, index)->error = (int32_t)-pid;
+        nsd_exit(1);
+    }
+    result_of(launch, index)->value = pid;
+    launch->command = (int32_t)pid;
+    if (!with_init) {
+        if (launch->trace->failed)
+            nsd_exit(1);
+        exec->end = nsd_counter();
+        nsd_announce(launch);
+    }
+    sys2(__NR_munmap, launch->head, launch->plan_size);
+    /* Under init the robust futex is still needed: init may die before it announces. */
+    if (!with_init)
+        sys2(__NR_munmap, launch->trace, launch->trace_size);
+    if (launch->parent >= 0 || with_init)
+        nsd_stay_as_watchdog(launch);
+    nsd_exit(0);
+}
+
+static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
+{
+    static struct continuation next;
+    struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
+    long pid;
+
+    next = (struct continuation){launch, NSD_THIRD, index};
+    pid = sys_clone(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
+                    third_stack + sizeof(third_stack), &launch->trace->command_inner,
+                    continue_after_fork, &next);
+    launch->self = NSD_SECOND;
+    if (pid < 0)
+        result_of(launch, index)->error = (int32_t)-pid;
+    if (pid < 0 || launch->trace->failed)
+        nsd_exit(1);
+    result_of(launch, index)->value = pid;
+    exec->end = nsd_counter();
+    nsd_announce(launch);
+    nsd_stay_as_init(launch, pid);
+}
+
+static _Noreturn void execute(struct nsd_launch *launch, struct nsd_result *result)
+{
+    long tried;
+    long ret = nsd_execute(launch, &tried);
+
+    result->end = nsd_counter();
+    result->value = tried;
+    result->error = (int32_t)-ret;
+    give_up(launch);
+}
+
+static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
+{
+    for (; index < launch->head->step_count; index++) {
+        const struct nsd_step *step = &launch->steps[index];
+        struct nsd_result *result = result_of(launch, index);
+        long ret;
+
+        result->process = launch->self;
+        result->start = nsd_counter();
+        if (step->operation == NSD_EXEC)
+            execute(launch, result);
+        if (step->operation == NSD_FORK)
+            fork_second(launch, index);
+        if (step->operation == NSD_INIT)
+            fork_third(launch, index);
+        ret = nsd_perform(launch, step);
+        result->end = nsd_counter();
+        if (ret >= 0) {
+            result->value = ret;
+            continue;
+        }
+        result->error = (int32_t)-ret;
+        if ((step->flags & NSD_TOLERATED) == 0)
+            break;
+    }
+    give_up(launch);
+}
+
+/* Registers trace->state as a robust futex. The kernel marks it and wakes its waiter when
+ * this process dies or executes the command: no descriptor that somebody's fork could keep
+ * open, nothing to forget on any way out. */
+static void hold_state(struct nsd_trace *trace)
+{
+    held.next = (struct robust_list *)&holding;
+    holding.list.next = &held;
+    holding.futex_offset = (long)((uintptr_t)&trace->state - (uintptr_t)&held);
+    sys2(__NR_set_robust_list, &holding, sizeof(holding));
+}
+
+/* Reads a number and wipes it: ps shows these arguments as long as somebody stays. */
+static long take_number(char *text)
+{
+    long value = 0;
+
+    for (; *text >= '0' && *text <= '9'; *text++ = '\0')
+        value = value * 10 + (*text - '0');
+    return value;
+}
+
+/* Lays the launch out over the mapped file; 0 if it is a plan. */
+static int read_plan(struct nsd_launch *launch, char *base, size_t size)
+{
+    struct nsd_plan_head *head;
+    uint64_t *offsets;
+    size_t vectors;
+
+    launch->trace = (struct nsd_trace *)(void *)base;
+    launch->trace_size = launch->trace->plan_offset;
+    head = (struct nsd_plan_head *)(void *)(base + launch->trace_size);
+    if (launch->trace_size >= size || head->magic != NSD_MAGIC)
+        return -1;
+    launch->head = head;
+    launch->plan_size = size - launch->trace_size;
+    launch->steps = (const struct nsd_step *)(head + 1);
+    offsets = (uint64_t *)(void *)((char *)(head + 1) +
+                                   head->step_count * sizeof(struct nsd_step));
+    vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
+    launch->text = (const char *)(offsets + vectors);
+    launch->vectors = (char **)(void *)offsets;
+    for (size_t i = 0; i < vectors; i++)
+        if (offsets[i] != 0)
+            offsets[i] += (uint64_t)(uintptr_t)launch->text;
+    for (int i = 0; i < NSD_SLOTS; i++) {
+        launch->slot[i] = head->slot[i];
+        if (head->slot[i] >= 0)
+            sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
+    }
+    return 0;
+}
+
+_Noreturn void nsd_main(uintptr_t *stack); /* called by _start alone */
+
+/* Arguments: the descriptor of the plan's file, and its size. Run by anybody without a plan
+ * (a container's "#!/proc/self/exe"), it ends at once. */
+_Noreturn void nsd_main(uintptr_t *stack)
+{
+    char **argv = (char **)(stack + 1);
+    long fd, size, base;
+
+    if (stack[0] != 3)
+        nsd_exit(125);
+    fd = take_number(argv[1]);
+    size = take_number(argv[2]);
+    base = sys6(__NR_mmap, 0, size, PROT_RW, MAP_SHARED, fd, 0);
+    sys1(__NR_close, fd);
+    if (base < 0 && base > -4096)
+        nsd_exit(125);
+    the_launch.name = argv[0];
+    the_launch.parent = -1;
+    the_launch.self = NSD_FIRST;
+    if (read_plan(&the_launch, (char *)base, (size_t)size) < 0)
+        nsd_exit(125);
+    hold_state(the_launch.trace);
+    proceed(&the_launch, 0);
+}

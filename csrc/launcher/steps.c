@@ -1,0 +1,447 @@
+/* steps.c - one function per operation: what the kernel is asked to do.
+ *
+ * The law of this program: no libc, no malloc, no Python, no words. A step returns a value
+ * or -errno; nsdemo/_explain.py finds the words. The comment over each function names its
+ * numbers and texts, in the order in which core/primitives.c and nsdemo/_plan.py give them.
+ */
+#include "launcher.h"
+
+#include <asm/stat.h>
+#include <asm/statfs.h>
+#include <linux/capability.h>
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/signal.h>
+#include <linux/sockios.h>
+
+#define MNT_DETACH 2
+#define AF_INET 2
+#define SOCK_DGRAM 2
+#define SOCK_CLOEXEC 02000000
+#define IFF_UP 0x1
+#define IFF_RUNNING 0x40
+#define PATH_MAX 4096
+
+const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step, int n)
+{
+    return step->text[n] == 0 ? NULL : launch->text + step->text[n];
+}
+
+static long open_at(long dirfd, const char *path, int flags)
+{
+    return sys4(__NR_openat, dirfd, path, flags | O_CLOEXEC, 0);
+}
+
+static long open_directory(const char *path)
+{
+    return open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY);
+}
+
+static long close_after(long fd, long result)
+{
+    sys1(__NR_close, fd);
+    return result;
+}
+
+/* Are two descriptors the same directory? A path that is opened a second time may have been
+ * swapped for a link in between. */
+static long same_file(long a, long b)
+{
+    struct stat one, two;
+    long ret = sys2(__NR_fstat, a, &one);
+
+    if (ret == 0)
+        ret = sys2(__NR_fstat, b, &two);
+    if (ret < 0)
+        return ret;
+    return one.st_dev == two.st_dev && one.st_ino == two.st_ino ? 0 : -ESTALE;
+}
+
+/* Opens a root by its path, and compares it with the slot that was opened first, if any. */
+static long open_root_again(const struct nsd_launch *launch, const char *path, long slot)
+{
+    long fd = open_directory(path);
+    long ret;
+
+    if (fd < 0 || slot < 0)
+        return fd;
+    ret = same_file(fd, launch->slot[slot]);
+    return ret < 0 ? close_after(fd, ret) : fd;
+}
+
+/* The 22nd field of /proc/PID/stat: when the process started, in clock ticks since boot. A
+ * pid and this number together name one process. The name, field 2, may hold anything, so
+ * the count begins behind its last ")". */
+static long started_at(long pid, int64_t *ret_ticks)
+{
+    char path[32] = "/proc/", buffer[1024], digits[16];
+    size_t length = 6, n = 0;
+    long fd, got, i;
+    int field = 1;
+    int64_t ticks = 0;
+
+    for (long rest = pid; rest > 0 && n < sizeof(digits); rest /= 10)
+        digits[n++] = (char)('0' + rest % 10);
+    while (n > 0)
+        path[length++] = digits[--n];
+    for (const char *tail = "/stat"; *tail != '\0'; tail++)
+        path[length++] = *tail;
+    path[length] = '\0';
+
+    fd = open_at(AT_FDCWD, path, O_RDONLY);
+    if (fd < 0)
+        return fd == -ENOENT ? -ESRCH : fd;
+    got = close_after(fd, sys3(__NR_read, fd, buffer, sizeof(buffer)));
+    if (got < 0)
+        return got;
+    for (i = got - 1; i > 0 && buffer[i] != ')'; i--)
+        continue;
+    for (; i < got && field < 21; i++)
+        field += buffer[i] == ' ';
+    for (; i < got && buffer[i] >= '0' && buffer[i] <= '9'; i++)
+        ticks = ticks * 10 + (buffer[i] - '0');
+    *ret_ticks = ticks;
+    return 0;
+}
+
+/* numbers: pid, its start time, slot */
+static long open_process(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    int64_t ticks = -1;
+    long fd = sys2(__NR_pidfd_open, step->number[0], 0);
+    long ret;
+
+    if (fd < 0)
+        return fd;
+    ret = started_at(step->number[0], &ticks);
+    if (ret == 0 && ticks != step->number[1])
+        ret = -ESRCH;
+    if (ret < 0)
+        return close_after(fd, ret);
+    launch->slot[step->number[2]] = (int)fd;
+    return 0;
+}
+
+/* numbers: slot, slot of the process whose root it is or -1; texts: path */
+static long open_root(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long owner = step->number[1];
+    long fd = open_directory(nsd_text(launch, step, 0));
+
+    if (owner >= 0) {
+        /* A /proc/PID path is this process's only if it still lives now. */
+        if (sys4(__NR_pidfd_send_signal, launch->slot[owner], 0, 0, 0) == -ESRCH ||
+            fd == -ENOENT) {
+            if (fd >= 0)
+                sys1(__NR_close, fd);
+            return -ESRCH;
+        }
+    }
+    if (fd < 0)
+        return fd;
+    launch->slot[step->number[0]] = (int)fd;
+    return 0;
+}
+
+/* numbers: pid of the Python process, whether the command's process group is ended too */
+static long watch(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long parent = step->number[0];
+    long fd;
+
+    if (sys0(__NR_getppid) != parent)
+        return -ESRCH;
+    fd = sys2(__NR_pidfd_open, parent, 0);
+    if (fd < 0)
+        return fd;
+    /* Still our parent, so the number named it when it was opened. */
+    if (sys0(__NR_getppid) != parent)
+        return close_after(fd, -ESRCH);
+    launch->parent = (int)fd;
+    launch->ends_group = (int)step->number[1];
+    return 0;
+}
+
+/* numbers: slot, CLONE_NEW* flags */
+static long join(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return sys2(__NR_setns, launch->slot[step->number[0]], step->number[1]);
+}
+
+/* texts: path under /proc, content */
+static long write_proc(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *content = nsd_text(launch, step, 1);
+    struct statfs filesystem;
+    size_t length = 0;
+    long fd = open_at(AT_FDCWD, nsd_text(launch, step, 0), O_WRONLY | O_NOFOLLOW);
+    long ret;
+
+    if (fd < 0)
+        return fd;
+    ret = sys2(__NR_fstatfs, fd, &filesystem);
+    if (ret == 0 && filesystem.f_type != PROC_SUPER_MAGIC)
+        ret = -ENOTDIR; /* something else is mounted there */
+    while (content[length] != '\0')
+        length++;
+    if (ret == 0)
+        ret = sys3(__NR_write, fd, content, length);
+    return close_after(fd, ret < 0 ? ret : 0);
+}
+
+/* After joining a user namespace nobody is anybody yet: become its root. Groups can be kept
+ * from changing by the namespace ("setgroups" reads deny). */
+static long become_root(void)
+{
+    long ret = sys2(__NR_setgroups, 0, 0);
+
+    if (ret < 0 && ret != -EPERM)
+        return ret;
+    ret = sys3(__NR_setresgid, 0, 0, 0);
+    return ret < 0 ? ret : sys3(__NR_setresuid, 0, 0, 0);
+}
+
+static long loopback_up(void)
+{
+    struct {
+        char name[16];
+        int16_t flags;
+        char rest[22];
+    } request = {.name = "lo", .flags = IFF_UP | IFF_RUNNING};
+    long fd = sys3(__NR_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    return fd < 0 ? fd : close_after(fd, sys3(__NR_ioctl, fd, SIOCSIFFLAGS, &request));
+}
+
+/* texts: host name */
+static long sethostname(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *name = nsd_text(launch, step, 0);
+    size_t length = 0;
+
+    while (name[length] != '\0')
+        length++;
+    return sys2(__NR_sethostname, name, length);
+}
+
+/* numbers: MS_* flags; texts: mount point */
+static long propagation(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
+}
+
+/* numbers: MS_* flags; texts: source, target */
+static long bind(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return sys5(__NR_mount, nsd_text(launch, step, 0), nsd_text(launch, step, 1), 0,
+                step->number[0], 0);
+}
+
+/* numbers: MS_* flags, slot to compare the root with or -1;
+ * texts: source, target, type, the root that the target lies in
+ *
+ * The target is opened without following a link, and mounted on as ".": a rootfs whose
+ * /proc points elsewhere mounts nothing elsewhere. */
+static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *root = nsd_text(launch, step, 3);
+    long here = open_directory(".");
+    long base = root == NULL ? AT_FDCWD : open_root_again(launch, root, step->number[1]);
+    long target = base < 0 && base != AT_FDCWD
+                      ? base
+                      : open_at(base, nsd_text(launch, step, 1),
+                                O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
+
+    if (ret == 0)
+        ret = sys5(__NR_mount, nsd_text(launch, step, 0), ".", nsd_text(launch, step, 2),
+                   step->number[0], 0);
+    if (here >= 0)
+        sys1(__NR_fchdir, here);
+    if (target >= 0)
+        sys1(__NR_close, target);
+    if (base >= 0)
+        sys1(__NR_close, base);
+    return here < 0 ? ret : close_after(here, ret);
+}
+
+/* numbers: slot to compare the root with or -1; texts: new root
+ *
+ * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
+ * slave propagation keeps that from reaching anybody who shares mounts with us. */
+static long pivot_root(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long root = open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
+    long old, ret;
+
+    if (root < 0)
+        return root;
+    old = open_directory("/");
+    if (old < 0)
+        return close_after(root, old);
+    ret = sys1(__NR_fchdir, root);
+    if (ret == 0)
+        ret = sys2(__NR_pivot_root, ".", ".");
+    if (ret == 0)
+        ret = sys1(__NR_fchdir, old);
+    if (ret == 0)
+        ret = sys5(__NR_mount, 0, ".", 0, MS_SLAVE | MS_REC, 0);
+    if (ret == 0)
+        ret = sys2(__NR_umount2, ".", MNT_DETACH);
+    if (ret == 0)
+        ret = sys1(__NR_chdir, "/");
+    sys1(__NR_close, old);
+    return close_after(root, ret);
+}
+
+/* numbers: slot of the new root, or -1; texts: new root, or absent
+ *
+ * Without the chdir the old root would stay reachable through "." and "..". */
+static long change_root(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long slot = step->number[0];
+    long root = slot < 0 ? open_directory(nsd_text(launch, step, 0)) : launch->slot[slot];
+    long ret;
+
+    if (root < 0)
+        return root;
+    ret = sys1(__NR_fchdir, root);
+    if (ret == 0)
+        ret = sys1(__NR_chroot, ".");
+    if (ret == 0)
+        ret = sys1(__NR_chdir, "/");
+    return slot < 0 ? close_after(root, ret) : ret;
+}
+
+/* texts: directory
+ *
+ * The kernel writes "(unreachable)" before a directory that lies outside the root: a
+ * descriptor or a link led there. */
+static long chdir_inside(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    char where[PATH_MAX];
+    long ret = sys1(__NR_chdir, nsd_text(launch, step, 0));
+
+    if (ret == 0)
+        ret = sys2(__NR_getcwd, where, sizeof(where));
+    if (ret < 0)
+        return ret;
+    return where[0] == '/' ? 0 : -EXDEV;
+}
+
+static long drop_inheritable(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    long ret = sys2(__NR_capget, &header, data);
+
+    if (ret == 0 && (data[0].inheritable | data[1].inheritable) != 0) {
+        data[0].inheritable = data[1].inheritable = 0;
+        ret = sys2(__NR_capset, &header, data);
+    }
+    if (ret == 0)
+        ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return ret;
+}
+
+/* numbers: pid of the Python process
+ *
+ * Only for a call that keeps its thread until the command has ended: the kernel sends this
+ * signal when the thread that started us ends, not the process. */
+static long die_with_parent(const struct nsd_step *step)
+{
+    long ret = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+
+    if (ret == 0 && sys0(__NR_getppid) != step->number[0])
+        ret = -ESRCH;
+    return ret;
+}
+
+long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    switch ((enum nsd_operation)step->operation) {
+    case NSD_OPEN_PROCESS:
+        return open_process(launch, step);
+    case NSD_OPEN_ROOT:
+        return open_root(launch, step);
+    case NSD_WATCH:
+        return watch(launch, step);
+    case NSD_JOIN:
+        return join(launch, step);
+    case NSD_UNSHARE: /* numbers: CLONE_NEW* flags */
+        return sys1(__NR_unshare, step->number[0]);
+    case NSD_WRITE_PROC:
+        return write_proc(launch, step);
+    case NSD_HIDE: /* nobody inside may read this process through /proc */
+        return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    case NSD_BECOME_ROOT:
+        return become_root();
+    case NSD_LOOPBACK_UP:
+        return loopback_up();
+    case NSD_SETHOSTNAME:
+        return sethostname(launch, step);
+    case NSD_PROPAGATION:
+        return propagation(launch, step);
+    case NSD_BIND:
+        return bind(launch, step);
+    case NSD_MOUNT:
+        return mount(launch, step);
+    case NSD_PIVOT_ROOT:
+        return pivot_root(launch, step);
+    case NSD_CHROOT:
+        return change_root(launch, step);
+    case NSD_CHDIR:
+        return chdir_inside(launch, step);
+    case NSD_SETSID:
+        return sys0(__NR_setsid);
+    case NSD_SETPGID: /* numbers: process group, 0 for one of its own */
+        return sys2(__NR_setpgid, 0, step->number[0]);
+    case NSD_UMASK: /* numbers: mask */
+        return sys1(__NR_umask, step->number[0]);
+    case NSD_DROP_INHERITABLE:
+        return drop_inheritable();
+    case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */
+        return sys2(__NR_setgroups, step->number[0], nsd_text(launch, step, 0));
+    case NSD_SETGID: /* numbers: id */
+        return sys3(__NR_setresgid, step->number[0], step->number[0], step->number[0]);
+    case NSD_SETUID: /* numbers: id */
+        return sys3(__NR_setresuid, step->number[0], step->number[0], step->number[0]);
+    case NSD_DIE_WITH_PARENT:
+        return die_with_parent(step);
+    case NSD_FORK: /* these change who we are: start.c */
+    case NSD_INIT:
+    case NSD_EXEC:
+    case NSD_OPERATION_COUNT:
+        break;
+    }
+    return -ENOSYS;
+}
+
+/* Tries each path as execvp(3) does; returns only on failure. ret_tried is the index of the
+ * path that the error is about. */
+long nsd_execute(struct nsd_launch *launch, long *ret_tried)
+{
+    char **argv = launch->vectors;
+    char **envp = argv + launch->head->argv_count + 1;
+    char **paths = envp + launch->head->envp_count + 1;
+    const uint64_t no_signals = 0;
+    long error = -ENOENT;
+
+    *ret_tried = 0;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
+    for (long i = 0; paths[i] != NULL; i++) {
+        long ret = sys3(__NR_execve, paths[i], argv, envp);
+
+        if (ret == -ENOENT || ret == -ENOTDIR)
+            continue;
+        *ret_tried = i;
+        error = ret;
+        if (ret != -EACCES)
+            break;
+    }
+    return error;
+}

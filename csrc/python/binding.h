@@ -1,0 +1,48 @@
+/* binding.h - the only door to Python.h: objects on this side, struct nsd_* on the other.
+ *
+ * No static Python object: everything lives in the module's state, so that each
+ * interpreter has its own.
+ */
+#ifndef NSD_BINDING_H
+#define NSD_BINDING_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../core/builder.h"
+#include "../core/child.h"
+#include "../core/launch.h"
+#include "../core/namespaces.h"
+#include "../core/primitives.h"
+
+struct module_state {
+    PyTypeObject *plan_type;
+    PyTypeObject *process_type;
+};
+
+struct module_state *nsd_state(PyObject *module);
+
+/* A Plan: built once, never changed; launching it many times is fine. */
+struct plan_object {
+    PyObject_HEAD
+    struct nsd_builder builder;
+    PyObject *keep; /* objects whose descriptors the plan's slots name, or NULL */
+};
+
+extern PyType_Spec nsd_plan_spec;
+extern PyType_Spec nsd_process_spec;
+
+/* Takes over builder, also on failure. keep may be NULL. */
+PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
+                                PyObject *keep);
+
+/* None: NULL; bytes: their content. False with an exception set otherwise. */
+int nsd_optional_bytes(PyObject *object, const char **ret_bytes);
+
+/* Raises OSError for a negative errno; always NULL. */
+PyObject *nsd_raise(int error);
+
+PyObject *nsd_recipe(PyObject *module, PyObject *args);
+PyObject *nsd_launch(PyObject *module, PyObject *args);
+
+#endif

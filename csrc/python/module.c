@@ -1,0 +1,175 @@
+/* module.c - nsdemo._core: arguments in, objects out.
+ *
+ * Multi-phase initialisation, one state per interpreter. The slots that newer CPythons
+ * know are an error on older ones, and one abi3 build serves all: they are chosen at run
+ * time.
+ */
+#include "binding.h"
+
+#include <errno.h>
+
+struct module_state *nsd_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+/* identity(pid, kind) -> (device, inode); pid 0: the calling thread */
+static PyObject *identity(PyObject *module, PyObject *args)
+{
+    struct nsd_identity found;
+    int pid, kind, ret;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "ii", &pid, &kind))
+        return NULL;
+    if (kind < 0 || kind >= NSD_NAMESPACE_COUNT)
+        return nsd_raise(-EINVAL);
+    ret = nsd_identity_of(pid, (enum nsd_namespace_kind)kind, &found);
+    if (ret < 0)
+        return nsd_raise(ret);
+    return Py_BuildValue("(KK)", (unsigned long long)found.device,
+                         (unsigned long long)found.inode);
+}
+
+/* kind_of_file(fd) -> index of the namespace, or OSError EINVAL */
+static PyObject *kind_of_file(PyObject *module, PyObject *argument)
+{
+    long fd = PyLong_AsLong(argument);
+    int kind;
+
+    (void)module;
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    kind = nsd_kind_of_file((int)fd);
+    return kind < 0 ? nsd_raise(kind) : PyLong_FromLong(kind);
+}
+
+/* process_started(pid) -> clock ticks since boot, or OSError ESRCH */
+static PyObject *process_started(PyObject *module, PyObject *argument)
+{
+    long pid = PyLong_AsLong(argument);
+    int64_t started;
+    int ret;
+
+    (void)module;
+    if (pid == -1 && PyErr_Occurred())
+        return NULL;
+    ret = nsd_process_started((pid_t)pid, &started);
+    return ret < 0 ? nsd_raise(ret) : PyLong_FromLongLong(started);
+}
+
+/* foreign_namespaces(pid, flags) -> those of the flags that differ from ours */
+static PyObject *foreign_namespaces(PyObject *module, PyObject *args)
+{
+    int pid, wanted, flags, ret;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "ii", &pid, &wanted))
+        return NULL;
+    ret = nsd_foreign_namespaces(pid, wanted, &flags);
+    return ret < 0 ? nsd_raise(ret) : PyLong_FromLong(flags);
+}
+
+/* has_capability(number) -> bool: in the calling thread's effective set */
+static PyObject *has_capability(PyObject *module, PyObject *argument)
+{
+    long number = PyLong_AsLong(argument);
+
+    (void)module;
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(nsd_has_capability((int)number));
+}
+
+static PyMethodDef methods[] = {
+    {"recipe", nsd_recipe, METH_VARARGS, NULL},
+    {"launch", nsd_launch, METH_VARARGS, NULL},
+    {"identity", identity, METH_VARARGS, NULL},
+    {"kind_of_file", kind_of_file, METH_O, NULL},
+    {"process_started", process_started, METH_O, NULL},
+    {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
+    {"has_capability", has_capability, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* NAMESPACES: ((keyword, file, flag), ...) in the order of the keywords */
+static int add_namespaces(PyObject *module)
+{
+    PyObject *table = PyTuple_New(NSD_NAMESPACE_COUNT);
+    int ret;
+
+    for (int i = 0; table != NULL && i < NSD_NAMESPACE_COUNT; i++) {
+        const struct nsd_namespace *row = &nsd_namespaces[i];
+        PyObject *item = Py_BuildValue("(ssi)", row->keyword, row->file, row->flag);
+
+        if (item == NULL || PyTuple_SetItem(table, i, item) < 0)
+            Py_CLEAR(table);
+    }
+    ret = table == NULL ? -1 : PyModule_AddObjectRef(module, "NAMESPACES", table);
+    Py_XDECREF(table);
+    return ret;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+
+    if (type != NULL && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+static int execute(PyObject *module)
+{
+    struct module_state *state = nsd_state(module);
+
+    state->plan_type = add_type(module, &nsd_plan_spec);
+    state->process_type = add_type(module, &nsd_process_spec);
+    if (state->plan_type == NULL || state->process_type == NULL)
+        return -1;
+    return add_namespaces(module);
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = nsd_state(module);
+
+    Py_VISIT(state->plan_type);
+    Py_VISIT(state->process_type);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    struct module_state *state = nsd_state(module);
+
+    Py_CLEAR(state->plan_type);
+    Py_CLEAR(state->process_type);
+    return 0;
+}
+
+PyMODINIT_FUNC PyInit__core(void); /* no header declares it */
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    /* Slot 3 is Py_mod_multiple_interpreters, and 2 Py_MOD_PER_INTERPRETER_GIL_SUPPORTED. */
+    static PyModuleDef_Slot slots[] = {
+        {Py_mod_exec, (void *)execute},
+        {0, NULL},
+        {0, NULL},
+    };
+    static struct PyModuleDef definition = {
+        PyModuleDef_HEAD_INIT,
+        .m_name = "nsdemo._core",
+        .m_doc = "What nsdemo asks of its C core; use the functions of nsdemo instead.",
+        .m_size = sizeof(struct module_state),
+        .m_methods = methods,
+        .m_slots = slots,
+        .m_traverse = traverse,
+        .m_clear = clear,
+    };
+
+    if (Py_Version >= 0x030c0000)
+        slots[1] = (PyModuleDef_Slot){3, (void *)2};
+    return PyModuleDef_Init(&definition);
+}

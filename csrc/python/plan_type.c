@@ -1,0 +1,410 @@
+/* plan_type.c - _core.Plan: a struct nsd_builder as an immutable Python object. */
+#include "binding.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *const operation_names[NSD_OPERATION_COUNT] = {
+#define X(name, word) [NSD_##name] = word,
+    NSD_OPERATIONS(X)
+#undef X
+};
+
+PyObject *nsd_raise(int error)
+{
+    errno = -error;
+    return error == -ENOMEM ? PyErr_NoMemory() : PyErr_SetFromErrno(PyExc_OSError);
+}
+
+int nsd_optional_bytes(PyObject *object, const char **ret_bytes)
+{
+    if (object == Py_None) {
+        *ret_bytes = NULL;
+        return 0;
+    }
+    *ret_bytes = PyBytes_AsString(object);
+    return *ret_bytes == NULL ? -1 : 0;
+}
+
+PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
+                                PyObject *keep)
+{
+    struct plan_object *self = NULL;
+
+    if (builder->error < 0)
+        nsd_raise(builder->error);
+    else
+        self = PyObject_New(struct plan_object, type);
+    if (self == NULL) {
+        nsd_builder_free(builder);
+        return NULL;
+    }
+    self->builder = *builder;
+    Py_XINCREF(keep);
+    self->keep = keep;
+    return (PyObject *)self;
+}
+
+static void plan_dealloc(PyObject *object)
+{
+    struct plan_object *self = (struct plan_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+
+    nsd_builder_free(&self->builder);
+    Py_CLEAR(self->keep);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    struct nsd_builder builder;
+    static char *no_keywords[] = {NULL};
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":Plan", no_keywords))
+        return NULL;
+    nsd_builder_init(&builder);
+    return nsd_plan_from_builder(type, &builder, NULL);
+}
+
+static int operation_by_name(const char *name)
+{
+    for (int i = 0; i < NSD_OPERATION_COUNT; i++)
+        if (strcmp(operation_names[i], name) == 0)
+            return i;
+    PyErr_Format(PyExc_ValueError, "there is no operation %s", name);
+    return -1;
+}
+
+static PyObject *step_as_tuple(const struct nsd_builder *builder, const struct nsd_step *step)
+{
+    PyObject *texts = PyTuple_New(4);
+    PyObject *result;
+
+    for (int i = 0; texts != NULL && i < 4; i++) {
+        const char *text = nsd_builder_text(builder, step->text[i]);
+        PyObject *item;
+
+        /* The ids of setgroups are not a text. */
+        if (text == NULL || step->operation == NSD_SETGROUPS)
+            item = Py_NewRef(Py_None);
+        else
+            item = PyUnicode_DecodeFSDefault(text);
+        if (item == NULL || PyTuple_SetItem(texts, i, item) < 0)
+            Py_CLEAR(texts);
+    }
+    if (texts == NULL)
+        return NULL;
+    result = Py_BuildValue("(sI(LLL)N)", operation_names[step->operation], step->flags,
+                           (long long)step->number[0], (long long)step->number[1],
+                           (long long)step->number[2], texts);
+    return result;
+}
+
+/* steps() -> [(operation, flags, (n, n, n), (text, text, text, text))] */
+static PyObject *plan_steps(PyObject *object, PyObject *unused)
+{
+    struct plan_object *self = (struct plan_object *)object;
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    for (uint32_t i = 0; list != NULL && i < self->builder.step_count; i++) {
+        PyObject *item = step_as_tuple(&self->builder, &self->builder.steps[i]);
+
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *vector_as_list(const struct nsd_builder *builder,
+                                const struct nsd_vector *vector)
+{
+    PyObject *list = PyList_New(0);
+
+    for (uint32_t i = 0; list != NULL && i < vector->count; i++) {
+        PyObject *item =
+            PyUnicode_DecodeFSDefault(nsd_builder_text(builder, vector->offsets[i]));
+
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+/* command() -> (argv, envp, paths) */
+static PyObject *plan_command(PyObject *object, PyObject *unused)
+{
+    const struct nsd_builder *builder = &((struct plan_object *)object)->builder;
+
+    (void)unused;
+    return Py_BuildValue("(NNN)", vector_as_list(builder, &builder->argv),
+                         vector_as_list(builder, &builder->envp),
+                         vector_as_list(builder, &builder->paths));
+}
+
+/* A copy of self to append to. */
+static struct nsd_builder *copied(PyObject *object, struct nsd_builder *ret_copy)
+{
+    nsd_builder_copy(ret_copy, &((struct plan_object *)object)->builder);
+    return ret_copy;
+}
+
+/* append(operation, flags, numbers, texts) -> Plan */
+static PyObject *plan_append(PyObject *object, PyObject *args)
+{
+    const char *name, *text[4] = {NULL};
+    long long number[3] = {0};
+    unsigned int flags;
+    struct nsd_builder builder;
+    struct nsd_step *step;
+    int operation;
+
+    if (!PyArg_ParseTuple(args, "sI(LLL)(zzzz)", &name, &flags, &number[0], &number[1],
+                          &number[2], &text[0], &text[1], &text[2], &text[3]))
+        return NULL;
+    operation = operation_by_name(name);
+    if (operation < 0)
+        return NULL;
+    step = nsd_add_step(copied(object, &builder), (enum nsd_operation)operation,
+                        (const int64_t[3]){number[0], number[1], number[2]}, text);
+    step->flags = flags;
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
+/* setgroups(ids) -> Plan */
+static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
+{
+    struct nsd_builder builder;
+    struct nsd_step *step;
+    Py_ssize_t count = PyTuple_Size(ids);
+
+    if (count < 0)
+        return NULL;
+    step = nsd_add(copied(object, &builder), NSD_SETGROUPS);
+    step->number[0] = count;
+    {
+        uint32_t *groups = PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
+
+        for (Py_ssize_t i = 0; groups != NULL && i < count; i++)
+            groups[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(ids, i));
+        if (groups == NULL || PyErr_Occurred()) {
+            PyMem_Free(groups);
+            nsd_builder_free(&builder);
+            return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+        }
+        step->text[0] = nsd_keep(&builder, groups, (size_t)count * sizeof(uint32_t));
+        PyMem_Free(groups);
+    }
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
+static int add_vector(struct nsd_builder *builder, struct nsd_vector *vector, PyObject *list)
+{
+    Py_ssize_t count = PySequence_Size(list);
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_GetItem(list, i);
+        char *bytes;
+        Py_ssize_t size;
+        int ret = item == NULL ? -1 : PyBytes_AsStringAndSize(item, &bytes, &size);
+
+        if (ret == 0)
+            nsd_vector_add(builder, vector, bytes, (size_t)size);
+        Py_XDECREF(item);
+        if (ret < 0)
+            return -1;
+    }
+    return count < 0 ? -1 : 0;
+}
+
+static int add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
+                       PyObject *paths)
+{
+    if (add_vector(builder, &builder->argv, argv) < 0 ||
+        add_vector(builder, &builder->envp, envp) < 0 ||
+        add_vector(builder, &builder->paths, paths) < 0)
+        return -1;
+    return 0;
+}
+
+/* exec(argv, envp, paths) -> Plan; lists of bytes */
+static PyObject *plan_exec(PyObject *object, PyObject *args)
+{
+    PyObject *argv, *envp, *paths;
+    struct nsd_builder builder;
+
+    if (!PyArg_ParseTuple(args, "OOO", &argv, &envp, &paths))
+        return NULL;
+    if (add_command(copied(object, &builder), argv, envp, paths) < 0) {
+        nsd_builder_free(&builder);
+        return NULL;
+    }
+    nsd_add_exec(&builder);
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
+/* map_root() -> Plan */
+static PyObject *plan_map_root(PyObject *object, PyObject *unused)
+{
+    struct nsd_builder builder;
+
+    (void)unused;
+    nsd_add_map_root(copied(object, &builder));
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
+/* with_slot(slot, fd, owner) -> Plan: the launcher gets fd; owner keeps it open */
+static PyObject *plan_with_slot(PyObject *object, PyObject *args)
+{
+    int slot, fd;
+    PyObject *owner, *keep, *plan;
+    struct nsd_builder builder;
+
+    if (!PyArg_ParseTuple(args, "iiO", &slot, &fd, &owner))
+        return NULL;
+    if (slot < 0 || slot >= NSD_SLOTS) {
+        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets", NSD_SLOTS);
+        return NULL;
+    }
+    copied(object, &builder)->slot[slot] = fd;
+    keep = ((struct plan_object *)object)->keep;
+    keep = PyTuple_Pack(2, owner, keep == NULL ? Py_None : keep);
+    if (keep == NULL) {
+        nsd_builder_free(&builder);
+        return NULL;
+    }
+    plan = nsd_plan_from_builder(Py_TYPE(object), &builder, keep);
+    Py_DECREF(keep);
+    return plan;
+}
+
+static PyMethodDef plan_methods[] = {
+    {"steps", plan_steps, METH_NOARGS, NULL},
+    {"command", plan_command, METH_NOARGS, NULL},
+    {"append", plan_append, METH_VARARGS, NULL},
+    {"setgroups", plan_setgroups, METH_O, NULL},
+    {"exec", plan_exec, METH_VARARGS, NULL},
+    {"map_root", plan_map_root, METH_NOARGS, NULL},
+    {"with_slot", plan_with_slot, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot plan_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t) "Steps for the launcher, and the command."},
+    {Py_tp_new, (void *)plan_new},
+    {Py_tp_dealloc, (void *)plan_dealloc},
+    {Py_tp_methods, plan_methods},
+    {0, NULL},
+};
+
+PyType_Spec nsd_plan_spec = {
+    .name = "nsdemo._core.Plan",
+    .basicsize = sizeof(struct plan_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = plan_slots,
+};
+
+static int take_joins(PyObject *joins, struct nsd_request *request)
+{
+    Py_ssize_t count = PyTuple_Size(joins);
+
+    if (count > NSD_MAX_JOINS) {
+        PyErr_SetString(PyExc_ValueError, "at most eight targets");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct nsd_join *join = &request->joins[i];
+        long long started;
+
+        if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLii", &join->process.pid, &started,
+                              &join->fd, &join->flags))
+            return -1;
+        join->process.started = started;
+    }
+    request->join_count = (int)count;
+    return count < 0 ? -1 : 0;
+}
+
+static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
+{
+    Py_ssize_t count = PyTuple_Size(groups);
+    uint32_t *ids = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
+
+    for (Py_ssize_t i = 0; ids != NULL && i < count; i++)
+        ids[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(groups, i));
+    if (ids != NULL && PyErr_Occurred()) {
+        PyMem_Free(ids);
+        return NULL;
+    }
+    if (ids == NULL && !PyErr_Occurred())
+        PyErr_NoMemory();
+    request->group_count = (int)count;
+    request->groups = ids;
+    return ids;
+}
+
+/* recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
+ *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
+ *        uid, gid, groups, groups_implied, umask) -> Plan
+ *
+ * Everything has been checked by _api.py; here it only changes its clothes. */
+PyObject *nsd_recipe(PyObject *module, PyObject *args)
+{
+    const char *kind;
+    PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd, *groups;
+    struct nsd_request request;
+    struct nsd_builder builder;
+    uint32_t *ids = NULL;
+    int fork, mount_proc, init, watch, by_chroot, new_session, groups_implied;
+    long long propagation, uid, gid, root_started = 0;
+    PyObject *plan = NULL;
+
+    nsd_request_init(&request);
+    if (!PyArg_ParseTuple(args, "sOOOiOOOppppOpLOOpiLLOpi", &kind, &argv, &envp, &paths,
+                          &request.unshare, &joins, &root_of, &keep, &fork, &mount_proc, &init,
+                          &watch, &root, &by_chroot, &propagation, &hostname, &cwd,
+                          &new_session, &request.process_group, &uid, &gid, &groups,
+                          &groups_implied, &request.umask))
+        return NULL;
+    request.fork = fork != 0;
+    request.mount_proc = mount_proc != 0;
+    request.init = init != 0;
+    request.watch = watch != 0;
+    request.root_method = by_chroot ? NSD_BY_CHROOT : NSD_BY_PIVOT_ROOT;
+    request.propagation = propagation;
+    request.new_session = new_session != 0;
+    request.uid = uid;
+    request.gid = gid;
+    request.groups_implied = groups_implied != 0;
+    request.privileged = nsd_has_capability(21 /* CAP_SYS_ADMIN */);
+    if (take_joins(joins, &request) < 0 || nsd_optional_bytes(root, &request.root) < 0 ||
+        nsd_optional_bytes(hostname, &request.hostname) < 0 ||
+        nsd_optional_bytes(cwd, &request.cwd) < 0)
+        return NULL;
+    if (root_of != Py_None) {
+        if (!PyArg_ParseTuple(root_of, "iL", &request.root_of.pid, &root_started))
+            return NULL;
+        request.root_of.started = root_started;
+    }
+    if (groups != Py_None && (ids = take_groups(groups, &request)) == NULL)
+        return NULL;
+    nsd_builder_init(&builder);
+    if (add_command(&builder, argv, envp, paths) < 0) {
+        nsd_builder_free(&builder);
+    } else {
+        if (strcmp(kind, "chroot_run") == 0)
+            nsd_recipe_chroot_run(&builder, &request);
+        else
+            nsd_recipe_spawn(&builder, &request);
+        plan = nsd_plan_from_builder(nsd_state(module)->plan_type, &builder, keep);
+    }
+    PyMem_Free(ids);
+    return plan;
+}

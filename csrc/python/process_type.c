@@ -1,0 +1,404 @@
+/* process_type.c - launch(), and _core.Process: a struct nsd_child as a Python object.
+ *
+ * The GIL is released once per call and taken again only when a signal handler must run.
+ */
+#include "binding.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct process_object {
+    PyObject_HEAD
+    struct nsd_child child;
+    struct nsd_streams streams;
+    PyObject *input; /* keeps streams.input alive */
+    long failed;     /* index of the step that failed, -1: none */
+};
+
+static const char *const stage_names[] = {
+    [NSD_START_CLONE] = "clone",
+    [NSD_START_DESCRIPTORS] = "descriptors",
+    [NSD_START_IMAGE] = "image",
+    [NSD_START_PLAN] = "plan",
+    [NSD_START_EXECUTE] = "execute",
+    [NSD_START_PIDFD] = "pidfd_open",
+    [NSD_START_KILLED] = "killed",
+};
+
+static void close_streams(struct nsd_streams *streams)
+{
+    int *fds[] = {&streams->input_fd, &streams->output[0].fd, &streams->output[1].fd};
+
+    for (int i = 0; i < 3; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+}
+
+static void process_dealloc(PyObject *object)
+{
+    struct process_object *self = (struct process_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+
+    close_streams(&self->streams);
+    Py_BEGIN_ALLOW_THREADS
+    nsd_child_release(&self->child);
+    Py_END_ALLOW_THREADS
+    free(self->streams.output[0].data);
+    free(self->streams.output[1].data);
+    Py_CLEAR(self->input);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+/* Ascending descriptors from a tuple; PyMem_Free them. */
+static int *take_descriptors(PyObject *tuple, int *ret_count)
+{
+    Py_ssize_t count = PyTuple_Size(tuple);
+    int *fds = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(int));
+
+    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
+        fds[i] = (int)PyLong_AsLong(PyTuple_GetItem(tuple, i));
+    if (fds != NULL && PyErr_Occurred()) {
+        PyMem_Free(fds);
+        return NULL;
+    }
+    if (fds == NULL && !PyErr_Occurred())
+        PyErr_NoMemory();
+    *ret_count = (int)count;
+    return fds;
+}
+
+/* Runs pending signal handlers with the GIL; -1 if one raised. */
+static int run_signal_handlers(PyThreadState **thread)
+{
+    int ret;
+
+    PyEval_RestoreThread(*thread);
+    ret = PyErr_CheckSignals();
+    *thread = PyEval_SaveThread();
+    return ret;
+}
+
+static int take_streams(PyObject *object, PyObject *input, struct process_object *self)
+{
+    char *bytes = NULL;
+    Py_ssize_t size = 0;
+    struct nsd_streams *streams = &self->streams;
+
+    if (!PyArg_ParseTuple(object, "iii", &streams->input_fd, &streams->output[0].fd,
+                          &streams->output[1].fd))
+        return -1;
+    if (input != Py_None) {
+        if (PyBytes_AsStringAndSize(input, &bytes, &size) < 0)
+            return -1;
+        self->input = Py_NewRef(input);
+    }
+    streams->input = bytes;
+    streams->input_left = (size_t)size;
+    return 0;
+}
+
+/* What one call of launch() goes through without the GIL. */
+struct call {
+    struct process_object *process;
+    const struct nsd_builder *plan;
+    struct nsd_launch_options options;
+    const int *close_fds;
+    int close_count;
+    bool talks;
+    int64_t deadline;
+    enum nsd_start_stage stage; /* of an error before or beside the steps */
+    bool interrupted;           /* a signal handler raised */
+};
+
+static int start_and_settle(struct call *call, PyThreadState **thread)
+{
+    struct nsd_child *child = &call->process->child;
+    uint32_t failed;
+    int ret = nsd_launch_start(call->plan, &call->options, child, &call->stage);
+
+    for (int i = 0; i < call->close_count; i++)
+        close(call->close_fds[i]);
+    if (ret < 0)
+        return ret;
+    while (nsd_launch_wait(child) == -EINTR) {
+        if (run_signal_handlers(thread) < 0) {
+            call->interrupted = true;
+            nsd_launch_abandon(child);
+            return -EINTR;
+        }
+    }
+    ret = nsd_launch_settle(child, &failed, &call->stage);
+    if (ret == -ECANCELED) {
+        call->process->failed = failed;
+        return 0;
+    }
+    return ret;
+}
+
+static int talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
+                bool *ret_interrupted)
+{
+    int ret;
+
+    while ((ret = nsd_child_communicate(&self->child, &self->streams, deadline)) == -EINTR) {
+        if (run_signal_handlers(thread) < 0) {
+            *ret_interrupted = true;
+            return -EINTR;
+        }
+    }
+    return ret == -ETIMEDOUT ? 0 : ret;
+}
+
+static struct process_object *new_process(PyTypeObject *type)
+{
+    struct process_object *self = PyObject_New(struct process_object, type);
+
+    if (self == NULL)
+        return NULL;
+    memset(&self->child, 0, sizeof(self->child));
+    self->child.pidfd = -1;
+    self->child.reaped = true; /* nothing to wait for until it has been launched */
+    self->streams = (struct nsd_streams){.input_fd = -1};
+    self->streams.output[0].fd = self->streams.output[1].fd = -1;
+    self->input = NULL;
+    self->failed = -1;
+    return self;
+}
+
+static PyObject *raise_stage(int error, enum nsd_start_stage stage)
+{
+    PyObject *details = Py_BuildValue("(is)", -error, stage_names[stage]);
+
+    if (details != NULL) {
+        PyErr_SetObject(PyExc_OSError, details);
+        Py_DECREF(details);
+    }
+    return NULL;
+}
+
+/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline) -> Process
+ *
+ * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
+ * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
+ * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
+ * OSError(errno, stage): the launcher did not start. A failed step: read .failed. */
+PyObject *nsd_launch(PyObject *module, PyObject *args)
+{
+    PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
+    struct module_state *state = nsd_state(module);
+    struct call call = {.stage = NSD_START_CLONE};
+    struct process_object *self = NULL;
+    int *passed = NULL, *closed = NULL;
+    long long deadline;
+    int ret = -ENOMEM;
+
+    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL", state->plan_type, &plan,
+                          &call.options.stdio[0], &call.options.stdio[1],
+                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path, &streams,
+                          &input, &deadline))
+        return NULL;
+    passed = take_descriptors(pass_fds, &call.options.pass_count);
+    closed = take_descriptors(close_fds, &call.close_count);
+    if (passed != NULL && closed != NULL &&
+        nsd_optional_bytes(image_path, &call.options.image_path) == 0)
+        self = new_process(state->process_type);
+    if (self != NULL && streams != Py_None && take_streams(streams, input, self) < 0)
+        Py_CLEAR(self);
+    if (self != NULL) {
+        PyThreadState *thread = PyEval_SaveThread();
+
+        call.process = self;
+        call.plan = &((struct plan_object *)plan)->builder;
+        call.options.pass_fds = passed;
+        call.close_fds = closed;
+        ret = start_and_settle(&call, &thread);
+        if (ret == 0 && self->failed < 0 && streams != Py_None)
+            ret = talk(self, deadline, &thread, &call.interrupted);
+        PyEval_RestoreThread(thread);
+        if (ret < 0) {
+            if (!call.interrupted)
+                raise_stage(ret, call.stage);
+            Py_CLEAR(self); /* which ends and reaps the command, if there is one */
+        }
+    }
+    PyMem_Free(passed);
+    PyMem_Free(closed);
+    return (PyObject *)self;
+}
+
+/* wait(deadline) -> bool: has it ended? deadline in CLOCK_MONOTONIC ns; 0 polls; -1: no end */
+static PyObject *process_wait(PyObject *object, PyObject *argument)
+{
+    struct process_object *self = (struct process_object *)object;
+    long long deadline = PyLong_AsLongLong(argument);
+    int ret;
+
+    if (deadline == -1 && PyErr_Occurred())
+        return NULL;
+    if (deadline < 0)
+        deadline = NSD_FOREVER;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        ret = nsd_child_wait(&self->child, deadline);
+        Py_END_ALLOW_THREADS
+        if (ret == -EINTR && PyErr_CheckSignals() < 0)
+            return NULL;
+    } while (ret == -EINTR);
+    if (ret < 0 && ret != -ETIMEDOUT)
+        return nsd_raise(ret);
+    return PyBool_FromLong(ret == 0);
+}
+
+/* communicate(streams or None, input, deadline) -> bool: has it ended? None: go on where the
+ * last call timed out. The descriptors are taken over. */
+static PyObject *process_communicate(PyObject *object, PyObject *args)
+{
+    struct process_object *self = (struct process_object *)object;
+    PyObject *streams, *input;
+    PyThreadState *thread;
+    long long deadline;
+    bool interrupted = false;
+    int ret;
+
+    if (!PyArg_ParseTuple(args, "OOL", &streams, &input, &deadline))
+        return NULL;
+    if (streams != Py_None && take_streams(streams, input, self) < 0)
+        return NULL;
+    thread = PyEval_SaveThread();
+    ret = talk(self, deadline, &thread, &interrupted);
+    PyEval_RestoreThread(thread);
+    if (interrupted)
+        return NULL;
+    return ret < 0 ? nsd_raise(ret) : PyBool_FromLong(self->child.reaped);
+}
+
+/* output() -> (bytes, bytes): what has been read; handed out once */
+static PyObject *process_output(PyObject *object, PyObject *unused)
+{
+    struct nsd_buffer *output = ((struct process_object *)object)->streams.output;
+    PyObject *result;
+
+    (void)unused;
+    result = Py_BuildValue("(y#y#)", output[0].data == NULL ? "" : output[0].data,
+                           (Py_ssize_t)output[0].size,
+                           output[1].data == NULL ? "" : output[1].data,
+                           (Py_ssize_t)output[1].size);
+    return result;
+}
+
+static PyObject *process_send_signal(PyObject *object, PyObject *argument)
+{
+    long signal = PyLong_AsLong(argument);
+    int ret;
+
+    if (signal == -1 && PyErr_Occurred())
+        return NULL;
+    if (signal < 0 || signal > 64)
+        return nsd_raise(-EINVAL);
+    ret = nsd_child_signal(&((struct process_object *)object)->child, (int)signal);
+    return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
+}
+
+static PyObject *process_kill(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    nsd_child_kill(&((struct process_object *)object)->child);
+    Py_RETURN_NONE;
+}
+
+/* results() -> [(index, errno, value, start_ns, duration_ns, pid)] of the steps performed */
+static PyObject *process_results(PyObject *object, PyObject *unused)
+{
+    const struct nsd_child *child = &((struct process_object *)object)->child;
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    for (uint32_t i = 0; list != NULL && child->results != NULL && i < child->step_count; i++) {
+        const struct nsd_result *result = &child->results[i];
+        int64_t start = nsd_child_time(child, result->start);
+        int64_t end = nsd_child_time(child, result->end);
+        PyObject *item;
+
+        if (result->process == NSD_NOBODY)
+            continue;
+        item = Py_BuildValue("(IiLLLI)", (unsigned int)i, (int)result->error,
+                             (long long)result->value, (long long)start,
+                             (long long)(end > start ? end - start : 0),
+                             (unsigned int)result->process);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *get_returncode(PyObject *object, void *unused)
+{
+    const struct nsd_child *child = &((struct process_object *)object)->child;
+
+    (void)unused;
+    if (!child->reaped || child->status_lost)
+        Py_RETURN_NONE;
+    return PyLong_FromLong(WIFSIGNALED(child->status) ? -WTERMSIG(child->status)
+                                                      : WEXITSTATUS(child->status));
+}
+
+#define GETTER(name, expression)                                                         \
+    static PyObject *get_##name(PyObject *object, void *unused)                          \
+    {                                                                                    \
+        const struct process_object *self = (struct process_object *)object;             \
+                                                                                         \
+        (void)unused;                                                                    \
+        return expression;                                                               \
+    }
+
+GETTER(pid, PyLong_FromLong(self->child.command))
+GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
+GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
+GETTER(failed, PyLong_FromLong(self->failed))
+GETTER(ended, PyBool_FromLong(self->child.reaped))
+GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
+
+static PyMethodDef process_methods[] = {
+    {"wait", process_wait, METH_O, NULL},
+    {"communicate", process_communicate, METH_VARARGS, NULL},
+    {"output", process_output, METH_NOARGS, NULL},
+    {"send_signal", process_send_signal, METH_O, NULL},
+    {"kill", process_kill, METH_NOARGS, NULL},
+    {"results", process_results, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef process_getset[] = {
+    {"pid", get_pid, NULL, NULL, NULL},
+    {"first_pid", get_first_pid, NULL, NULL, NULL},
+    {"pidfd", get_pidfd, NULL, NULL, NULL},
+    {"failed", get_failed, NULL, NULL, NULL},
+    {"ended", get_ended, NULL, NULL, NULL},
+    {"status_lost", get_status_lost, NULL, NULL, NULL},
+    {"returncode", get_returncode, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot process_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t) "A launched command."},
+    {Py_tp_dealloc, (void *)process_dealloc},
+    {Py_tp_methods, process_methods},
+    {Py_tp_getset, process_getset},
+    {0, NULL},
+};
+
+PyType_Spec nsd_process_spec = {
+    .name = "nsdemo._core.Process",
+    .basicsize = sizeof(struct process_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = process_slots,
+};

@@ -1,0 +1,81 @@
+"""nsdemo: make a container from Python, step by step, and see what the kernel did.
+
+A ten-line tour:
+
+    >>> import nsdemo
+    >>> rootfs = nsdemo.Rootfs.from_host(["bash", "cat", "ls"])    # a root to run in
+    >>> nsdemo.chroot_run(rootfs, ["ls", "/"])                     # chapter 1: another "/"
+    >>> box = nsdemo.spawn(["bash"], root=rootfs, stdin=nsdemo.PIPE)   # 2: a container
+    >>> box.namespaces["pid"] == nsdemo.namespaces()["pid"]
+    False
+    >>> nsdemo.enter(box, ["cat", "/proc/1/status"])               # 3: join it
+    >>> for step in box.trace: print(step)                         # what the kernel did
+    >>> box.stop(); rootfs.remove()
+
+Chapter 0 is ``nsdemo.doctor()``: what this machine allows, and who forbids the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError("nsdemo needs Linux: namespaces are a feature of that kernel")
+
+from typing import TYPE_CHECKING, Any
+
+from ._api import chroot_run, enter, namespaces, run, spawn
+from ._container import (
+    DEVNULL,
+    PIPE,
+    STDOUT,
+    CalledProcessError,
+    CompletedProcess,
+    Container,
+    TimeoutExpired,
+)
+from ._errors import NamespaceError
+from ._plan import Plan, Step
+
+if TYPE_CHECKING:
+    from .doctor import Findings, doctor
+    from .rootfs import Rootfs
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Container",
+    "Findings",
+    "NamespaceError",
+    "Plan",
+    "Rootfs",
+    "Step",
+    "TimeoutExpired",
+    "chroot_run",
+    "doctor",
+    "enter",
+    "namespaces",
+    "run",
+    "spawn",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what a script that only runs commands does not need when it is asked for."""
+    if name == "Rootfs":
+        from .rootfs import Rootfs
+
+        return Rootfs
+    if name in ("doctor", "Findings"):
+        from . import doctor as module
+
+        # The module of that name is hidden by its function, as the design has it.
+        globals()["doctor"] = module.doctor
+        globals()["Findings"] = module.Findings
+        return globals()[name]
+    raise AttributeError(f"module 'nsdemo' has no attribute {name!r}")

@@ -1,0 +1,492 @@
+"""A launched command: Container, and CompletedProcess when it is over."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any, AnyStr, Generic
+
+from . import _core
+from ._errors import setup_failed
+from ._explain import describe, hints_for
+from ._plan import Plan, Step, trace_of
+
+PIPE = subprocess.PIPE
+DEVNULL = subprocess.DEVNULL
+STDOUT = subprocess.STDOUT
+TimeoutExpired = subprocess.TimeoutExpired
+CalledProcessError = subprocess.CalledProcessError
+
+FOREVER = 2**63 - 1
+_IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
+_NAMES = ("standard input", "standard output", "standard error")
+
+
+class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
+    """subprocess.CompletedProcess and the trace of how the container was made.
+
+    Attributes:
+        trace: a tuple of Step, every step of the set-up in order.
+    """
+
+    trace: tuple[Step, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (self.args, self.returncode, self.stdout, self.stderr)
+        return CompletedProcess, values, {"trace": self.trace}
+
+
+CompletedProcess.__module__ = "nsdemo"
+
+
+class _Stdio:
+    """The three standard descriptors of a command, and our ends of its pipes."""
+
+    __slots__ = ("child", "close", "parent")
+
+    def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
+        self.child = [-1, -1, -1]
+        self.parent = [-1, -1, -1]
+        self.close: list[int] = []  # the command's ends: ours only until it has them
+        try:
+            for number, value in enumerate((stdin, stdout, stderr)):
+                self.child[number] = self._take(number, value)
+        except BaseException:
+            self.close_all()
+            raise
+
+    def close_all(self) -> None:
+        for fd in (*self.close, *self.parent):
+            if fd >= 0:
+                os.close(fd)
+
+    def _take(self, number: int, value: Any) -> int:
+        if value is None:
+            return self._inherited(number)
+        if value == PIPE:
+            ends = os.pipe()
+            ours, theirs = ends if number else ends[::-1]
+            self.parent[number] = ours
+            self.close.append(theirs)
+            return theirs
+        if value == DEVNULL:
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            self.close.append(fd)
+            return fd
+        if value == STDOUT:
+            if number != 2:
+                raise ValueError("STDOUT can only be given for stderr")
+            return self.child[1] if self.child[1] >= 0 else self._inherited(1, 1)
+        fd = value if isinstance(value, int) else value.fileno()
+        if not _is_open(fd):
+            raise OSError(errno.EBADF, f"{_NAMES[number]}: descriptor {fd} is not open")
+        return int(fd)
+
+    @staticmethod
+    def _inherited(number: int, result: int = -1) -> int:
+        if not _is_open(number):
+            keyword = ("stdin", "stdout", "stderr")[number]
+            raise OSError(
+                errno.EBADF,
+                f"{_NAMES[number]} is closed in this process, so the command cannot inherit "
+                f"it: pass {keyword}=nsdemo.DEVNULL",
+            )
+        return result
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.get_inheritable(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _deadline(timeout: float | None) -> int:
+    return FOREVER if timeout is None else time.monotonic_ns() + int(max(timeout, 0) * 1e9)
+
+
+def _check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
+    fds = sorted(set(pass_fds))
+    for fd in fds:
+        if isinstance(fd, bool) or not isinstance(fd, int):
+            raise TypeError(f"pass_fds holds descriptors, not {type(fd).__name__}")
+        if not _is_open(fd):
+            raise OSError(errno.EBADF, f"pass_fds: descriptor {fd} is not open")
+    return tuple(fd for fd in fds if fd > 2)
+
+
+def _launch(
+    plan: Plan,
+    stdio: _Stdio,
+    pass_fds: tuple[int, ...],
+    streams: tuple[int, ...] | None,
+    input: bytes | None,
+    deadline: int,
+) -> _core.Process:
+    """Start a plan; what went wrong becomes the exception that says so."""
+    sys.audit("nsdemo.launch", plan)
+    core = plan._core
+    try:
+        process = _core.launch(
+            core,
+            tuple(stdio.child),
+            pass_fds,
+            tuple(stdio.close),
+            _IMAGE,
+            streams,
+            input,
+            deadline,
+        )
+    except OSError as error:
+        stage = error.strerror or ""
+        step = Step("start", (stage,), None, error.errno or errno.EIO)
+        raise setup_failed(step, (step,), describe(step), hints_for(step, core)) from None
+    finally:
+        stdio.close = []
+    if process.failed >= 0:
+        _raise_failure(core, trace_of(core, process))
+    return process
+
+
+def _raise_failure(core: _core.Plan, trace: tuple[Step, ...]) -> None:
+    step = trace[-1]
+    hints = hints_for(step, core, trace)
+    if step.operation != "exec":
+        raise setup_failed(step, trace, describe(step), hints)
+    # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
+    path, name = step.args[0], step.args[1]
+    filename = name if step.errno == errno.ENOENT else path
+    failure = OSError(step.errno, os.strerror(step.errno), filename)
+    failure.trace = trace  # type: ignore[attr-defined]
+    for hint in hints:
+        failure.add_note(hint)
+    raise failure
+
+
+def _text_settings(
+    text: bool | None, encoding: str | None, errors: str | None
+) -> tuple[str, str] | None:
+    """(encoding, errors) of a text mode, or None for bytes."""
+    if not (text or encoding or errors):
+        return None
+    return encoding or io.text_encoding(None), errors or "strict"
+
+
+def _encode(data: Any, settings: tuple[str, str] | None) -> bytes | None:
+    if data is None:
+        return None
+    if settings is None:
+        if isinstance(data, str):
+            raise TypeError("input is a str; pass bytes, or text=True")
+        return bytes(data)
+    if not isinstance(data, str):
+        raise TypeError(f"input must be str in text mode, not {type(data).__name__}")
+    return data.replace("\n", os.linesep).encode(_codec(settings[0]), settings[1])
+
+
+def _codec(encoding: str) -> str:
+    if encoding != "locale":
+        return encoding
+    import locale
+
+    return locale.getencoding()
+
+
+def _decode(data: bytes, settings: tuple[str, str] | None) -> Any:
+    if settings is None:
+        return data
+    text = data.decode(_codec(settings[0]), settings[1])
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> CompletedProcess[Any]:
+    """Start a plan, talk to the command, wait for its end: one trip into C."""
+    if input is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input may not both be used")
+        stdin = PIPE
+    if capture_output:
+        if stdout is not None or stderr is not None:
+            raise ValueError("stdout and stderr may not be used with capture_output")
+        stdout = stderr = PIPE
+    settings = _text_settings(text, encoding, errors)
+    data = _encode(input, settings)
+    passed = _check_pass_fds(pass_fds)
+    args = plan._options.get("args") or plan._core.command()[0]
+    stdio = _Stdio(stdin, stdout, stderr)
+    streams = tuple(stdio.parent)
+    stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
+    process = _launch(plan, stdio, passed, streams, data, _deadline(timeout))
+    out, err = (
+        _decode(data, settings) if fd >= 0 else None
+        for fd, data in zip(streams[1:], process.output(), strict=True)
+    )
+    if not process.ended:
+        process.kill()
+        process.wait(-1)
+        assert timeout is not None
+        raise TimeoutExpired(args, timeout, output=out, stderr=err)
+    completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
+    completed.trace = trace_of(plan._core, process)
+    if check:
+        completed.check_returncode()
+    return completed
+
+
+def _returncode(process: _core.Process) -> int:
+    if process.returncode is None:
+        raise ChildProcessError(
+            errno.ECHILD,
+            "the command's status was taken by another waitpid() in this process, or thrown "
+            "away because SIGCHLD is ignored",
+        )
+    return process.returncode
+
+
+class Container(Generic[AnyStr]):
+    """A running command in namespaces of its own: the surface of subprocess.Popen.
+
+    Made by ``spawn`` and ``Plan.start``. Leaving it as a context manager is ``stop()``. One
+    that is dropped while it runs is killed, with a ResourceWarning.
+
+    Attributes:
+        pid: the command's process id as the caller sees it; inside it may be 1.
+        pidfd: a descriptor of that process (pidfd_open(2)), open as long as this object.
+        args: the command.
+        returncode: its exit status, -N if signal N ended it, None while it runs.
+        stdin, stdout, stderr: our ends of its pipes, or None.
+        root: the directory that is its ``/``, as given; None if that is the caller's.
+        trace: a tuple of Step, how the container was made.
+    """
+
+    args: Any
+    stdin: IO[AnyStr] | None
+    stdout: IO[AnyStr] | None
+    stderr: IO[AnyStr] | None
+
+    def __init__(self) -> None:
+        raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
+
+    @classmethod
+    def _start(
+        cls,
+        plan: Plan,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Container[Any]:
+        self: Container[Any] = cls.__new__(cls)
+        settings = _text_settings(text, encoding, errors)
+        passed = _check_pass_fds(pass_fds)
+        stdio = _Stdio(stdin, stdout, stderr)
+        try:
+            self._process = _launch(plan, stdio, passed, None, None, 0)
+        except BaseException:
+            stdio.close_all()
+            raise
+        self._plan = plan
+        self._owner = os.getpid()
+        self._settings = settings
+        self._talking = False
+        self._trace: tuple[Step, ...] | None = None
+        self.args = plan._options.get("args") or plan._core.command()[0]
+        self.root: str | None = plan._options.get("root")
+        self.stdin, self.stdout, self.stderr = (
+            _as_file(fd, number, settings) for number, fd in enumerate(stdio.parent)
+        )
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def pidfd(self) -> int:
+        return self._process.pidfd
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    @property
+    def trace(self) -> tuple[Step, ...]:
+        if self._trace is None:
+            self._trace = trace_of(self._plan._core, self._process)
+        return self._trace
+
+    @property
+    def namespaces(self) -> Mapping[str, tuple[int, int]]:
+        """Its namespaces' identities; see ``nsdemo.namespaces``."""
+        from ._api import namespaces
+
+        return namespaces(self)
+
+    def __repr__(self) -> str:
+        state = "running" if self.poll() is None else f"ended with {self.returncode}"
+        return f"<nsdemo.Container pid {self.pid}, {state}: {self.args!r}>"
+
+    def poll(self) -> int | None:
+        """The returncode if the command has ended, else None."""
+        return _returncode(self._process) if self._process.wait(0) else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the command to end and return its returncode.
+
+        Raises TimeoutExpired after ``timeout`` seconds; the command runs on.
+        """
+        if not self._process.wait(-1 if timeout is None else _deadline(timeout)):
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
+        return _returncode(self._process)
+
+    def communicate(
+        self, input: AnyStr | None = None, timeout: float | None = None
+    ) -> tuple[Any, Any]:
+        """Write ``input``, read stdout and stderr to their ends, and wait.
+
+        Returns (stdout, stderr), None for what is no pipe. Raises TimeoutExpired after
+        ``timeout`` seconds; the command runs on and communicate may be called again.
+        """
+        if self._talking:
+            if input is not None:
+                raise ValueError("input cannot be given again after a time-out")
+            ended = self._process.communicate(None, None, _deadline(timeout))
+        else:
+            if input is not None and self.stdin is None:
+                raise ValueError("input needs stdin=PIPE")
+            data = _encode(input, self._settings)
+            if self.stdin is not None and not self.stdin.closed:
+                with suppress(BrokenPipeError):
+                    self.stdin.flush()
+            self._talking = True
+            ended = self._process.communicate(self._borrowed(), data, _deadline(timeout))
+        out, err = (
+            _decode(data, self._settings) if file is not None else None
+            for file, data in zip((self.stdout, self.stderr), self._process.output(), strict=True)
+        )
+        if not ended:
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout, output=out, stderr=err)
+        self._close_files()
+        return out, err
+
+    def _borrowed(self) -> tuple[int, int, int]:
+        """Copies of our ends for the core, which closes what it has finished with."""
+        fds = []
+        for file in (self.stdin, self.stdout, self.stderr):
+            open_file = file is not None and not file.closed
+            fds.append(os.dup(file.fileno()) if file is not None and open_file else -1)
+        if self.stdin is not None:
+            with suppress(OSError):
+                self.stdin.close()  # else the command never sees the end of its input
+        return fds[0], fds[1], fds[2]
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command; nothing happens if it has ended."""
+        self._process.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. As PID 1 a command without a handler does not notice: see stop()."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL: in a pid namespace of its own everything ends."""
+        self._process.kill()
+
+    def stop(self, timeout: float | None = 10) -> int:
+        """End the container and return its returncode.
+
+        SIGTERM if the command would notice it (it has a handler, or is not PID 1), then
+        ``timeout`` seconds later, or at once, SIGKILL. With a new pid namespace everything
+        in it ends; without one, the command and its process group.
+        """
+        if not self._process.wait(0) and self._notices(signal.SIGTERM):
+            self.send_signal(signal.SIGTERM)
+            if not self._process.wait(_deadline(timeout)):
+                self._process.kill()
+        elif not self._process.ended:
+            self._process.kill()
+        return self.wait()
+
+    def _notices(self, sig: int) -> bool:
+        """Would the command notice this signal? PID 1 ignores what it has no handler for."""
+        try:
+            with open(f"/proc/{self.pid}/status", encoding="utf-8", errors="replace") as status:
+                fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+        except OSError:
+            return False
+        inner = fields.get("NSpid", "0").split()[-1]
+        if any(step.operation == "init" for step in self._plan):
+            return True
+        return inner != "1" or bool(int(fields.get("SigCgt", "0"), 16) >> (sig - 1) & 1)
+
+    def enter(self, args: Sequence[Any], **options: Any) -> CompletedProcess[Any]:
+        """Run a command inside: ``nsdemo.enter`` with this container as the target."""
+        from ._api import enter
+
+        result: CompletedProcess[Any] = enter(self, args, **options)
+        return result
+
+    def _close_files(self) -> None:
+        for file in (self.stdin, self.stdout, self.stderr):
+            if file is not None:
+                with suppress(BrokenPipeError):
+                    file.close()
+
+    def __enter__(self) -> Container[AnyStr]:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self.stop()
+        finally:
+            self._close_files()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        process = getattr(self, "_process", None)
+        if process is None or self._owner != os.getpid() or process.wait(0):
+            return
+        _warn(f"container {process.pid} is still running; it is killed", ResourceWarning, 2, self)
+        process.kill()
+
+
+Container.__module__ = "nsdemo"
+
+
+def _as_file(fd: int, number: int, settings: tuple[str, str] | None) -> Any:
+    if fd < 0:
+        return None
+    file: Any = open(fd, "rb" if number else "wb")
+    if settings is None:
+        return file
+    return io.TextIOWrapper(
+        file, encoding=settings[0], errors=settings[1], write_through=number == 0
+    )

@@ -1,0 +1,64 @@
+"""What is raised when a set-up step fails."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._plan import Step
+
+
+class NamespaceError(OSError):
+    """The container could not be set up; the command never ran.
+
+    It is also the built-in class of its errno: ``except PermissionError`` catches one that
+    stands for EPERM. What can be done about it is a note (``__notes__``).
+
+    Attributes:
+        errno: the kernel's error number.
+        step: the Step that failed.
+        trace: every Step that was performed, in order; the last one is ``step``.
+    """
+
+    step: Step
+    trace: tuple[Step, ...]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        notes = tuple(getattr(self, "__notes__", ()))
+        return _rebuild, (self.errno, self.strerror, self.step, self.trace, notes)
+
+
+_classes: dict[type[OSError], type[NamespaceError]] = {}
+
+
+def _class_of(number: int) -> type[NamespaceError]:
+    """NamespaceError that is a PermissionError, too, for EPERM; and so on."""
+    builtin = type(OSError(number, ""))
+    if builtin is OSError:
+        return NamespaceError
+    if builtin not in _classes:
+        body = {"__module__": "nsdemo", "__doc__": NamespaceError.__doc__}
+        _classes[builtin] = type("NamespaceError", (NamespaceError, builtin), body)
+    return _classes[builtin]
+
+
+def _rebuild(
+    number: int, text: str, step: Step, trace: tuple[Step, ...], notes: tuple[str, ...]
+) -> NamespaceError:
+    error = _class_of(number)(number, text)
+    error.step = step
+    error.trace = trace
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+def setup_failed(
+    step: Step, trace: tuple[Step, ...], what: str, hints: tuple[str, ...]
+) -> NamespaceError:
+    """The error for a failed step; ``what`` says in words what was tried."""
+    return _rebuild(step.errno, f"{what}: {os.strerror(step.errno)}", step, trace, hints)
+
+
+NamespaceError.__module__ = "nsdemo"

@@ -1,0 +1,336 @@
+"""operation + errno + this machine -> words and hint: the one place where words live.
+
+``system_call`` shows a step as strace would, ``describe`` says it as a sentence's subject,
+``hints_for`` finds out why the kernel refused, and ``command_line`` names the command that
+does the same. Nothing here changes anything; probing by doing is doctor's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._core import Plan as CorePlan
+    from ._plan import Step
+
+CLONE_NAMES = {
+    0x00020000: "CLONE_NEWNS",
+    0x04000000: "CLONE_NEWUTS",
+    0x08000000: "CLONE_NEWIPC",
+    0x20000000: "CLONE_NEWPID",
+    0x40000000: "CLONE_NEWNET",
+    0x10000000: "CLONE_NEWUSER",
+    0x02000000: "CLONE_NEWCGROUP",
+    0x00000080: "CLONE_NEWTIME",
+}
+MOUNT_NAMES = {
+    0x1: "MS_RDONLY",
+    0x2: "MS_NOSUID",
+    0x4: "MS_NODEV",
+    0x8: "MS_NOEXEC",
+    0x20: "MS_REMOUNT",
+    0x1000: "MS_BIND",
+    0x4000: "MS_REC",
+    0x20000: "MS_UNBINDABLE",
+    0x40000: "MS_PRIVATE",
+    0x80000: "MS_SLAVE",
+    0x100000: "MS_SHARED",
+}
+# The options of unshare(1) and nsenter(1), by flag.
+OPTIONS = {
+    0x00020000: "--mount",
+    0x04000000: "--uts",
+    0x08000000: "--ipc",
+    0x20000000: "--pid",
+    0x40000000: "--net",
+    0x10000000: "--user",
+    0x02000000: "--cgroup",
+    0x00000080: "--time",
+}
+
+
+def flag_names(flags: int, names: dict[int, str], separator: str = "|") -> str:
+    """A flag word in the kernel's own names."""
+    known = [name for bit, name in names.items() if flags & bit]
+    rest = flags & ~sum(names)
+    return separator.join([*known, *([hex(rest)] if rest else [])]) or "0"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+
+
+def _argument_list(args: Iterable[str]) -> str:
+    return "[" + ", ".join(_quoted(arg) for arg in args) + "]"
+
+
+def system_call(operation: str, args: Sequence[Any]) -> str:
+    """The step as the call it makes, in strace's notation."""
+    first = args[0] if args else ""
+    match operation:
+        case "open_process":
+            return f"pidfd_open({first}, 0)"
+        case "open_root":
+            return f"open({_quoted(first)}, O_PATH|O_DIRECTORY)"
+        case "watch":
+            return f"pidfd_open({first}, 0)  /* to end with it */"
+        case "join":
+            return f"setns(target, {flag_names(first, CLONE_NAMES)})"
+        case "unshare":
+            return f"unshare({flag_names(first, CLONE_NAMES)})"
+        case "write":
+            return f"write({_quoted(first)}, {_quoted(args[1])})"
+        case "hide":
+            return "prctl(PR_SET_DUMPABLE, 0)"
+        case "fork":
+            return "clone(CLONE_PARENT|SIGCHLD)"
+        case "become_root":
+            return "setgroups(0, NULL); setresgid(0, 0, 0); setresuid(0, 0, 0)"
+        case "loopback_up":
+            return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP|IFF_RUNNING})'
+        case "sethostname":
+            return f"sethostname({_quoted(first)}, {len(first.encode())})"
+        case "propagation":
+            return f"mount(NULL, {_quoted(first)}, NULL, {flag_names(args[1], MOUNT_NAMES)}, NULL)"
+        case "bind":
+            flags = flag_names(args[2], MOUNT_NAMES)
+            return f"mount({_quoted(first)}, {_quoted(args[1])}, NULL, {flags}, NULL)"
+        case "mount":
+            source, target, kind, *root, flags = args
+            where = os.path.join(*root, target) if root else target
+            names = flag_names(flags, MOUNT_NAMES)
+            return f"mount({_quoted(source)}, {_quoted(where)}, {_quoted(kind)}, {names}, NULL)"
+        case "pivot_root":
+            return f'chdir({_quoted(first)}); pivot_root(".", "."); umount2(".", MNT_DETACH)'
+        case "chroot":
+            return f'chroot({_quoted(first) if args else "root of the target"}); chdir("/")'
+        case "init":
+            return "clone(CLONE_VFORK|SIGCHLD)  /* and stay as init */"
+        case "chdir":
+            return f"chdir({_quoted(first)})"
+        case "setsid":
+            return "setsid()"
+        case "setpgid":
+            return f"setpgid(0, {first})"
+        case "umask":
+            return f"umask({first:#o})"
+        case "drop_inheritable":
+            return "capset({inheritable=0}); prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)"
+        case "setgroups":
+            return f"setgroups({first}, [...])"
+        case "setgid":
+            return f"setresgid({first}, {first}, {first})"
+        case "setuid":
+            return f"setresuid({first}, {first}, {first})"
+        case "die_with_parent":
+            return "prctl(PR_SET_PDEATHSIG, SIGKILL)"
+        case "exec":
+            return f"execve({_quoted(first)}, {_argument_list(args[1:])}, envp)"
+        case "start":
+            return f"start the launcher ({first})"
+    raise ValueError(f"there is no operation {operation}")
+
+
+_START = {
+    "clone": "start a process for the launcher",
+    "descriptors": "arrange the command's descriptors",
+    "image": "keep the launcher in memory",
+    "plan": "hand the plan to the launcher",
+    "execute": "execute the launcher",
+    "pidfd_open": "open a pidfd of the command",
+    "killed": "set the container up (the launcher was killed)",
+}
+
+
+def describe(step: Step) -> str:
+    """What was tried, as the beginning of an error message."""
+    args = step.args
+    first = args[0] if args else ""
+    match step.operation:
+        case "start":
+            return _START.get(first, "start the launcher")
+        case "open_process":
+            return f"find process {first}"
+        case "open_root":
+            return f"open the root {first}"
+        case "watch":
+            return "watch the Python process"
+        case "join":
+            return f"join the target's namespaces ({flag_names(first, OPTIONS, ' ')})"
+        case "unshare":
+            return f"make new namespaces ({flag_names(first, OPTIONS, ' ')})"
+        case "write":
+            return f"write {args[1]!r} to {first}"
+        case "hide":
+            return "hide the launcher from the container"
+        case "fork":
+            return "fork the command's process"
+        case "become_root":
+            return "become root in the joined user namespace"
+        case "loopback_up":
+            return "bring up the loopback interface"
+        case "sethostname":
+            return f"set the host name {first!r}"
+        case "propagation":
+            return f"make the mounts under {first} {flag_names(args[1], MOUNT_NAMES)}"
+        case "bind":
+            return f"bind {first} on {args[1]}"
+        case "mount":
+            source, target, kind, *root, _ = args
+            return f"mount {kind} on {os.path.join(*root, target) if root else target}"
+        case "pivot_root":
+            return f"pivot_root to {first}"
+        case "chroot":
+            return f"chroot to {first}" if args else "chroot to the target's root"
+        case "init":
+            return "fork the command under init"
+        case "chdir":
+            return f"change to the working directory {first}"
+        case "setsid":
+            return "start a session"
+        case "setpgid":
+            return f"join the process group {first}"
+        case "umask":
+            return "set the umask"
+        case "drop_inheritable":
+            return "clear the inheritable capabilities"
+        case "setgroups":
+            return f"set {first} supplementary groups"
+        case "setgid":
+            return f"become group {first}"
+        case "setuid":
+            return f"become user {first}"
+        case "die_with_parent":
+            return "arrange to end with the parent"
+        case "exec":
+            return f"execute {first}"
+    raise ValueError(f"there is no operation {step.operation}")
+
+
+def hints_for(step: Step, core: CorePlan, trace: Sequence[Step] = ()) -> tuple[str, ...]:
+    """What a beginner can do about it; empty when nothing better than the error is known."""
+    from ._diagnosis import diagnose
+
+    try:
+        return tuple(diagnose(step, core, trace))
+    except OSError:  # /proc may be unreadable: the error itself is still worth raising
+        return ()
+
+
+# -- the command that does the same --------------------------------------------------------
+
+
+def command_line(steps: Sequence[Step]) -> list[str]:
+    """ "# equals: ..." and what no command line can do, as lines of a printed plan."""
+    if not steps:
+        return ["# an empty plan"]
+    operations = [step.operation for step in steps]
+    if "join" in operations:
+        line, beyond = _nsenter(steps)
+    elif operations[0] == "chroot" or "unshare" not in operations:
+        line, beyond = _chroot(steps)
+    else:
+        line, beyond = _unshare(steps)
+    lines = [f"# equals: {line}"]
+    if beyond:
+        lines.append("# what that command cannot do: " + "; ".join(beyond))
+    return lines
+
+
+def _command(steps: Sequence[Step]) -> str:
+    last = steps[-1]
+    return shlex.join(last.args[1:]) if last.operation == "exec" else "COMMAND"
+
+
+def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
+    found = []
+    for step in steps:
+        words = names.get(step.operation)
+        if words and words not in found:
+            found.append(words)
+    return found
+
+
+_ALWAYS_BEYOND = {
+    "watch": "end with its parent whatever kills that",
+    "init": "a PID 1 that reaps and forwards signals",
+    "pivot_root": "let go of the old root (pivot_root)",
+    "sethostname": "set the host name",
+    "umask": "set the umask",
+    "loopback_up": "bring up the loopback interface",
+}
+
+
+def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
+    found = []
+    for step in steps:
+        if step.operation == "setgid":
+            found.append(f"{options[0]} {step.args[0]}")
+        if step.operation == "setuid":
+            found.append(f"{options[1]} {step.args[0]}")
+    return found
+
+
+def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
+    words = ["unshare"]
+    seen = set()
+    for step in steps:
+        args = step.args
+        if step.operation == "unshare":
+            words += [word for bit, word in OPTIONS.items() if args[0] & bit]
+        elif step.operation == "write" and args[0].endswith("uid_map"):
+            words.append("--map-root-user")
+        elif step.operation == "fork" and "unshare" in seen:
+            words.append("--fork")
+        elif step.operation == "mount" and args[2] == "proc":
+            words.append("--mount-proc")
+        elif step.operation in ("pivot_root", "chroot"):
+            words += ["--root", shlex.quote(args[0])]
+        elif step.operation == "chdir":
+            words += ["--wd", shlex.quote(args[0])]
+        elif step.operation == "propagation" and not args[1] & 1 << 18:
+            kinds = {1 << 19: "slave", 1 << 20: "shared", 1 << 17: "unbindable"}
+            words += [f"--propagation {kind}" for bit, kind in kinds.items() if args[1] & bit]
+        seen.add(step.operation)
+    words += _ids(steps, ("--setgid", "--setuid"))
+    if "--mount" in words and "propagation" not in seen:
+        words.append("--propagation unchanged")
+    return " ".join([*words, _command(steps)]), _beyond(steps, _ALWAYS_BEYOND)
+
+
+def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
+    words = ["nsenter"]
+    for step in steps:
+        if step.operation == "open_process":
+            words += ["--target", str(step.args[0])]
+        elif step.operation == "join":
+            words += [word for bit, word in OPTIONS.items() if step.args[0] & bit]
+        elif step.operation == "chroot" and not step.args:
+            words.append("--root")
+        elif step.operation == "chdir":
+            words.append(f"--wd={shlex.quote(step.args[0])}")
+    words += _ids(steps, ("--setgid", "--setuid"))
+    beyond = _beyond(steps, _ALWAYS_BEYOND | {"hide": "hide the joiner from the container"})
+    return " ".join([*words, _command(steps)]), beyond
+
+
+def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
+    user = [word for step in steps if step.operation == "setuid" for word in [str(step.args[0])]]
+    group = [word for step in steps if step.operation == "setgid" for word in [str(step.args[0])]]
+    root = next((step.args[0] for step in steps if step.operation == "chroot"), None)
+    prefix = "unshare --map-root-user " if any(s.operation == "write" for s in steps) else ""
+    if root is None:
+        return prefix + _command(steps), []
+    spec = f"--userspec={''.join(user)}:{''.join(group)} " if user or group else ""
+    line = f"{prefix}chroot {spec}{shlex.quote(root)} {_command(steps)}"
+    names = {"chdir": "start in another directory than /", "umask": "set the umask"}
+    return line, _beyond(steps, names)
+
+
+def error_name(number: int) -> str:
+    """ "EPERM" for 1."""
+    return errno.errorcode.get(number, str(number))

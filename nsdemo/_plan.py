@@ -1,0 +1,436 @@
+"""Plans as data: what would be asked of the kernel, and what it answered.
+
+A Plan is an immutable list of steps. ``spawn(..., dry_run=True)`` makes one by recipe; the
+methods of Plan make one by hand. ``print(plan)`` shows the system calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from ._explain import command_line, system_call
+from ._values import (
+    MS_BIND,
+    MS_PROPAGATION,
+    MS_REC,
+    check_id,
+    clean_environment,
+    command_vectors,
+    encode_path,
+    names_to_flags,
+    text_value,
+)
+
+if TYPE_CHECKING:
+    from ._container import CompletedProcess, Container
+
+Target = Any
+_NOTHING = (None, None, None, None)
+
+
+class Step:
+    """One step of a plan: an operation, its arguments and, once performed, its outcome.
+
+    Attributes:
+        operation: what kind of step it is, such as ``"unshare"`` or ``"mount"``.
+        args: its arguments, a tuple of str and int.
+        result: what the kernel returned, or None before it was performed or when it failed.
+        errno: 0, or the error number.
+        start_ns: when it began, on the clock of ``time.monotonic_ns()``; 0 if it did not.
+        duration_ns: how long it took, in nanoseconds.
+        pid: the process that did it, as the caller sees it; 0 before it was performed.
+    """
+
+    __slots__ = ("args", "duration_ns", "errno", "operation", "pid", "result", "start_ns")
+
+    operation: str
+    args: tuple[Any, ...]
+    result: int | None
+    errno: int
+    start_ns: int
+    duration_ns: int
+    pid: int
+
+    def __init__(
+        self,
+        operation: str,
+        args: tuple[Any, ...] = (),
+        result: int | None = None,
+        errno: int = 0,
+        start_ns: int = 0,
+        duration_ns: int = 0,
+        pid: int = 0,
+    ) -> None:
+        values = (operation, args, result, errno, start_ns, duration_ns, pid)
+        names = ("operation", "args", "result", "errno", "start_ns", "duration_ns", "pid")
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Step does not change")
+
+    def _key(self) -> tuple[Any, ...]:
+        return (
+            self.operation,
+            self.args,
+            self.result,
+            self.errno,
+            self.start_ns,
+            self.duration_ns,
+            self.pid,
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Step, self._key()
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Step) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"<Step {self}>"
+
+    def __str__(self) -> str:
+        """The step as strace would show it."""
+        call = system_call(self.operation, self.args)
+        if self.pid == 0:
+            return call
+        if self.errno:
+            import errno as codes
+
+            name = codes.errorcode.get(self.errno, str(self.errno))
+            outcome = f"-1 {name} ({os.strerror(self.errno)})"
+        else:
+            outcome = str(self.result)
+        return f"[pid {self.pid}] {call} = {outcome} <{self.duration_ns / 1000:.0f} µs>"
+
+
+Step.__module__ = "nsdemo"
+
+
+def steps_of(core: _core.Plan) -> list[Step]:
+    """The steps of a plan, none of them performed."""
+    argv, _, paths = core.command()
+    steps = []
+    for operation, flags, numbers, texts in core.steps():
+        args: tuple[Any, ...] = tuple(text for text in texts if text is not None)
+        if operation == "exec":
+            args = (paths[0] if len(paths) == 1 else argv[0], *argv)
+        elif operation in ("unshare", "propagation", "bind", "mount"):
+            args = (*args, numbers[0])
+        elif operation == "join":
+            args = (numbers[1],)
+        elif operation in ("open_process", "watch", "setgid", "setuid", "umask", "setpgid"):
+            args = (numbers[0],)
+        elif operation == "setgroups":
+            args = (numbers[0], "tolerated" if flags else "")
+        steps.append(Step(operation, args))
+    return steps
+
+
+def trace_of(core: _core.Plan, process: _core.Process) -> tuple[Step, ...]:
+    """The steps that were performed, with what came of them."""
+    planned = steps_of(core)
+    command = process.pid
+    pids = {step: value for step, error, value, *_ in process.results() if not error}
+    inner = next(
+        (pids.get(i, 0) for i, step in enumerate(planned) if step.operation == "init"), 0
+    )
+    first = process.first_pid
+    trace = []
+    for index, error, value, start, duration, who in process.results():
+        step = planned[index]
+        pid = {1: first, 2: command, 3: inner}[who]
+        args = step.args
+        if step.operation == "exec" and error:
+            paths = core.command()[2]
+            args = (paths[min(value, len(paths) - 1)], *args[1:])
+        trace.append(
+            Step(step.operation, args, None if error else value, error, start, duration, pid)
+        )
+    return tuple(trace)
+
+
+class Plan:
+    """A container as a list of system calls, before or instead of running it.
+
+    A Plan never changes: every method returns a new one with one step more. It ends with
+    ``exec``. Steps before ``fork`` are performed by the launcher's first process, steps
+    after it by the one that becomes the command.
+
+    Example:
+        >>> import nsdemo
+        >>> plan = nsdemo.Plan().unshare("uts").sethostname("boxy").exec(["hostname"])
+        >>> print(plan)
+        1  unshare(CLONE_NEWUTS)
+        2  sethostname("boxy", 4)
+        3  execve("hostname", ["hostname"], envp)
+        ...
+
+    See also: namespaces(7), unshare(2), mount(2), pivot_root(2).
+    """
+
+    __slots__ = ("_core", "_options")
+
+    def __init__(self) -> None:
+        self._core = _core.Plan()
+        self._options: dict[str, Any] = {}
+
+    @classmethod
+    def _from_core(cls, core: _core.Plan, options: dict[str, Any] | None = None) -> Plan:
+        plan = cls.__new__(cls)
+        plan._core = core
+        plan._options = options or {}
+        return plan
+
+    def _then(
+        self,
+        operation: str,
+        numbers: tuple[int, int, int] = (0, 0, 0),
+        texts: tuple[str | None, ...] = (),
+    ) -> Plan:
+        if any(step.operation == "exec" for step in self):
+            raise ValueError("this plan ends with exec; nothing can follow it")
+        for text in texts:
+            if text is not None and "\0" in text:
+                raise ValueError(f"{operation}: a NUL byte cannot be part of {text!r}")
+        padded = (*texts, *_NOTHING)[:4]
+        return self._from_core(self._core.append(operation, 0, numbers, padded), self._options)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in order, none of them performed."""
+        return tuple(steps_of(self._core))
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self._core.steps())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        mine, theirs = self._core, other._core
+        return mine.steps() == theirs.steps() and mine.command() == theirs.command()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        """Numbered system calls, then the command line that does the same."""
+        width = len(str(len(self)))
+        lines = [f"{number:>{width}}  {step}" for number, step in enumerate(self, 1)]
+        return "\n".join([*lines, "", *command_line(self.steps)])
+
+    def __repr__(self) -> str:
+        return f"<nsdemo.Plan of {len(self)} steps>"
+
+    # -- namespaces --------------------------------------------------------------------
+
+    def unshare(self, *names: str) -> Plan:
+        """Leave namespaces for new ones: ``unshare("mount", "uts")``. See unshare(2).
+
+        A new pid or time namespace takes in only the children born after it: ``fork``
+        comes next.
+        """
+        return self._then("unshare", (names_to_flags(names), 0, 0))
+
+    def map_root(self) -> Plan:
+        """After ``unshare("user")``: be root inside. Three writes, see user_namespaces(7)."""
+        return self._from_core(self._core.map_root(), self._options)
+
+    def join(self, target: Target, *names: str) -> Plan:
+        """Enter namespaces of a running process or namespace file. See setns(2)."""
+        from ._targets import Resolved, slots_used
+
+        flags = names_to_flags(names)
+        resolved = Resolved(target)
+        slot = slots_used(self._core.steps())
+        if resolved.fd >= 0:
+            core = self._core.with_slot(slot, resolved.fd, resolved)
+            plan = self._from_core(core, self._options)
+        else:
+            plan = self._then("open_process", (resolved.pid, resolved.started, slot))
+        return plan._then("join", (slot, flags, 0))
+
+    def become_root(self) -> Plan:
+        """After joining a user namespace: be its uid and gid 0."""
+        return self._then("become_root")
+
+    def fork(self) -> Plan:
+        """Go on in a new process, a child of the caller. See clone(2), CLONE_PARENT."""
+        if any(step.operation == "fork" for step in self):
+            raise ValueError("a plan forks once")
+        return self._then("fork")
+
+    def init(self) -> Plan:
+        """Stay as PID 1 that reaps and forwards signals; a child of it goes on."""
+        operations = [step.operation for step in self]
+        if "fork" not in operations:
+            raise ValueError("init needs a fork step before it: PID 1 is a new process")
+        if "init" in operations:
+            raise ValueError("a plan has one init")
+        return self._then("init")
+
+    def sethostname(self, name: str) -> Plan:
+        """Name the host; needs a new uts namespace, or it is this machine's name."""
+        return self._then("sethostname", texts=(name,))
+
+    def loopback_up(self) -> Plan:
+        """Bring up ``lo``, which is down in a new network namespace."""
+        return self._then("loopback_up")
+
+    # -- mounts and root ---------------------------------------------------------------
+
+    def make_private(self, path: str | os.PathLike[str] = "/") -> Plan:
+        """Let no mount event out or in from here on down. See mount_namespaces(7)."""
+        return self.propagation("private", path)
+
+    def propagation(self, kind: str, path: str | os.PathLike[str] = "/") -> Plan:
+        """Set how mount events travel: "private", "slave", "shared" or "unbindable"."""
+        if kind not in MS_PROPAGATION:
+            raise ValueError(f"propagation is one of {', '.join(MS_PROPAGATION)}, not {kind!r}")
+        flags = MS_PROPAGATION[kind] | MS_REC
+        return self._then("propagation", (flags, 0, 0), (text_value(path),))
+
+    def bind(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Plan:
+        """Make a directory visible at a second place, with all that is mounted in it."""
+        texts = (text_value(source), text_value(target))
+        return self._then("bind", (MS_BIND | MS_REC, 0, 0), texts)
+
+    def mount(self, source: str, target: str | os.PathLike[str], type: str, flags: int = 0) -> Plan:
+        """Mount a filesystem; the target must be a directory and no symlink. See mount(2)."""
+        texts = (source, text_value(target), type, None)
+        return self._then("mount", (flags, -1, 0), texts)
+
+    def pivot_root(self, root: str | os.PathLike[str]) -> Plan:
+        """Swap the root mount for this mount point and let go of the old one."""
+        return self._then("pivot_root", (-1, 0, 0), (text_value(root),))
+
+    def chroot(self, root: str | os.PathLike[str]) -> Plan:
+        """Look up "/" there from now on. Not a jail: root gets out. See chroot(2)."""
+        return self._then("chroot", (-1, 0, 0), (text_value(root),))
+
+    # -- the process -------------------------------------------------------------------
+
+    def chdir(self, path: str | os.PathLike[str]) -> Plan:
+        """Change the working directory; it must lie inside the root."""
+        return self._then("chdir", texts=(text_value(path),))
+
+    def setsid(self) -> Plan:
+        """Start a session of its own, without a controlling terminal."""
+        return self._then("setsid")
+
+    def setgroups(self, groups: Iterable[int]) -> Plan:
+        """Set the supplementary groups."""
+        ids = tuple(check_id("groups", group) for group in groups)
+        return self._from_core(self._core.setgroups(ids), self._options)
+
+    def setgid(self, gid: int) -> Plan:
+        """Become this group: real, effective and saved."""
+        return self._then("setgid", (check_id("gid", gid), 0, 0))
+
+    def setuid(self, uid: int) -> Plan:
+        """Become this user: real, effective and saved. Gives up root's power."""
+        return self._then("setuid", (check_id("uid", uid), 0, 0))
+
+    def exec(
+        self, args: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None
+    ) -> Plan:
+        """Execute the command: the last step.
+
+        ``env=None`` is the caller's environment, or a small clean one if this plan changes
+        the root or joins a target.
+        """
+        operations = {step.operation for step in self}
+        if "exec" in operations:
+            raise ValueError("this plan ends with exec; nothing can follow it")
+        if env is None and operations & {"pivot_root", "chroot", "join"}:
+            env = clean_environment(uid_zero=True)
+        argv, envp, paths = command_vectors(args, env)
+        return self._from_core(self._core.exec(argv, envp, paths), self._options)
+
+    # -- running -----------------------------------------------------------------------
+
+    def start(
+        self,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Container[Any]:
+        """Perform the steps and return the running Container.
+
+        stdio arguments are those of subprocess.Popen; left out, they are those that the
+        plan was made with. Raises as ``spawn`` does.
+        """
+        from ._container import Container
+
+        given = {
+            "stdin": stdin,
+            "stdout": stdout,
+            "stderr": stderr,
+            "text": text,
+            "encoding": encoding,
+            "errors": errors,
+            "pass_fds": pass_fds or None,
+        }
+        return Container._start(self._runnable(), **self._stdio(given))
+
+    def run(
+        self,
+        *,
+        input: Any = None,
+        capture_output: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> CompletedProcess[Any]:
+        """Perform the steps, wait for the command and return what came of it.
+
+        Arguments are those of subprocess.run; left out, they are those that the plan was
+        made with. Raises as ``run`` does.
+        """
+        from ._container import run_plan
+
+        given = {
+            "stdin": stdin,
+            "stdout": stdout,
+            "stderr": stderr,
+            "text": text,
+            "encoding": encoding,
+            "errors": errors,
+            "pass_fds": pass_fds or None,
+            "input": input,
+            "capture_output": capture_output or None,
+            "timeout": timeout,
+            "check": check or None,
+        }
+        return run_plan(self._runnable(), **self._stdio(given))
+
+    def _stdio(self, given: dict[str, Any]) -> dict[str, Any]:
+        remembered = {key: self._options[key] for key in given if key in self._options}
+        return remembered | {key: value for key, value in given.items() if value is not None}
+
+    def _runnable(self) -> Plan:
+        if not any(step.operation == "exec" for step in self):
+            raise ValueError("this plan has no exec step: it would run nothing")
+        return self
+
+
+Plan.__module__ = "nsdemo"

@@ -1,0 +1,140 @@
+"""Targets: a Container, a pid, an object with fileno(), or a path to a namespace file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from . import _core
+from ._values import CLONE_FLAGS, KEYWORDS, text_value
+
+
+class Resolved:
+    """A target that cannot be mistaken: a process by pid and start time, or an open file.
+
+    Attributes:
+        pid, started: the process; pid 0 for a namespace file.
+        fd: a descriptor of the namespace file that this object owns, or -1.
+        kind: the keyword of the namespace file's kind, or None for a process.
+    """
+
+    __slots__ = ("fd", "kind", "pid", "started")
+
+    def __init__(self, target: Any) -> None:
+        self.fd = -1
+        self.pid = self.started = 0
+        self.kind: str | None = None
+        if isinstance(target, bool):
+            raise TypeError("a target is a Container, a pid, an object with fileno() or a path")
+        if isinstance(target, int):
+            self._take_process(target)
+        elif isinstance(target, (str, os.PathLike)):
+            self._take_file(_open_namespace(text_value(target)), str(target))
+        elif hasattr(target, "fileno"):
+            self._take_descriptor(target.fileno())
+        elif hasattr(type(target), "namespaces") and hasattr(type(target), "pid"):
+            if target.poll() is not None:
+                raise ProcessLookupError(
+                    errno.ESRCH, f"the container has ended (status {target.returncode})"
+                )
+            self._take_process(target.pid)
+        else:
+            raise TypeError(
+                "a target is a Container, a pid, an object with fileno() or a path to a "
+                f"namespace file, not {type(target).__name__}"
+            )
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            os.close(self.fd)
+
+    def _take_process(self, pid: int) -> None:
+        if not 1 <= pid < 2**22 + 1:
+            raise ValueError(f"a pid is a number from 1 to {2**22}, not {pid}")
+        try:
+            self.started = _core.process_started(pid)
+        except OSError as error:
+            if error.errno not in (errno.ESRCH, errno.ENOENT):
+                raise
+            raise ProcessLookupError(
+                errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
+            ) from None
+        self.pid = pid
+
+    def _take_descriptor(self, fd: int) -> None:
+        """A pidfd or a namespace file; a copy is kept, so the caller may close the original."""
+        try:
+            copy = os.dup(fd)
+        except OSError as error:
+            raise OSError(error.errno, f"descriptor {fd} is not open") from None
+        pid = _pid_of_pidfd(copy)
+        if pid is None:
+            self._take_file(copy, f"descriptor {fd}")
+            return
+        os.close(copy)
+        if pid <= 0:
+            raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
+        self._take_process(pid)
+        if _pid_of_pidfd(fd) != pid:  # ended meanwhile, and its number may be another's
+            raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
+
+    def _take_file(self, fd: int, name: str) -> None:
+        try:
+            self.kind = KEYWORDS[_core.kind_of_file(fd)]
+        except OSError:
+            os.close(fd)
+            raise ValueError(
+                f"{name} is no namespace: pass a pid, a pidfd, or a file such as /proc/PID/ns/net"
+            ) from None
+        self.fd = fd
+
+    def differing(self, wanted: int) -> int:
+        """Those of the wanted CLONE_NEW* flags whose namespace here is not ours already."""
+        if self.kind is not None:
+            flag = CLONE_FLAGS[self.kind]
+            status = os.fstat(self.fd)
+            ours = _core.identity(0, KEYWORDS.index(self.kind))
+            return 0 if (status.st_dev, status.st_ino) == ours else wanted & flag
+        try:
+            return _core.foreign_namespaces(self.pid, wanted)
+        except OSError as error:
+            raise unreadable(self.pid, error) from None
+
+
+def _open_namespace(path: str) -> int:
+    # O_NONBLOCK: a FIFO under that name must not hang us.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _pid_of_pidfd(fd: int) -> int | None:
+    """The process of a pidfd, -1 if it has ended, None if the descriptor is no pidfd."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as info:
+        for line in info:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return None
+
+
+def unreadable(pid: int, error: OSError) -> OSError:
+    """Why a process's namespaces could not be read, as the exception to raise."""
+    if error.errno == errno.ESRCH:
+        return ProcessLookupError(
+            errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
+        )
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return error
+    try:
+        owner = f"uid {os.stat(f'/proc/{pid}').st_uid}"
+    except OSError:
+        owner = "another user"
+    refused = PermissionError(
+        error.errno, f"process {pid} belongs to {owner}; you are uid {os.geteuid()}"
+    )
+    refused.add_note("only its owner, or root, may look at its namespaces and join them")
+    return refused
+
+
+def slots_used(steps: list[tuple[str, int, tuple[int, int, int], Any]]) -> int:
+    """The first free slot of a plan built by hand."""
+    return sum(operation == "join" for operation, *_ in steps)

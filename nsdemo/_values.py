@@ -1,0 +1,160 @@
+"""What callers pass, checked and brought into the form that the core takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from . import _core
+
+CLONE_FLAGS = {keyword: flag for keyword, _, flag in _core.NAMESPACES}
+KEYWORDS = tuple(CLONE_FLAGS)
+
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PROPAGATION = {
+    "private": 1 << 18,
+    "slave": 1 << 19,
+    "shared": 1 << 20,
+    "unbindable": 1 << 17,
+}
+
+# The search path under another root: the one the Docker images have agreed on.
+CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# The kernel's bounds (execve(2)): one string, and all of them together.
+MAX_STRING = 128 * 1024
+MAX_COMMAND = 6 * 1024 * 1024
+MAX_HOSTNAME = 64
+
+StrPath = str | os.PathLike[str]
+
+
+def names_to_flags(names: Iterable[str]) -> int:
+    """CLONE_NEW* flags for namespace keywords; ValueError for any other name."""
+    flags = 0
+    for name in names:
+        if name not in CLONE_FLAGS:
+            known = ", ".join(KEYWORDS)
+            raise ValueError(f"there is no namespace {name!r}: the eight are {known}")
+        flags |= CLONE_FLAGS[name]
+    if not flags:
+        raise ValueError(f"name one namespace at least: {', '.join(KEYWORDS)}")
+    return flags
+
+
+def check_id(name: str, value: Any) -> int:
+    """A uid or gid: an int, not a bool, 0..2**32-2 (2**32-1 means "leave it" to the kernel)."""
+    if isinstance(value, str):
+        raise TypeError(
+            f"{name} must be a number, not {value!r}: names are looked up in files that "
+            "may be the container's; use pwd.getpwnam() or grp.getgrnam() for the host's"
+        )
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 0 <= value <= 2**32 - 2:
+        raise ValueError(f"{name} must be between 0 and {2**32 - 2}, not {value}")
+    return value
+
+
+def text_value(path: StrPath) -> str:
+    """A path as str; TypeError for anything else, ValueError for NUL bytes."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path must be str or os.PathLike, not {type(path).__name__}")
+    if "\0" in text:
+        raise ValueError(f"a NUL byte cannot be part of a path: {text!r}")
+    return text
+
+
+def encode_path(name: str, path: StrPath) -> bytes:
+    """A path as the kernel takes it."""
+    text = text_value(path)
+    if not text:
+        raise ValueError(f"{name} is empty")
+    encoded = os.fsencode(text)
+    if len(encoded) >= 4096:
+        raise OSError(errno.ENAMETOOLONG, f"{name} is longer than 4095 bytes")
+    return encoded
+
+
+def encode_hostname(name: str) -> bytes:
+    """A host name as sethostname(2) takes it: at most 64 bytes."""
+    if not isinstance(name, str):
+        raise TypeError(f"hostname must be a str, not {type(name).__name__}")
+    encoded = name.encode()
+    if not encoded or len(encoded) > MAX_HOSTNAME or b"\0" in encoded:
+        raise ValueError(
+            f"hostname must have 1 to {MAX_HOSTNAME} bytes and no NUL, not {len(encoded)} bytes"
+        )
+    return encoded
+
+
+def clean_environment(*, uid_zero: bool) -> dict[str, str]:
+    """The environment under another root: nothing of the host's but TERM."""
+    env = {"PATH": CLEAN_PATH, "HOME": "/root" if uid_zero else "/", "LANG": "C.UTF-8"}
+    if "TERM" in os.environ:
+        env["TERM"] = os.environ["TERM"]
+    return env
+
+
+def _encode_strings(what: str, values: Iterable[Any]) -> list[bytes]:
+    encoded = []
+    for value in values:
+        try:
+            text = os.fsencode(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"{what} must be str, bytes or os.PathLike, not {kind}") from None
+        if b"\0" in text:
+            raise ValueError(f"a NUL byte cannot be part of {what}: {text[:60]!r}")
+        if len(text) >= MAX_STRING:
+            raise OSError(
+                errno.E2BIG,
+                f"one of the {what} has {len(text):,} bytes; the kernel takes less than "
+                f"{MAX_STRING:,}: write it to the command's stdin or to a file instead",
+            )
+        encoded.append(text)
+    return encoded
+
+
+def command_vectors(
+    args: Sequence[Any], env: Mapping[Any, Any] | None
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """argv, envp, and the paths to try for args[0], which is looked up in env's PATH."""
+    if isinstance(args, (str, bytes)):
+        raise TypeError(
+            f"args must be a list such as ['ls', '-l'], not a string: {args!r}; for a shell "
+            "command, pass ['sh', '-c', ...]"
+        )
+    argv = _encode_strings("arguments", args)
+    if not argv or not argv[0]:
+        raise ValueError("args is empty: name the command to run")
+    if env is None:
+        env = os.environ
+    keys = _encode_strings("environment variables", env.keys())
+    values = _encode_strings("environment variables", env.values())
+    for key in keys:
+        if not key or b"=" in key:
+            raise ValueError(f"this cannot be the name of an environment variable: {key!r}")
+    envp = [key + b"=" + value for key, value in zip(keys, values, strict=True)]
+    total = sum(map(len, argv)) + sum(map(len, envp))
+    if total > MAX_COMMAND:
+        raise OSError(
+            errno.E2BIG,
+            f"arguments and environment together have {total:,} bytes; the kernel takes "
+            f"{MAX_COMMAND:,} at most: write them to the command's stdin or to a file instead",
+        )
+    return argv, envp, _paths_to_try(argv[0], keys, values)
+
+
+def _paths_to_try(program: bytes, keys: list[bytes], values: list[bytes]) -> list[bytes]:
+    if b"/" in program:
+        return [program]
+    search = os.fsencode(os.defpath)
+    for key, value in zip(keys, values, strict=True):
+        if key == b"PATH":
+            search = value
+    return [(folder or b".") + b"/" + program for folder in search.split(b":")]

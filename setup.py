@@ -1,0 +1,114 @@
+"""Builds nsdemo._core: the launcher first, then the extension that carries its bytes.
+
+Everything else about the package stands in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+    sys.exit("nsdemo needs Linux on x86_64 or aarch64: namespaces are a feature of that kernel.")
+
+WARNINGS = (
+    "-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes "
+    "-Wmissing-prototypes -Wundef -Wcast-qual -Wvla -Wformat=2 -Wswitch-enum"
+).split()
+if os.environ.get("NSDEMO_WERROR"):
+    WARNINGS.append("-Werror")
+
+# A program without libc: nothing is linked, nothing is relocated, no stack protector, no TLS.
+LAUNCHER_FLAGS = (
+    "-std=c11 -Os -ffreestanding -fno-stack-protector -fno-pic -fcf-protection=none "
+    "-fno-asynchronous-unwind-tables -fno-unwind-tables -static -nostdlib -no-pie -s "
+    "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code"
+).split()
+
+# Free-threaded CPython has no stable ABI; every other build is served by one wheel.
+STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def compiler() -> list[str]:
+    """The C compiler that setuptools would take."""
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+class BuildWithLauncher(build_ext):
+    """build_ext that compiles csrc/launcher and hands its bytes to the extension."""
+
+    def build_extension(self, ext: Extension) -> None:
+        folder = Path(self.build_temp)
+        folder.mkdir(parents=True, exist_ok=True)
+        launcher = folder / "launcher"
+        flags = [flag for flag in LAUNCHER_FLAGS if self.knows(flag)]
+        sources = sorted(str(path) for path in Path("csrc/launcher").glob("*.c"))
+        subprocess.run([*compiler(), *WARNINGS, *flags, "-o", launcher, *sources], check=True)
+
+        image = folder / "image.c"
+        image.write_text(as_c_source(launcher.read_bytes()))
+        ext.sources = [*ext.sources, str(image)]
+        super().build_extension(ext)
+
+        # For machines that refuse to execute a memfd: the same program as a file.
+        module = Path(self.get_ext_fullpath(ext.name))
+        beside = module.with_name("_launcher")
+        self.copy_file(str(launcher), str(beside))
+        beside.chmod(0o755)
+
+    def get_outputs(self) -> list[str]:
+        module = Path(self.get_ext_fullpath("nsdemo._core"))
+        return [*super().get_outputs(), str(module.with_name("_launcher"))]
+
+    @staticmethod
+    def knows(flag: str) -> bool:
+        """Does this compiler take the flag? (-fcf-protection is x86's, -no-pie gcc's.)"""
+        command = [*compiler(), "-Werror", flag, "-x", "c", "-c", "-o", "/dev/null", "-"]
+        linking = flag.startswith(("-Wl", "-static", "-nostdlib", "-s"))
+        return linking or subprocess.run(command, input=b"", capture_output=True).returncode == 0
+
+
+def as_c_source(data: bytes) -> str:
+    """A C file with the launcher's bytes."""
+    rows = [
+        ",".join(str(byte) for byte in data[start : start + 24])
+        for start in range(0, len(data), 24)
+    ]
+    body = ",\n".join(rows)
+    return (
+        '#include "core/image.h"\n\n'
+        f"const size_t nsd_image_size = {len(data)};\n"
+        f"const unsigned char nsd_image[] = {{\n{body}}};\n"
+    )
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "nsdemo._core",
+            sources=sorted(
+                str(path)
+                for folder in ("core", "python")
+                for path in Path("csrc", folder).glob("*.c")
+            ),
+            depends=[str(path) for path in Path("csrc").rglob("*.h")],
+            include_dirs=["csrc"],
+            define_macros=[
+                ("_GNU_SOURCE", None),
+                *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),
+            ],
+            extra_compile_args=["-std=c11", "-fvisibility=hidden", *WARNINGS],
+            py_limited_api=STABLE_ABI,
+        )
+    ],
+    cmdclass={"build_ext": BuildWithLauncher},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
+)
