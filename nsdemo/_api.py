@@ -17,7 +17,7 @@ from ._values import (
     MS_PROPAGATION,
     MS_REC,
     check_id,
-    clean_environment,
+    CleanEnvironment,
     command_vectors,
     encode_hostname,
     encode_path,
@@ -25,6 +25,11 @@ from ._values import (
 
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
+
+# Who ends the command when this process dies: a watchdog; or the kernel, when the calling
+# thread ends, which is free, and right for a call that keeps its thread until the end.
+WATCHDOG = 1
+WITH_THREAD = 2
 
 # What a plan remembers of its call, to be used by start() and run().
 _REMEMBERED = (
@@ -80,7 +85,7 @@ def _environment(
     if not clean:
         return os.environ
     zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
-    return clean_environment(uid_zero=zero)
+    return CleanEnvironment(uid_zero=zero)
 
 
 def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> tuple[int, int, Any, bool, int]:
@@ -146,8 +151,10 @@ class _Namespaces:
                 self.targets[number] = resolved, flags | resolved.differing(user)
                 return
 
-    def joins(self) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple((r.pid, r.started, r.fd, flags) for r, flags in self.targets if flags)
+    def joins(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            (r.pid, r.started, r.pidfd, r.fd, flags) for r, flags in self.targets if flags
+        )
 
     def keep(self) -> tuple[Resolved, ...]:
         return tuple(resolved for resolved, _ in self.targets)
@@ -165,7 +172,7 @@ def _plan(
     fork: bool = True,
     mount_proc: bool = False,
     init: bool = False,
-    watch: bool = True,
+    watch: int = WITH_THREAD,
     hostname: str | None = None,
     clean: bool,
     given: dict[str, Any],
@@ -188,7 +195,7 @@ def _plan(
         paths,
         namespaces.unshare,
         namespaces.joins(),
-        None if root_of is None else (root_of.pid, root_of.started),
+        None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
         (namespaces.keep(), root_of),
         fork,
         mount_proc,
@@ -351,7 +358,7 @@ def _spawn_plan(given: dict[str, Any]) -> Plan:
         fork=bool(given["fork"]),
         mount_proc=bool(mount_proc),
         init=bool(given["init"]),
-        watch=bool(given["die_with_parent"]),
+        watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
         clean=given["root"] is not None or joined is not None,
         given=given,

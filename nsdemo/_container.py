@@ -37,11 +37,20 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
         trace: a tuple of Step, every step of the set-up in order.
     """
 
-    trace: tuple[Step, ...] = ()
+    _record: tuple[_core.Plan, _core.Process] | None = None
+    _trace: tuple[Step, ...] = ()
+
+    @property
+    def trace(self) -> tuple[Step, ...]:
+        # Most callers never look, and putting it into words takes longer than some steps.
+        if self._record is not None:
+            self._trace = trace_of(*self._record)
+            self._record = None
+        return self._trace
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = (self.args, self.returncode, self.stdout, self.stderr)
-        return CompletedProcess, values, {"trace": self.trace}
+        return CompletedProcess, values, {"_trace": self.trace}
 
 
 CompletedProcess.__module__ = "nsdemo"
@@ -250,7 +259,7 @@ def run_plan(
         assert timeout is not None
         raise TimeoutExpired(args, timeout, output=out, stderr=err)
     completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
-    completed.trace = trace_of(plan._core, process)
+    completed._record = (plan._core, process)
     if check:
         completed.check_returncode()
     return completed
@@ -286,6 +295,7 @@ class Container(Generic[AnyStr]):
     stdin: IO[AnyStr] | None
     stdout: IO[AnyStr] | None
     stderr: IO[AnyStr] | None
+    _process: _core.Process
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")

@@ -305,7 +305,9 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
 def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words = ["nsenter"]
     for step in steps:
-        if step.operation == "open_process":
+        if step.operation == "open_root" and step.args[0].startswith("/proc/"):
+            words += ["--target", step.args[0].split("/")[2]]
+        elif step.operation == "open_process" and "--target" not in words:
             words += ["--target", str(step.args[0])]
         elif step.operation == "join":
             words += [word for bit, word in OPTIONS.items() if step.args[0] & bit]

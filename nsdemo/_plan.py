@@ -17,7 +17,7 @@ from ._values import (
     MS_PROPAGATION,
     MS_REC,
     check_id,
-    clean_environment,
+    CleanEnvironment,
     command_vectors,
     encode_path,
     names_to_flags,
@@ -194,8 +194,7 @@ class Plan:
         numbers: tuple[int, int, int] = (0, 0, 0),
         texts: tuple[str | None, ...] = (),
     ) -> Plan:
-        if any(step.operation == "exec" for step in self):
-            raise ValueError("this plan ends with exec; nothing can follow it")
+        self._must_be_open()
         for text in texts:
             if text is not None and "\0" in text:
                 raise ValueError(f"{operation}: a NUL byte cannot be part of {text!r}")
@@ -242,6 +241,7 @@ class Plan:
 
     def map_root(self) -> Plan:
         """After ``unshare("user")``: be root inside. Three writes, see user_namespaces(7)."""
+        self._must_be_open()
         return self._from_core(self._core.map_root(), self._options)
 
     def join(self, target: Target, *names: str) -> Plan:
@@ -251,8 +251,9 @@ class Plan:
         flags = names_to_flags(names)
         resolved = Resolved(target)
         slot = slots_used(self._core.steps())
-        if resolved.fd >= 0:
-            core = self._core.with_slot(slot, resolved.fd, resolved)
+        fd = max(resolved.fd, resolved.pidfd)
+        if fd >= 0:
+            core = self._core.with_slot(slot, fd, resolved)
             plan = self._from_core(core, self._options)
         else:
             plan = self._then("open_process", (resolved.pid, resolved.started, slot))
@@ -328,6 +329,7 @@ class Plan:
 
     def setgroups(self, groups: Iterable[int]) -> Plan:
         """Set the supplementary groups."""
+        self._must_be_open()
         ids = tuple(check_id("groups", group) for group in groups)
         return self._from_core(self._core.setgroups(ids), self._options)
 
@@ -347,11 +349,10 @@ class Plan:
         ``env=None`` is the caller's environment, or a small clean one if this plan changes
         the root or joins a target.
         """
+        self._must_be_open()
         operations = {step.operation for step in self}
-        if "exec" in operations:
-            raise ValueError("this plan ends with exec; nothing can follow it")
         if env is None and operations & {"pivot_root", "chroot", "join"}:
-            env = clean_environment(uid_zero=True)
+            env = CleanEnvironment(uid_zero=True)
         argv, envp, paths = command_vectors(args, env)
         return self._from_core(self._core.exec(argv, envp, paths), self._options)
 
@@ -371,7 +372,8 @@ class Plan:
         """Perform the steps and return the running Container.
 
         stdio arguments are those of subprocess.Popen; left out, they are those that the
-        plan was made with. Raises as ``spawn`` does.
+        plan was made with. Raises as ``spawn`` does. A plan of chroot_run or enter, started
+        instead of run, does not end with this process by itself; ``stop()`` it.
         """
         from ._container import Container
 
@@ -384,7 +386,10 @@ class Plan:
             "errors": errors,
             "pass_fds": pass_fds or None,
         }
-        return Container._start(self._runnable(), **self._stdio(given))
+        plan = self._runnable()
+        # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
+        plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+        return Container._start(plan, **self._stdio(given))
 
     def run(
         self,
@@ -427,8 +432,12 @@ class Plan:
         remembered = {key: self._options[key] for key in given if key in self._options}
         return remembered | {key: value for key, value in given.items() if value is not None}
 
+    def _must_be_open(self) -> None:
+        if self._core.command()[0]:
+            raise ValueError("this plan ends with exec; nothing can follow it")
+
     def _runnable(self) -> Plan:
-        if not any(step.operation == "exec" for step in self):
+        if not self._core.command()[0]:
             raise ValueError("this plan has no exec step: it would run nothing")
         return self
 

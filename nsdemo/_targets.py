@@ -10,20 +10,27 @@ from . import _core
 from ._values import CLONE_FLAGS, KEYWORDS, text_value
 
 
+# The launcher is handed descriptors below this number; above it, copying the table up to
+# there would take longer than opening the process again by its number.
+_CHEAP_DESCRIPTORS = 64
+
+
 class Resolved:
     """A target that cannot be mistaken: a process by pid and start time, or an open file.
 
     Attributes:
         pid, started: the process; pid 0 for a namespace file.
+        pidfd: a descriptor of the process that owner keeps open, or -1.
         fd: a descriptor of the namespace file that this object owns, or -1.
         kind: the keyword of the namespace file's kind, or None for a process.
     """
 
-    __slots__ = ("fd", "kind", "pid", "started")
+    __slots__ = ("fd", "kind", "owner", "pid", "pidfd", "started")
 
     def __init__(self, target: Any) -> None:
-        self.fd = -1
+        self.fd = self.pidfd = -1
         self.pid = self.started = 0
+        self.owner: object = None
         self.kind: str | None = None
         if isinstance(target, bool):
             raise TypeError("a target is a Container, a pid, an object with fileno() or a path")
@@ -33,12 +40,8 @@ class Resolved:
             self._take_file(_open_namespace(text_value(target)), str(target))
         elif hasattr(target, "fileno"):
             self._take_descriptor(target.fileno())
-        elif hasattr(type(target), "namespaces") and hasattr(type(target), "pid"):
-            if target.poll() is not None:
-                raise ProcessLookupError(
-                    errno.ESRCH, f"the container has ended (status {target.returncode})"
-                )
-            self._take_process(target.pid)
+        elif hasattr(target, "_process"):
+            self._take_container(target)
         else:
             raise TypeError(
                 "a target is a Container, a pid, an object with fileno() or a path to a "
@@ -61,6 +64,17 @@ class Resolved:
                 errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
             ) from None
         self.pid = pid
+
+    def _take_container(self, container: Any) -> None:
+        """Our own child: its number is nobody else's until we reap it, and we hold a pidfd."""
+        if container.poll() is not None:
+            raise ProcessLookupError(
+                errno.ESRCH, f"the container has ended (status {container.returncode})"
+            )
+        if 0 <= container.pidfd < _CHEAP_DESCRIPTORS:
+            self.pid, self.pidfd, self.owner = container.pid, container.pidfd, container
+        else:
+            self._take_process(container.pid)
 
     def _take_descriptor(self, fd: int) -> None:
         """A pidfd or a namespace file; a copy is kept, so the caller may close the original."""

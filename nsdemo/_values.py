@@ -24,6 +24,8 @@ MS_PROPAGATION = {
 # The search path under another root: the one the Docker images have agreed on.
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_CLEAN_PATH = CLEAN_PATH.encode()
+
 # The kernel's bounds (execve(2)): one string, and all of them together.
 MAX_STRING = 128 * 1024
 MAX_COMMAND = 6 * 1024 * 1024
@@ -92,32 +94,48 @@ def encode_hostname(name: str) -> bytes:
     return encoded
 
 
-def clean_environment(*, uid_zero: bool) -> dict[str, str]:
+class CleanEnvironment(dict[str, str]):
     """The environment under another root: nothing of the host's but TERM."""
-    env = {"PATH": CLEAN_PATH, "HOME": "/root" if uid_zero else "/", "LANG": "C.UTF-8"}
-    if "TERM" in os.environ:
-        env["TERM"] = os.environ["TERM"]
-    return env
+
+    def __init__(self, *, uid_zero: bool) -> None:
+        super().__init__(PATH=CLEAN_PATH, HOME="/root" if uid_zero else "/", LANG="C.UTF-8")
+        term = os.environ.get("TERM")
+        if term:
+            self["TERM"] = term
 
 
-def _encode_strings(what: str, values: Iterable[Any]) -> list[bytes]:
-    encoded = []
-    for value in values:
-        try:
-            text = os.fsencode(value)
-        except TypeError:
-            kind = type(value).__name__
-            raise TypeError(f"{what} must be str, bytes or os.PathLike, not {kind}") from None
-        if b"\0" in text:
-            raise ValueError(f"a NUL byte cannot be part of {what}: {text[:60]!r}")
-        if len(text) >= MAX_STRING:
-            raise OSError(
-                errno.E2BIG,
-                f"one of the {what} has {len(text):,} bytes; the kernel takes less than "
-                f"{MAX_STRING:,}: write it to the command's stdin or to a file instead",
-            )
-        encoded.append(text)
-    return encoded
+def _encode(what: str, value: Any) -> bytes:
+    try:
+        text = os.fsencode(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{what} must be str, bytes or os.PathLike, not {kind}") from None
+    if b"\0" in text:
+        raise ValueError(f"a NUL byte cannot be part of {what}: {text[:60]!r}")
+    if len(text) >= MAX_STRING:
+        raise OSError(
+            errno.E2BIG,
+            f"one of the {what} has {len(text):,} bytes; the kernel takes less than "
+            f"{MAX_STRING:,}: write it to the command's stdin or to a file instead",
+        )
+    return text
+
+
+def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], bytes]:
+    """envp, and the value of PATH."""
+    if isinstance(env, CleanEnvironment):  # made here, so there is nothing to check
+        return [f"{key}={value}".encode() for key, value in env.items()], _CLEAN_PATH
+    search = os.fsencode(os.defpath)
+    envp = []
+    for name, content in env.items():
+        key = _encode("environment variables", name)
+        value = _encode("environment variables", content)
+        if not key or b"=" in key:
+            raise ValueError(f"this cannot be the name of an environment variable: {key!r}")
+        if key == b"PATH":
+            search = value
+        envp.append(key + b"=" + value)
+    return envp, search
 
 
 def command_vectors(
@@ -129,17 +147,10 @@ def command_vectors(
             f"args must be a list such as ['ls', '-l'], not a string: {args!r}; for a shell "
             "command, pass ['sh', '-c', ...]"
         )
-    argv = _encode_strings("arguments", args)
+    argv = [_encode("arguments", arg) for arg in args]
     if not argv or not argv[0]:
         raise ValueError("args is empty: name the command to run")
-    if env is None:
-        env = os.environ
-    keys = _encode_strings("environment variables", env.keys())
-    values = _encode_strings("environment variables", env.values())
-    for key in keys:
-        if not key or b"=" in key:
-            raise ValueError(f"this cannot be the name of an environment variable: {key!r}")
-    envp = [key + b"=" + value for key, value in zip(keys, values, strict=True)]
+    envp, search = _encode_environment(os.environ if env is None else env)
     total = sum(map(len, argv)) + sum(map(len, envp))
     if total > MAX_COMMAND:
         raise OSError(
@@ -147,14 +158,7 @@ def command_vectors(
             f"arguments and environment together have {total:,} bytes; the kernel takes "
             f"{MAX_COMMAND:,} at most: write them to the command's stdin or to a file instead",
         )
-    return argv, envp, _paths_to_try(argv[0], keys, values)
-
-
-def _paths_to_try(program: bytes, keys: list[bytes], values: list[bytes]) -> list[bytes]:
+    program = argv[0]
     if b"/" in program:
-        return [program]
-    search = os.fsencode(os.defpath)
-    for key, value in zip(keys, values, strict=True):
-        if key == b"PATH":
-            search = value
-    return [(folder or b".") + b"/" + program for folder in search.split(b":")]
+        return argv, envp, [program]
+    return argv, envp, [(folder or b".") + b"/" + program for folder in search.split(b":")]

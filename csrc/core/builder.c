@@ -51,10 +51,30 @@ static void *copy_of(const void *bytes, size_t size, int *error)
     return copy;
 }
 
+/* A vector's room follows from its count, so that there is nothing to remember: a power of
+ * two, from 16. */
+static uint32_t vector_room(uint32_t count)
+{
+    uint32_t room = count == 0 ? 0 : 16;
+
+    while (room != 0 && room < count)
+        room *= 2;
+    return room;
+}
+
 static void copy_vector(struct nsd_vector *to, const struct nsd_vector *from, int *error)
 {
-    to->offsets = copy_of(from->offsets, from->count * sizeof(*from->offsets), error);
-    to->count = to->offsets == NULL ? 0 : from->count;
+    size_t room = vector_room(from->count);
+
+    to->count = 0;
+    to->offsets = malloc((room + 1) * sizeof(*to->offsets));
+    if (to->offsets == NULL) {
+        *error = -ENOMEM;
+        return;
+    }
+    if (from->count != 0)
+        memcpy(to->offsets, from->offsets, from->count * sizeof(*to->offsets));
+    to->count = from->count;
 }
 
 void nsd_builder_copy(struct nsd_builder *to, const struct nsd_builder *from)
@@ -88,6 +108,15 @@ struct nsd_step *nsd_add(struct nsd_builder *builder, enum nsd_operation operati
     return step;
 }
 
+static uint32_t keep_string(struct nsd_builder *builder, const char *string, size_t size)
+{
+    if (size < NSD_MAX_STRING)
+        return nsd_keep(builder, string, size);
+    if (builder->error == 0)
+        builder->error = -E2BIG;
+    return 0;
+}
+
 struct nsd_step *nsd_add_step(struct nsd_builder *builder, enum nsd_operation operation,
                               const int64_t number[3], const char *const text[4])
 {
@@ -97,7 +126,7 @@ struct nsd_step *nsd_add_step(struct nsd_builder *builder, enum nsd_operation op
         step->number[i] = number[i];
     for (int i = 0; i < 4; i++)
         if (text[i] != NULL)
-            step->text[i] = nsd_keep(builder, text[i], strlen(text[i]));
+            step->text[i] = keep_string(builder, text[i], strlen(text[i]));
     return step;
 }
 
@@ -107,7 +136,7 @@ uint32_t nsd_keep(struct nsd_builder *builder, const void *bytes, size_t size)
     void *text = builder->text;
     int ret = 0;
 
-    if (size >= NSD_MAX_STRING || offset + size + 1 > NSD_MAX_TEXT)
+    if (size > NSD_MAX_TEXT || offset + size + 1 > NSD_MAX_TEXT)
         ret = -E2BIG;
     if (ret == 0)
         ret = grow(&text, &builder->text_room, offset + size + 1, 1);
@@ -127,13 +156,10 @@ uint32_t nsd_keep(struct nsd_builder *builder, const void *bytes, size_t size)
 void nsd_vector_add(struct nsd_builder *builder, struct nsd_vector *vector,
                     const char *string, size_t size)
 {
-    uint32_t offset = nsd_keep(builder, string, size);
+    uint32_t offset = keep_string(builder, string, size);
     void *offsets = vector->offsets;
-    /* The room is the count rounded up to a power of two, from 16: nothing to remember. */
-    uint32_t room = vector->count == 0 ? 0 : 16;
+    uint32_t room = vector_room(vector->count);
 
-    while (room != 0 && room < vector->count)
-        room *= 2;
     if (grow(&offsets, &room, vector->count + 1u, sizeof(*vector->offsets)) < 0) {
         builder->error = builder->error == 0 ? -ENOMEM : builder->error;
         return;

@@ -56,6 +56,10 @@ void nsd_add_exec(struct nsd_builder *builder)
 
 static void add_process(struct nsd_builder *builder, struct nsd_process_id process, int slot)
 {
+    if (process.pidfd >= 0) {
+        builder->slot[slot] = process.pidfd;
+        return;
+    }
     nsd_add_step(builder, NSD_OPEN_PROCESS, NUMBERS(process.pid, process.started, slot),
                  NOTHING);
 }
@@ -79,7 +83,7 @@ static void open_targets(struct nsd_builder *builder, const struct nsd_request *
         int slot = FIRST_JOIN_SLOT + i;
 
         if (join->process.pid == 0)
-            builder->slot[slot] = join->fd;
+            builder->slot[slot] = join->file;
         else if (join->process.pid != request->root_of.pid)
             add_process(builder, join->process, slot);
     }
@@ -150,7 +154,7 @@ static void set_up_mounts(struct nsd_builder *builder, const struct nsd_request 
 }
 
 /* What a process is, apart from its namespaces and root. Credentials come late: whatever
- * precedes them may need power. */
+ * precedes them may need power. A change of credentials clears the signal of die_with_parent. */
 static void set_up_process(struct nsd_builder *builder, const struct nsd_request *request)
 {
     if (request->new_session)
@@ -174,6 +178,8 @@ static void set_up_process(struct nsd_builder *builder, const struct nsd_request
         nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
     if (request->cwd != NULL)
         nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
+    if (request->die_with_parent)
+        nsd_add_step(builder, NSD_DIE_WITH_PARENT, NUMBERS(getpid()), NOTHING);
 }
 
 void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request)
@@ -218,6 +224,5 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder, const struct nsd_request
     unshare_new(builder, request);
     nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
     set_up_process(builder, request);
-    nsd_add_step(builder, NSD_DIE_WITH_PARENT, NUMBERS(getpid()), NOTHING);
     nsd_add_exec(builder);
 }

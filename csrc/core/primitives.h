@@ -19,8 +19,8 @@ enum nsd_root_method {
 
 /* Namespaces to join at one target: a process, or a descriptor of a namespace file. */
 struct nsd_join {
-    struct nsd_process_id process; /* .pid 0: use fd */
-    int fd;                        /* handed over by the caller, who keeps it open */
+    struct nsd_process_id process; /* .pid 0: use file */
+    int file;                      /* handed over by the caller, who keeps it open */
     int flags;                     /* CLONE_NEW*, those that are not ours already */
 };
 
@@ -35,7 +35,8 @@ struct nsd_request {
     bool fork;                     /* before the command is executed, after unsharing */
     bool mount_proc;
     bool init;
-    bool watch; /* die with the parent */
+    bool watch;           /* a watchdog ends the command with the Python process */
+    bool die_with_parent; /* the kernel does, with the calling thread: for calls that wait */
     const char *root; /* NULL: stay; absolute */
     enum nsd_root_method root_method;
     int64_t propagation; /* MS_* for the whole tree; -1: leave it unchanged */

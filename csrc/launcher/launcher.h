@@ -20,6 +20,7 @@ struct nsd_launch {
     int slot[NSD_SLOTS];
     int parent;        /* pidfd of the Python process, -1 without a watchdog */
     int ends_group;    /* the watchdog ends the command's process group too */
+    long parent_pid;   /* of the Python process, if the kernel is to end us with it; else 0 */
     int32_t command;   /* pid of the second process */
 };
 

@@ -172,6 +172,9 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
             nsd_exit(1);
         exec->end = nsd_counter();
         nsd_announce(launch);
+        /* The parent may have died before the kernel was asked to tell. */
+        if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)
+            sys2(__NR_kill, pid, SIGKILL);
     }
     sys2(__NR_munmap, launch->head, launch->plan_size);
     /* Under init the robust futex is still needed: init may die before it announces. */

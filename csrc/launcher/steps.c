@@ -352,11 +352,13 @@ static long drop_inheritable(void)
  *
  * Only for a call that keeps its thread until the command has ended: the kernel sends this
  * signal when the thread that started us ends, not the process. */
-static long die_with_parent(const struct nsd_step *step)
+static long die_with_parent(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long ret = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 
-    if (ret == 0 && sys0(__NR_getppid) != step->number[0])
+    launch->parent_pid = step->number[0];
+    /* In another pid namespace nobody can tell who the parent is: the first process looks. */
+    if (ret == 0 && launch->self == NSD_FIRST && sys0(__NR_getppid) != launch->parent_pid)
         ret = -ESRCH;
     return ret;
 }
@@ -411,7 +413,7 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_SETUID: /* numbers: id */
         return sys3(__NR_setresuid, step->number[0], step->number[0], step->number[0]);
     case NSD_DIE_WITH_PARENT:
-        return die_with_parent(step);
+        return die_with_parent(launch, step);
     case NSD_FORK: /* these change who we are: start.c */
     case NSD_INIT:
     case NSD_EXEC:

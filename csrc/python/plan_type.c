@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const char *const operation_names[NSD_OPERATION_COUNT] = {
-#define X(name, word) [NSD_##name] = word,
+#define X(name, word) [NSD_##name] = (word),
     NSD_OPERATIONS(X)
 #undef X
 };
@@ -249,6 +249,29 @@ static PyObject *plan_exec(PyObject *object, PyObject *args)
                                  ((struct plan_object *)object)->keep);
 }
 
+/* without(operation) -> Plan: the same without its steps of that kind */
+static PyObject *plan_without(PyObject *object, PyObject *argument)
+{
+    PyObject *name = PyUnicode_AsUTF8String(argument);
+    struct nsd_builder builder;
+    uint32_t kept = 0;
+    int operation;
+
+    if (name == NULL)
+        return NULL;
+    operation = operation_by_name(PyBytes_AsString(name));
+    Py_DECREF(name);
+    if (operation < 0)
+        return NULL;
+    copied(object, &builder);
+    for (uint32_t i = 0; builder.error == 0 && i < builder.step_count; i++)
+        if (builder.steps[i].operation != (uint32_t)operation)
+            builder.steps[kept++] = builder.steps[i];
+    builder.step_count = kept;
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
 /* map_root() -> Plan */
 static PyObject *plan_map_root(PyObject *object, PyObject *unused)
 {
@@ -292,6 +315,7 @@ static PyMethodDef plan_methods[] = {
     {"setgroups", plan_setgroups, METH_O, NULL},
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
+    {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -323,8 +347,8 @@ static int take_joins(PyObject *joins, struct nsd_request *request)
         struct nsd_join *join = &request->joins[i];
         long long started;
 
-        if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLii", &join->process.pid, &started,
-                              &join->fd, &join->flags))
+        if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLiii", &join->process.pid, &started,
+                              &join->process.pidfd, &join->file, &join->flags))
             return -1;
         join->process.started = started;
     }
@@ -350,7 +374,9 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
     return ids;
 }
 
-/* recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
+/* watch: 0 no, 1 a watchdog, 2 the kernel, with the calling thread.
+ *
+ * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
  *        uid, gid, groups, groups_implied, umask) -> Plan
  *
@@ -367,7 +393,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOppppOpLOOpiLLOpi", &kind, &argv, &envp, &paths,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpi", &kind, &argv, &envp, &paths,
                           &request.unshare, &joins, &root_of, &keep, &fork, &mount_proc, &init,
                           &watch, &root, &by_chroot, &propagation, &hostname, &cwd,
                           &new_session, &request.process_group, &uid, &gid, &groups,
@@ -376,7 +402,8 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
     request.init = init != 0;
-    request.watch = watch != 0;
+    request.watch = watch == 1;
+    request.die_with_parent = watch == 2;
     request.root_method = by_chroot ? NSD_BY_CHROOT : NSD_BY_PIVOT_ROOT;
     request.propagation = propagation;
     request.new_session = new_session != 0;
@@ -389,7 +416,8 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
         nsd_optional_bytes(cwd, &request.cwd) < 0)
         return NULL;
     if (root_of != Py_None) {
-        if (!PyArg_ParseTuple(root_of, "iL", &request.root_of.pid, &root_started))
+        if (!PyArg_ParseTuple(root_of, "iLi", &request.root_of.pid, &root_started,
+                              &request.root_of.pidfd))
             return NULL;
         request.root_of.started = root_started;
     }
