@@ -113,6 +113,8 @@ struct nsd_plan_head {
     uint32_t argv_count; /* vectors[]: argv, envp, the paths to try, each NULL-ended */
     uint32_t envp_count;
     uint32_t path_count;
+    int32_t parent;  /* pid of the Python process that launches; a plan may outlive a fork */
+    int32_t reserved;
     int32_t slot[NSD_SLOTS]; /* descriptors that the core hands over; -1 = free */
 };
 

@@ -72,10 +72,10 @@ def __getattr__(name: str) -> Any:
 
         return Rootfs
     if name in ("doctor", "Findings"):
-        from . import doctor as module
+        import importlib
 
-        # The module of that name is hidden by its function, as the design has it.
-        globals()["doctor"] = module.doctor
-        globals()["Findings"] = module.Findings
+        module = importlib.import_module("nsdemo.doctor")
+        # Importing it put the module where its function belongs.
+        globals().update(doctor=module.doctor, Findings=module.Findings)
         return globals()[name]
     raise AttributeError(f"module 'nsdemo' has no attribute {name!r}")

@@ -120,7 +120,13 @@ def _is_open(fd: int) -> bool:
 
 
 def _deadline(timeout: float | None) -> int:
-    return FOREVER if timeout is None else time.monotonic_ns() + int(max(timeout, 0) * 1e9)
+    """A timeout in seconds as a point on CLOCK_MONOTONIC, in ns."""
+    if timeout is None:
+        return FOREVER
+    if timeout != timeout:
+        raise ValueError("timeout is not a number")
+    # A century is as good as for ever, and fits.
+    return time.monotonic_ns() + int(min(max(timeout, 0), 3e9) * 1e9)
 
 
 def _check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
@@ -142,7 +148,6 @@ def _launch(
     deadline: int,
 ) -> _core.Process:
     """Start a plan; what went wrong becomes the exception that says so."""
-    sys.audit("nsdemo.launch", plan)
     core = plan._core
     try:
         process = _core.launch(
@@ -210,8 +215,8 @@ def _codec(encoding: str) -> str:
     return locale.getencoding()
 
 
-def _decode(data: bytes, settings: tuple[str, str] | None) -> Any:
-    if settings is None:
+def _decode(data: bytes | None, settings: tuple[str, str] | None) -> Any:
+    if settings is None or data is None:
         return data
     text = data.decode(_codec(settings[0]), settings[1])
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -244,20 +249,25 @@ def run_plan(
     settings = _text_settings(text, encoding, errors)
     data = _encode(input, settings)
     passed = _check_pass_fds(pass_fds)
+    deadline = _deadline(timeout)
+    sys.audit("nsdemo.launch", plan)
     args = plan._options.get("args") or plan._core.command()[0]
     stdio = _Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    process = _launch(plan, stdio, passed, streams, data, _deadline(timeout))
-    out, err = (
-        _decode(data, settings) if fd >= 0 else None
-        for fd, data in zip(streams[1:], process.output(), strict=True)
-    )
+    process = _launch(plan, stdio, passed, streams, data, deadline)
+    raw = [
+        data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
+    ]
     if not process.ended:
         process.kill()
         process.wait(-1)
+        process.close()
         assert timeout is not None
-        raise TimeoutExpired(args, timeout, output=out, stderr=err)
+        # Bytes also in text mode, as subprocess has it: a character may be half read.
+        raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
+    process.close()
+    out, err = (_decode(data, settings) for data in raw)
     completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
     completed._record = (plan._core, process)
     if check:
@@ -316,6 +326,7 @@ class Container(Generic[AnyStr]):
         self: Container[Any] = cls.__new__(cls)
         settings = _text_settings(text, encoding, errors)
         passed = _check_pass_fds(pass_fds)
+        sys.audit("nsdemo.launch", plan)
         stdio = _Stdio(stdin, stdout, stderr)
         try:
             self._process = _launch(plan, stdio, passed, None, None, 0)
@@ -398,15 +409,16 @@ class Container(Generic[AnyStr]):
                     self.stdin.flush()
             self._talking = True
             ended = self._process.communicate(self._borrowed(), data, _deadline(timeout))
-        out, err = (
-            _decode(data, self._settings) if file is not None else None
-            for file, data in zip((self.stdout, self.stderr), self._process.output(), strict=True)
-        )
+        files = (self.stdout, self.stderr)
+        raw = [
+            data if file is not None else None
+            for file, data in zip(files, self._process.output(), strict=True)
+        ]
         if not ended:
             assert timeout is not None
-            raise TimeoutExpired(self.args, timeout, output=out, stderr=err)
+            raise TimeoutExpired(self.args, timeout, output=raw[0], stderr=raw[1])
         self._close_files()
-        return out, err
+        return _decode(raw[0], self._settings), _decode(raw[1], self._settings)
 
     def _borrowed(self) -> tuple[int, int, int]:
         """Copies of our ends for the core, which closes what it has finished with."""

@@ -77,7 +77,7 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "open_root":
             return f"open({_quoted(first)}, O_PATH|O_DIRECTORY)"
         case "watch":
-            return f"pidfd_open({first}, 0)  /* to end with it */"
+            return "pidfd_open(getppid(), 0)  /* to end with it */"
         case "join":
             return f"setns(target, {flag_names(first, CLONE_NAMES)})"
         case "unshare":

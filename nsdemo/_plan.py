@@ -125,7 +125,7 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (*args, numbers[0])
         elif operation == "join":
             args = (numbers[1],)
-        elif operation in ("open_process", "watch", "setgid", "setuid", "umask", "setpgid"):
+        elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
         elif operation == "setgroups":
             args = (numbers[0], "tolerated" if flags else "")

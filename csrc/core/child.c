@@ -180,6 +180,16 @@ void nsd_child_kill(struct nsd_child *child)
     nsd_child_signal(child, SIGKILL);
 }
 
+void nsd_child_close(struct nsd_child *child)
+{
+    pthread_mutex_lock(&child->lock);
+    if (child->reaped && child->pidfd >= 0) {
+        close(child->pidfd);
+        child->pidfd = -1;
+    }
+    pthread_mutex_unlock(&child->lock);
+}
+
 /* Without a pidfd there is only the number, which is the command's until we reap it. */
 static void end_by_number(struct nsd_child *child)
 {

@@ -56,6 +56,9 @@ int nsd_child_signal(struct nsd_child *child, int signal);
 /* SIGKILL for the command, and for its process group if it has one of its own. */
 void nsd_child_kill(struct nsd_child *child);
 
+/* Closes the pidfd of a command that has been reaped. */
+void nsd_child_close(struct nsd_child *child);
+
 /* Frees memory and descriptors; kills and reaps first if still running and ours. */
 void nsd_child_release(struct nsd_child *child);
 

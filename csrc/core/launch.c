@@ -350,6 +350,7 @@ static int serialize(struct start *start)
         .argv_count = plan->argv.count,
         .envp_count = plan->envp.count,
         .path_count = plan->paths.count,
+        .parent = start->child->owner,
     };
     size_t steps_size = plan->step_count * sizeof(struct nsd_step);
     char *at;

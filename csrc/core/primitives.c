@@ -179,7 +179,7 @@ static void set_up_process(struct nsd_builder *builder, const struct nsd_request
     if (request->cwd != NULL)
         nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
     if (request->die_with_parent)
-        nsd_add_step(builder, NSD_DIE_WITH_PARENT, NUMBERS(getpid()), NOTHING);
+        nsd_add(builder, NSD_DIE_WITH_PARENT);
 }
 
 void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request)
@@ -196,7 +196,7 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
 
     open_targets(builder, request);
     if (request->watch)
-        nsd_add_step(builder, NSD_WATCH, NUMBERS(getpid(), request->new_session), NOTHING);
+        nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started; nothing is unshared yet */
     if (request->join_count > 0) {

@@ -147,10 +147,10 @@ static long open_root(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-/* numbers: pid of the Python process, whether the command's process group is ended too */
+/* numbers: whether the command's process group is ended too */
 static long watch(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long parent = step->number[0];
+    long parent = launch->head->parent;
     long fd;
 
     if (sys0(__NR_getppid) != parent)
@@ -162,7 +162,7 @@ static long watch(struct nsd_launch *launch, const struct nsd_step *step)
     if (sys0(__NR_getppid) != parent)
         return close_after(fd, -ESRCH);
     launch->parent = (int)fd;
-    launch->ends_group = (int)step->number[1];
+    launch->ends_group = (int)step->number[0];
     return 0;
 }
 
@@ -348,15 +348,13 @@ static long drop_inheritable(void)
     return ret;
 }
 
-/* numbers: pid of the Python process
- *
- * Only for a call that keeps its thread until the command has ended: the kernel sends this
+/* Only for a call that keeps its thread until the command has ended: the kernel sends this
  * signal when the thread that started us ends, not the process. */
-static long die_with_parent(struct nsd_launch *launch, const struct nsd_step *step)
+static long die_with_parent(struct nsd_launch *launch)
 {
     long ret = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 
-    launch->parent_pid = step->number[0];
+    launch->parent_pid = launch->head->parent;
     /* In another pid namespace nobody can tell who the parent is: the first process looks. */
     if (ret == 0 && launch->self == NSD_FIRST && sys0(__NR_getppid) != launch->parent_pid)
         ret = -ESRCH;
@@ -413,7 +411,7 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_SETUID: /* numbers: id */
         return sys3(__NR_setresuid, step->number[0], step->number[0], step->number[0]);
     case NSD_DIE_WITH_PARENT:
-        return die_with_parent(launch, step);
+        return die_with_parent(launch);
     case NSD_FORK: /* these change who we are: start.c */
     case NSD_INIT:
     case NSD_EXEC:

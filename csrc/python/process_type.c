@@ -137,6 +137,7 @@ static int start_and_settle(struct call *call, PyThreadState **thread)
     ret = nsd_launch_settle(child, &failed, &call->stage);
     if (ret == -ECANCELED) {
         call->process->failed = failed;
+        close_streams(&call->process->streams);
         return 0;
     }
     return ret;
@@ -313,6 +314,18 @@ static PyObject *process_kill(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* close(): gives back the descriptors of a command that has ended; its results stay */
+static PyObject *process_close(PyObject *object, PyObject *unused)
+{
+    struct process_object *self = (struct process_object *)object;
+
+    (void)unused;
+    close_streams(&self->streams);
+    if (self->child.reaped)
+        nsd_child_close(&self->child);
+    Py_RETURN_NONE;
+}
+
 /* results() -> [(index, errno, value, start_ns, duration_ns, pid)] of the steps performed */
 static PyObject *process_results(PyObject *object, PyObject *unused)
 {
@@ -372,6 +385,7 @@ static PyMethodDef process_methods[] = {
     {"output", process_output, METH_NOARGS, NULL},
     {"send_signal", process_send_signal, METH_O, NULL},
     {"kill", process_kill, METH_NOARGS, NULL},
+    {"close", process_close, METH_NOARGS, NULL},
     {"results", process_results, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
