@@ -450,6 +450,7 @@ class Container(Generic[AnyStr]):
         ``timeout`` seconds later, or at once, SIGKILL. With a new pid namespace everything
         in it ends; without one, the command and its process group.
         """
+        self._process.stopping()
         if not self._process.wait(0) and self._notices(signal.SIGTERM):
             self.send_signal(signal.SIGTERM)
             if not self._process.wait(_deadline(timeout)):

@@ -79,22 +79,37 @@ static void prefer_noted_status(struct nsd_child *child)
     child->status_lost = false;
 }
 
+static int look(const struct nsd_child *child, int options, siginfo_t *ret_info)
+{
+    int ret;
+
+    if (child->pidfd < 0)
+        return -1;
+    do
+        ret = waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, ret_info,
+                     WEXITED | WNOHANG | options);
+    while (ret < 0 && errno == EINTR);
+    return ret;
+}
+
 /* With the lock held. Reaps the command if it has ended, and then the watchdog, which ends
  * for the same reason. */
 static bool reap_if_ended(struct nsd_child *child)
 {
     siginfo_t info = {0};
-    int ret = -1;
+    int ret;
 
     if (child->reaped)
         return true;
-    if (child->pidfd >= 0) {
-        do
-            ret = waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
-        while (ret < 0 && errno == EINTR);
-        if (ret == 0 && info.si_pid == 0)
+    if (child->stopping && child->own_group && look(child, WNOWAIT, &info) == 0) {
+        if (info.si_pid == 0)
             return false;
+        /* Unreaped, so the number is still its own, and the group's. */
+        kill(-child->command, SIGKILL);
     }
+    ret = look(child, 0, &info);
+    if (ret == 0 && info.si_pid == 0)
+        return false;
     if (ret == 0) {
         child->status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8
                                                    : info.si_status & 0x7f;
@@ -168,6 +183,13 @@ int nsd_child_signal(struct nsd_child *child, int signal)
         ret = -errno;
     pthread_mutex_unlock(&child->lock);
     return ret;
+}
+
+void nsd_child_stopping(struct nsd_child *child)
+{
+    pthread_mutex_lock(&child->lock);
+    child->stopping = true;
+    pthread_mutex_unlock(&child->lock);
 }
 
 void nsd_child_kill(struct nsd_child *child)

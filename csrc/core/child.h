@@ -33,6 +33,7 @@ struct nsd_child {
     int64_t clock[2];           /* ns */
 
     pthread_mutex_t lock; /* guards what follows */
+    bool stopping; /* what is left of the group ends when the command does */
     bool reaped;
     bool status_lost; /* somebody else's waitpid() took it and the kernel forgot it */
     int status;       /* as from waitpid */
@@ -52,6 +53,9 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline);
 
 /* Signals the command; nothing happens once it has been reaped. */
 int nsd_child_signal(struct nsd_child *child, int signal);
+
+/* From now on the command's process group, if it has one of its own, does not outlive it. */
+void nsd_child_stopping(struct nsd_child *child);
 
 /* SIGKILL for the command, and for its process group if it has one of its own. */
 void nsd_child_kill(struct nsd_child *child);

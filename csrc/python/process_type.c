@@ -314,6 +314,14 @@ static PyObject *process_kill(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* stopping(): from now on the process group ends with the command */
+static PyObject *process_stopping(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    nsd_child_stopping(&((struct process_object *)object)->child);
+    Py_RETURN_NONE;
+}
+
 /* close(): gives back the descriptors of a command that has ended; its results stay */
 static PyObject *process_close(PyObject *object, PyObject *unused)
 {
@@ -385,6 +393,7 @@ static PyMethodDef process_methods[] = {
     {"output", process_output, METH_NOARGS, NULL},
     {"send_signal", process_send_signal, METH_O, NULL},
     {"kill", process_kill, METH_NOARGS, NULL},
+    {"stopping", process_stopping, METH_NOARGS, NULL},
     {"close", process_close, METH_NOARGS, NULL},
     {"results", process_results, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
