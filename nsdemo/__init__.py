@@ -25,17 +25,10 @@ if sys.platform != "linux":
 from typing import TYPE_CHECKING, Any
 
 from ._api import chroot_run, enter, namespaces, run, spawn
-from ._container import (
-    DEVNULL,
-    PIPE,
-    STDOUT,
-    CalledProcessError,
-    CompletedProcess,
-    Container,
-    TimeoutExpired,
-)
+from ._container import CalledProcessError, CompletedProcess, Container, TimeoutExpired
 from ._errors import NamespaceError
 from ._plan import Plan, Step
+from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
     from .doctor import Findings, doctor

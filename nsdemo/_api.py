@@ -10,225 +10,9 @@ from typing import Any
 from . import _core
 from ._container import CompletedProcess, Container, run_plan
 from ._plan import Plan
-from ._targets import Resolved
-from ._values import (
-    CLONE_FLAGS,
-    KEYWORDS,
-    MS_PROPAGATION,
-    MS_REC,
-    check_id,
-    CleanEnvironment,
-    command_vectors,
-    encode_hostname,
-    encode_path,
-)
-
-CAP_SYS_CHROOT = 18
-CAP_SYS_ADMIN = 21
-
-# Who ends the command when this process dies: a watchdog; or the kernel, when the calling
-# thread ends, which is free, and right for a call that keeps its thread until the end.
-WATCHDOG = 1
-WITH_THREAD = 2
-
-# What a plan remembers of its call, to be used by start() and run().
-_REMEMBERED = (
-    "stdin",
-    "stdout",
-    "stderr",
-    "text",
-    "encoding",
-    "errors",
-    "pass_fds",
-    "input",
-    "capture_output",
-    "timeout",
-    "check",
-)
-
-
-def _session(
-    start_new_session: bool | None, process_group: int | None, stdin: Any
-) -> tuple[bool, int]:
-    """(a session of its own?, process group or -1)."""
-    if process_group is not None:
-        if isinstance(process_group, bool) or not isinstance(process_group, int):
-            raise TypeError("process_group must be an int")
-        if process_group < 0:
-            raise ValueError("process_group is 0 for one of its own, or a process group's id")
-        if start_new_session:
-            raise ValueError("a session leader cannot change its process group: choose one")
-        return False, process_group
-    if start_new_session is None:
-        return not _is_our_terminal(stdin), -1
-    return bool(start_new_session), -1
-
-
-def _is_our_terminal(stdin: Any) -> bool:
-    """Job control needs the caller's session; everything else is safer with its own."""
-    fd = 0 if stdin is None else stdin
-    if not isinstance(fd, int):
-        if not hasattr(fd, "fileno"):
-            return False
-        fd = fd.fileno()
-    try:
-        return fd >= 0 and os.isatty(fd) and os.tcgetpgrp(fd) >= 0
-    except OSError:
-        return False
-
-
-def _environment(
-    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
-) -> Mapping[Any, Any]:
-    if env is not None:
-        return env
-    if not clean:
-        return os.environ
-    zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
-    return CleanEnvironment(uid_zero=zero)
-
-
-def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> tuple[int, int, Any, bool, int]:
-    """(uid, gid, groups or None, implied?, umask) with -1 for "keep"."""
-    if isinstance(groups, (str, bytes)):
-        raise TypeError("groups is a list of numbers, not a string")
-    implied = groups is None and (uid is not None or gid is not None)
-    if implied:
-        groups = ()
-    if groups is not None:
-        groups = tuple(check_id("groups", group) for group in groups)
-        if len(groups) > 65536:
-            raise ValueError("the kernel takes at most 65536 groups")
-    if umask is not None and (isinstance(umask, bool) or not isinstance(umask, int)):
-        raise TypeError("umask must be an int such as 0o022")
-    if umask is not None and not 0 <= umask <= 0o777:
-        raise ValueError("umask must be between 0 and 0o777")
-    return (
-        -1 if uid is None else check_id("uid", uid),
-        -1 if gid is None else check_id("gid", gid),
-        groups,
-        implied,
-        -1 if umask is None else umask,
-    )
-
-
-class _Namespaces:
-    """What the eight keywords ask for: flags to unshare, and targets to join."""
-
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self.unshare = 0
-        self.targets: list[tuple[Resolved, int]] = []
-        known: dict[int, tuple[Resolved, int]] = {}
-        for keyword, value in wanted.items():
-            flag = CLONE_FLAGS[keyword]
-            if value is True:
-                self.unshare |= flag
-            elif value is not False and value is not None:
-                resolved, flags = known.get(id(value), (None, 0))
-                if resolved is None:
-                    resolved = value if isinstance(value, Resolved) else Resolved(value)
-                if resolved.kind not in (None, keyword):
-                    raise ValueError(
-                        f"{keyword}= was given a namespace file of the kind {resolved.kind}"
-                    )
-                known[id(value)] = resolved, flags | flag
-        # What is ours already is not joined: for the user namespace the kernel says EINVAL.
-        for resolved, flags in known.values():
-            self.targets.append((resolved, resolved.differing(flags)))
-
-    @property
-    def joined(self) -> int:
-        flags = 0
-        for _, each in self.targets:
-            flags |= each
-        return flags
-
-    def add_owner(self) -> None:
-        """An ordinary user may join a namespace only from the user namespace that owns it."""
-        user = CLONE_FLAGS["user"]
-        for number, (resolved, flags) in enumerate(self.targets):
-            if flags and resolved.kind is None:
-                self.targets[number] = resolved, flags | resolved.differing(user)
-                return
-
-    def joins(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(
-            (r.pid, r.started, r.pidfd, r.fd, flags) for r, flags in self.targets if flags
-        )
-
-    def keep(self) -> tuple[Resolved, ...]:
-        return tuple(resolved for resolved, _ in self.targets)
-
-
-def _plan(
-    kind: str,
-    args: Sequence[Any],
-    *,
-    namespaces: _Namespaces,
-    root_of: Resolved | None = None,
-    root: bytes | None = None,
-    root_method: str = "pivot_root",
-    propagation: int = -1,
-    fork: bool = True,
-    mount_proc: bool = False,
-    init: bool = False,
-    watch: int = WITH_THREAD,
-    hostname: str | None = None,
-    clean: bool,
-    given: dict[str, Any],
-) -> Plan:
-    """Check what all four calls have in common, and let the recipe order the steps."""
-    uid, gid, groups, implied, umask = _ids(
-        given["uid"], given["gid"], given["groups"], given["umask"]
-    )
-    new_session, group = _session(
-        given["start_new_session"], given["process_group"], given["stdin"]
-    )
-    unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
-    env = _environment(given["env"], clean, given["uid"], unshares_user)
-    argv, envp, paths = command_vectors(args, env)
-    cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
-    core = _core.recipe(
-        kind,
-        argv,
-        envp,
-        paths,
-        namespaces.unshare,
-        namespaces.joins(),
-        None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
-        (namespaces.keep(), root_of),
-        fork,
-        mount_proc,
-        init,
-        watch,
-        root,
-        root_method == "chroot",
-        propagation,
-        None if hostname is None else encode_hostname(hostname),
-        cwd,
-        new_session,
-        group,
-        uid,
-        gid,
-        groups,
-        implied,
-        umask,
-    )
-    options = {key: given[key] for key in _REMEMBERED if _is_given(given.get(key))}
-    options["args"] = args
-    if root is not None:
-        options["root"] = os.fsdecode(root)
-    return Plan._from_core(core, options)
-
-
-def _is_given(value: Any) -> bool:
-    return not (value is None or value is False or value == ())
-
-
-def _absolute(root: Any) -> bytes:
-    """The launcher changes its working directory, so a relative root would get lost."""
-    encoded = encode_path("root", root)
-    return encoded if encoded.startswith(b"/") else os.path.join(os.getcwdb(), encoded)
+from ._request import CAP_SYS_CHROOT, REMEMBERED, Namespaces, absolute, make_plan, spawn_plan
+from ._targets import Resolved, unreadable
+from ._values import CLONE_FLAGS, KEYWORDS
 
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
@@ -298,102 +82,16 @@ def chroot_run(
     """
     given = locals()  # first of all: the arguments and nothing else
     unprivileged = not _core.has_capability(CAP_SYS_CHROOT)
-    plan = _plan(
+    plan = make_plan(
         "chroot_run",
         args,
-        namespaces=_Namespaces({"user": unprivileged}),
-        root=_absolute(root),
+        namespaces=Namespaces({"user": unprivileged}),
+        root=absolute(root),
         root_method="chroot",
         clean=True,
         given=given,
     )
     return plan if dry_run else _finish(plan)
-
-
-# The defaults of spawn's namespace keywords. With join=, a keyword left at its default means
-# the target.
-_DEFAULTS = {
-    "mount": True,
-    "uts": True,
-    "ipc": True,
-    "pid": True,
-    "net": False,
-    "user": None,
-    "cgroup": False,
-    "time": False,
-}
-
-
-def _spawn_plan(given: dict[str, Any]) -> Plan:
-    """The plan of spawn and run, from their arguments."""
-    wanted = {keyword: given[keyword] for keyword in KEYWORDS}
-    joined = None if given["join"] is None else Resolved(given["join"])
-    if joined is not None:
-        if joined.kind is not None:
-            raise ValueError(
-                f"join= takes a process, not a namespace file; pass {joined.kind}= for that"
-            )
-        for keyword, default in _DEFAULTS.items():
-            if wanted[keyword] is default:
-                wanted[keyword] = joined
-    elif wanted["user"] is None:
-        wanted["user"] = _user_is_needed(wanted, given["root"])
-    namespaces = _Namespaces(wanted)
-    if given["user"] is None and joined is None and namespaces.joined:
-        namespaces.add_owner()
-    new_mount = wanted["mount"] is True
-    mount_proc = given["mount_proc"]
-    if mount_proc is None:
-        mount_proc = new_mount and wanted["pid"] is True
-    _check_spawn(given, wanted, mount_proc)
-    propagation = given["propagation"]
-    return _plan(
-        "spawn",
-        given["args"],
-        namespaces=namespaces,
-        root_of=joined if given["root"] is None else None,
-        root=None if given["root"] is None else _absolute(given["root"]),
-        root_method=given["root_method"],
-        propagation=-1 if propagation == "unchanged" else MS_PROPAGATION[propagation] | MS_REC,
-        fork=bool(given["fork"]),
-        mount_proc=bool(mount_proc),
-        init=bool(given["init"]),
-        watch=WATCHDOG if given["die_with_parent"] else 0,
-        hostname=given["hostname"],
-        clean=given["root"] is not None or joined is not None,
-        given=given,
-    )
-
-
-def _user_is_needed(wanted: Mapping[str, Any], root: Any) -> bool:
-    """user=None: a new user namespace where the caller lacks the power to do without."""
-    if _core.has_capability(CAP_SYS_ADMIN):
-        return False
-    if any(value not in (True, False, None) for value in wanted.values()):
-        return False  # the target's owner is joined instead
-    return root is not None or any(value is True for value in wanted.values())
-
-
-def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:
-    """What would touch the host, or cannot be."""
-    new_mount = wanted["mount"] is True
-    if given["root_method"] not in ("pivot_root", "chroot"):
-        raise ValueError(f"root_method is 'pivot_root' or 'chroot', not {given['root_method']!r}")
-    if given["propagation"] not in (*MS_PROPAGATION, "unchanged"):
-        kinds = ", ".join((*MS_PROPAGATION, "unchanged"))
-        raise ValueError(f"propagation is one of {kinds}, not {given['propagation']!r}")
-    if mount_proc and not new_mount:
-        raise ValueError("mount_proc=True needs mount=True: it would cover the host's /proc")
-    if given["root"] is not None and given["root_method"] == "pivot_root" and not new_mount:
-        raise ValueError(
-            "root= pivots, which needs mount=True; with root_method='chroot' it does not"
-        )
-    if given["hostname"] is not None and wanted["uts"] is not True:
-        raise ValueError("hostname= needs uts=True: it would rename the host")
-    if given["propagation"] != "private" and not new_mount:
-        raise ValueError("propagation= needs mount=True: it would change the host's mounts")
-    if given["init"] and not (wanted["pid"] is True and given["fork"]):
-        raise ValueError("init=True needs pid=True and fork=True: init is PID 1 of a namespace")
 
 
 def spawn(
@@ -484,10 +182,10 @@ def spawn(
     Source: namespaces(7), unshare(2), clone(2), pivot_root(2), user_namespaces(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    plan = _spawn_plan(given)
+    plan = spawn_plan(given)
     if dry_run:
         return plan
-    options = {key: plan._options[key] for key in _REMEMBERED[:7] if key in plan._options}
+    options = {key: plan._options[key] for key in REMEMBERED[:7] if key in plan._options}
     return Container._start(plan, **options)
 
 
@@ -550,7 +248,7 @@ def run(
     Source: namespaces(7), unshare(2), clone(2), pivot_root(2), user_namespaces(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    plan = _spawn_plan(given)
+    plan = spawn_plan(given)
     return plan if dry_run else _finish(plan)
 
 
@@ -635,13 +333,13 @@ def enter(
             f"spawn(args, {resolved.kind}=path)"
         )
     wanted = {keyword: resolved if given[keyword] else False for keyword in KEYWORDS}
-    namespaces = _Namespaces(wanted)
+    namespaces = Namespaces(wanted)
     if not user and uid is None and (mount or root) and resolved.differing(CLONE_FLAGS["user"]):
         raise ValueError(
             "user=False would run the container's program with the host's power: the target "
             "has a user namespace of its own; give uid= as well if that is what you mean"
         )
-    plan = _plan(
+    plan = make_plan(
         "spawn",
         args,
         namespaces=namespaces,
@@ -686,7 +384,5 @@ def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:
             found[keyword] = _core.identity(pid, number)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                from ._targets import unreadable
-
                 raise unreadable(pid, error) from None
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import subprocess
@@ -18,16 +17,21 @@ from . import _core
 from ._errors import setup_failed
 from ._explain import describe, hints_for
 from ._plan import Plan, Step, trace_of
+from ._stdio import (
+    PIPE,
+    Stdio,
+    as_file,
+    check_pass_fds,
+    decode,
+    encode,
+    text_settings,
+)
 
-PIPE = subprocess.PIPE
-DEVNULL = subprocess.DEVNULL
-STDOUT = subprocess.STDOUT
 TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
 
 FOREVER = 2**63 - 1
 _IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
-_NAMES = ("standard input", "standard output", "standard error")
 
 
 class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
@@ -56,69 +60,6 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
 CompletedProcess.__module__ = "nsdemo"
 
 
-class _Stdio:
-    """The three standard descriptors of a command, and our ends of its pipes."""
-
-    __slots__ = ("child", "close", "parent")
-
-    def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
-        self.child = [-1, -1, -1]
-        self.parent = [-1, -1, -1]
-        self.close: list[int] = []  # the command's ends: ours only until it has them
-        try:
-            for number, value in enumerate((stdin, stdout, stderr)):
-                self.child[number] = self._take(number, value)
-        except BaseException:
-            self.close_all()
-            raise
-
-    def close_all(self) -> None:
-        for fd in (*self.close, *self.parent):
-            if fd >= 0:
-                os.close(fd)
-
-    def _take(self, number: int, value: Any) -> int:
-        if value is None:
-            return self._inherited(number)
-        if value == PIPE:
-            ends = os.pipe()
-            ours, theirs = ends if number else ends[::-1]
-            self.parent[number] = ours
-            self.close.append(theirs)
-            return theirs
-        if value == DEVNULL:
-            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            self.close.append(fd)
-            return fd
-        if value == STDOUT:
-            if number != 2:
-                raise ValueError("STDOUT can only be given for stderr")
-            return self.child[1] if self.child[1] >= 0 else self._inherited(1, 1)
-        fd = value if isinstance(value, int) else value.fileno()
-        if not _is_open(fd):
-            raise OSError(errno.EBADF, f"{_NAMES[number]}: descriptor {fd} is not open")
-        return int(fd)
-
-    @staticmethod
-    def _inherited(number: int, result: int = -1) -> int:
-        if not _is_open(number):
-            keyword = ("stdin", "stdout", "stderr")[number]
-            raise OSError(
-                errno.EBADF,
-                f"{_NAMES[number]} is closed in this process, so the command cannot inherit "
-                f"it: pass {keyword}=nsdemo.DEVNULL",
-            )
-        return result
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.get_inheritable(fd)
-    except OSError:
-        return False
-    return True
-
-
 def _deadline(timeout: float | None) -> int:
     """A timeout in seconds as a point on CLOCK_MONOTONIC, in ns."""
     if timeout is None:
@@ -129,19 +70,9 @@ def _deadline(timeout: float | None) -> int:
     return time.monotonic_ns() + int(min(max(timeout, 0), 3e9) * 1e9)
 
 
-def _check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
-    fds = sorted(set(pass_fds))
-    for fd in fds:
-        if isinstance(fd, bool) or not isinstance(fd, int):
-            raise TypeError(f"pass_fds holds descriptors, not {type(fd).__name__}")
-        if not _is_open(fd):
-            raise OSError(errno.EBADF, f"pass_fds: descriptor {fd} is not open")
-    return tuple(fd for fd in fds if fd > 2)
-
-
 def _launch(
     plan: Plan,
-    stdio: _Stdio,
+    stdio: Stdio,
     pass_fds: tuple[int, ...],
     streams: tuple[int, ...] | None,
     input: bytes | None,
@@ -186,42 +117,6 @@ def _raise_failure(core: _core.Plan, trace: tuple[Step, ...]) -> None:
     raise failure
 
 
-def _text_settings(
-    text: bool | None, encoding: str | None, errors: str | None
-) -> tuple[str, str] | None:
-    """(encoding, errors) of a text mode, or None for bytes."""
-    if not (text or encoding or errors):
-        return None
-    return encoding or io.text_encoding(None), errors or "strict"
-
-
-def _encode(data: Any, settings: tuple[str, str] | None) -> bytes | None:
-    if data is None:
-        return None
-    if settings is None:
-        if isinstance(data, str):
-            raise TypeError("input is a str; pass bytes, or text=True")
-        return bytes(data)
-    if not isinstance(data, str):
-        raise TypeError(f"input must be str in text mode, not {type(data).__name__}")
-    return data.replace("\n", os.linesep).encode(_codec(settings[0]), settings[1])
-
-
-def _codec(encoding: str) -> str:
-    if encoding != "locale":
-        return encoding
-    import locale
-
-    return locale.getencoding()
-
-
-def _decode(data: bytes | None, settings: tuple[str, str] | None) -> Any:
-    if settings is None or data is None:
-        return data
-    text = data.decode(_codec(settings[0]), settings[1])
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def run_plan(
     plan: Plan,
     *,
@@ -246,13 +141,13 @@ def run_plan(
         if stdout is not None or stderr is not None:
             raise ValueError("stdout and stderr may not be used with capture_output")
         stdout = stderr = PIPE
-    settings = _text_settings(text, encoding, errors)
-    data = _encode(input, settings)
-    passed = _check_pass_fds(pass_fds)
+    settings = text_settings(text, encoding, errors)
+    data = encode(input, settings)
+    passed = check_pass_fds(pass_fds)
     deadline = _deadline(timeout)
     sys.audit("nsdemo.launch", plan)
     args = plan._options.get("args") or plan._core.command()[0]
-    stdio = _Stdio(stdin, stdout, stderr)
+    stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
     process = _launch(plan, stdio, passed, streams, data, deadline)
@@ -267,7 +162,7 @@ def run_plan(
         # Bytes also in text mode, as subprocess has it: a character may be half read.
         raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
     process.close()
-    out, err = (_decode(data, settings) for data in raw)
+    out, err = (decode(data, settings) for data in raw)
     completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
     completed._record = (plan._core, process)
     if check:
@@ -305,7 +200,13 @@ class Container(Generic[AnyStr]):
     stdin: IO[AnyStr] | None
     stdout: IO[AnyStr] | None
     stderr: IO[AnyStr] | None
+    root: str | None
     _process: _core.Process
+    _plan: Plan
+    _owner: int
+    _settings: tuple[str, str] | None
+    _talking: bool
+    _trace: tuple[Step, ...] | None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -324,10 +225,10 @@ class Container(Generic[AnyStr]):
         pass_fds: Sequence[int] = (),
     ) -> Container[Any]:
         self: Container[Any] = cls.__new__(cls)
-        settings = _text_settings(text, encoding, errors)
-        passed = _check_pass_fds(pass_fds)
+        settings = text_settings(text, encoding, errors)
+        passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
-        stdio = _Stdio(stdin, stdout, stderr)
+        stdio = Stdio(stdin, stdout, stderr)
         try:
             self._process = _launch(plan, stdio, passed, None, None, 0)
         except BaseException:
@@ -337,11 +238,11 @@ class Container(Generic[AnyStr]):
         self._owner = os.getpid()
         self._settings = settings
         self._talking = False
-        self._trace: tuple[Step, ...] | None = None
+        self._trace = None
         self.args = plan._options.get("args") or plan._core.command()[0]
-        self.root: str | None = plan._options.get("root")
+        self.root = plan._options.get("root")
         self.stdin, self.stdout, self.stderr = (
-            _as_file(fd, number, settings) for number, fd in enumerate(stdio.parent)
+            as_file(fd, number, settings) for number, fd in enumerate(stdio.parent)
         )
         return self
 
@@ -403,7 +304,7 @@ class Container(Generic[AnyStr]):
         else:
             if input is not None and self.stdin is None:
                 raise ValueError("input needs stdin=PIPE")
-            data = _encode(input, self._settings)
+            data = encode(input, self._settings)
             if self.stdin is not None and not self.stdin.closed:
                 with suppress(BrokenPipeError):
                     self.stdin.flush()
@@ -418,7 +319,7 @@ class Container(Generic[AnyStr]):
             assert timeout is not None
             raise TimeoutExpired(self.args, timeout, output=raw[0], stderr=raw[1])
         self._close_files()
-        return _decode(raw[0], self._settings), _decode(raw[1], self._settings)
+        return decode(raw[0], self._settings), decode(raw[1], self._settings)
 
     def _borrowed(self) -> tuple[int, int, int]:
         """Copies of our ends for the core, which closes what it has finished with."""
@@ -502,14 +403,3 @@ class Container(Generic[AnyStr]):
 
 
 Container.__module__ = "nsdemo"
-
-
-def _as_file(fd: int, number: int, settings: tuple[str, str] | None) -> Any:
-    if fd < 0:
-        return None
-    file: Any = open(fd, "rb" if number else "wb")
-    if settings is None:
-        return file
-    return io.TextIOWrapper(
-        file, encoding=settings[0], errors=settings[1], write_through=number == 0
-    )

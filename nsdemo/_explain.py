@@ -70,7 +70,7 @@ def _argument_list(args: Iterable[str]) -> str:
 
 def system_call(operation: str, args: Sequence[Any]) -> str:
     """The step as the call it makes, in strace's notation."""
-    first = args[0] if args else ""
+    first: Any = args[0] if args else ""
     match operation:
         case "open_process":
             return f"pidfd_open({first}, 0)"
@@ -149,7 +149,7 @@ _START = {
 def describe(step: Step) -> str:
     """What was tried, as the beginning of an error message."""
     args = step.args
-    first = args[0] if args else ""
+    first: Any = args[0] if args else ""
     match step.operation:
         case "start":
             return _START.get(first, "start the launcher")
@@ -180,7 +180,7 @@ def describe(step: Step) -> str:
         case "bind":
             return f"bind {first} on {args[1]}"
         case "mount":
-            source, target, kind, *root, _ = args
+            _, target, kind, *root, _ = args
             return f"mount {kind} on {os.path.join(*root, target) if root else target}"
         case "pivot_root":
             return f"pivot_root to {first}"

@@ -16,10 +16,9 @@ from ._values import (
     MS_BIND,
     MS_PROPAGATION,
     MS_REC,
-    check_id,
     CleanEnvironment,
+    check_id,
     command_vectors,
-    encode_path,
     names_to_flags,
     text_value,
 )
@@ -138,9 +137,7 @@ def trace_of(core: _core.Plan, process: _core.Process) -> tuple[Step, ...]:
     planned = steps_of(core)
     command = process.pid
     pids = {step: value for step, error, value, *_ in process.results() if not error}
-    inner = next(
-        (pids.get(i, 0) for i, step in enumerate(planned) if step.operation == "init"), 0
-    )
+    inner = next((pids.get(i, 0) for i, step in enumerate(planned) if step.operation == "init"), 0)
     first = process.first_pid
     trace = []
     for index, error, value, start, duration, who in process.results():

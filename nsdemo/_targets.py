@@ -9,7 +9,6 @@ from typing import Any
 from . import _core
 from ._values import CLONE_FLAGS, KEYWORDS, text_value
 
-
 # The launcher is handed descriptors below this number; above it, copying the table up to
 # there would take longer than opening the process again by its number.
 _CHEAP_DESCRIPTORS = 64

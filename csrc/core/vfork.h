@@ -1,0 +1,22 @@
+/* vfork.h - what the parent hands to its vfork child; see vfork.c for its law. */
+#ifndef NSD_VFORK_H
+#define NSD_VFORK_H
+
+#include "launch.h"
+
+struct nsd_start {
+    const struct nsd_builder *plan;
+    const struct nsd_launch_options *options;
+    struct nsd_child *child;
+    char *bytes; /* the plan as it lies in its file, behind the trace */
+    size_t size;
+    int *kept; /* ascending: descriptors above 2 that the launcher gets */
+    int kept_count;
+    enum nsd_start_stage stage;
+    int error;
+};
+
+/* Runs in the vfork child; never returns. argument is a struct nsd_start. */
+int nsd_child_main(void *argument);
+
+#endif

@@ -1,0 +1,136 @@
+"""The command's standard input and output: descriptors, and text in place of bytes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+PIPE = subprocess.PIPE
+DEVNULL = subprocess.DEVNULL
+STDOUT = subprocess.STDOUT
+
+_NAMES = ("standard input", "standard output", "standard error")
+
+
+class Stdio:
+    """The three standard descriptors of a command, and our ends of its pipes."""
+
+    __slots__ = ("child", "close", "parent")
+
+    def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
+        self.child = [-1, -1, -1]
+        self.parent = [-1, -1, -1]
+        self.close: list[int] = []  # the command's ends: ours only until it has them
+        try:
+            for number, value in enumerate((stdin, stdout, stderr)):
+                self.child[number] = self._take(number, value)
+        except BaseException:
+            self.close_all()
+            raise
+
+    def close_all(self) -> None:
+        for fd in (*self.close, *self.parent):
+            if fd >= 0:
+                os.close(fd)
+
+    def _take(self, number: int, value: Any) -> int:
+        if value is None:
+            return self._inherited(number)
+        if value == PIPE:
+            ends = os.pipe()
+            ours, theirs = ends if number else ends[::-1]
+            self.parent[number] = ours
+            self.close.append(theirs)
+            return theirs
+        if value == DEVNULL:
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            self.close.append(fd)
+            return fd
+        if value == STDOUT:
+            if number != 2:
+                raise ValueError("STDOUT can only be given for stderr")
+            return self.child[1] if self.child[1] >= 0 else self._inherited(1, 1)
+        fd = value if isinstance(value, int) else value.fileno()
+        if not _is_open(fd):
+            raise OSError(errno.EBADF, f"{_NAMES[number]}: descriptor {fd} is not open")
+        return int(fd)
+
+    @staticmethod
+    def _inherited(number: int, result: int = -1) -> int:
+        if not _is_open(number):
+            keyword = ("stdin", "stdout", "stderr")[number]
+            raise OSError(
+                errno.EBADF,
+                f"{_NAMES[number]} is closed in this process, so the command cannot inherit "
+                f"it: pass {keyword}=nsdemo.DEVNULL",
+            )
+        return result
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.get_inheritable(fd)
+    except OSError:
+        return False
+    return True
+
+
+def check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
+    fds = sorted(set(pass_fds))
+    for fd in fds:
+        if isinstance(fd, bool) or not isinstance(fd, int):
+            raise TypeError(f"pass_fds holds descriptors, not {type(fd).__name__}")
+        if not _is_open(fd):
+            raise OSError(errno.EBADF, f"pass_fds: descriptor {fd} is not open")
+    return tuple(fd for fd in fds if fd > 2)
+
+
+def text_settings(
+    text: bool | None, encoding: str | None, errors: str | None
+) -> tuple[str, str] | None:
+    """(encoding, errors) of a text mode, or None for bytes."""
+    if not (text or encoding or errors):
+        return None
+    return encoding or io.text_encoding(None), errors or "strict"
+
+
+def encode(data: Any, settings: tuple[str, str] | None) -> bytes | None:
+    if data is None:
+        return None
+    if settings is None:
+        if isinstance(data, str):
+            raise TypeError("input is a str; pass bytes, or text=True")
+        return bytes(data)
+    if not isinstance(data, str):
+        raise TypeError(f"input must be str in text mode, not {type(data).__name__}")
+    return data.replace("\n", os.linesep).encode(_codec(settings[0]), settings[1])
+
+
+def _codec(encoding: str) -> str:
+    if encoding != "locale":
+        return encoding
+    import locale
+
+    return locale.getencoding()
+
+
+def decode(data: bytes | None, settings: tuple[str, str] | None) -> Any:
+    if settings is None or data is None:
+        return data
+    text = data.decode(_codec(settings[0]), settings[1])
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def as_file(fd: int, number: int, settings: tuple[str, str] | None) -> Any:
+    if fd < 0:
+        return None
+    file: Any = os.fdopen(fd, "rb" if number else "wb")
+    if settings is None:
+        return file
+    return io.TextIOWrapper(
+        file, encoding=settings[0], errors=settings[1], write_through=number == 0
+    )
