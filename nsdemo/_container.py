@@ -164,7 +164,7 @@ def run_plan(
     process.close()
     out, err = (decode(data, settings) for data in raw)
     completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
-    completed._record = (plan._core, process)
+    completed._record = (plan._core.steps_only(), process)
     if check:
         completed.check_returncode()
     return completed

@@ -1,11 +1,477 @@
-"""Why the kernel refused."""
+"""Why the kernel refused: a failed step and this machine -> hints for a beginner.
+
+``diagnose`` looks up the operation in a table and asks its function. Each function proves a
+cause before it names it, by reading /proc, the root and the plan; where no cause is proven,
+nothing is said. Mounts and roots are in ``_not_mounted``, commands in ``_not_executable``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import errno
+import os
+import resource
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from . import _machine
+from ._case import (
+    NEWNET,
+    NEWPID,
+    NEWUSER,
+    NEWUTS,
+    Case,
+    Hints,
+    apparmor,
+    capabilities,
+    filtered,
+    no_power,
+)
+from ._explain import CLONE_NAMES, OPTIONS, flag_names
+from ._not_executable import explain_exec, explain_path
+from ._not_mounted import (
+    explain_bind,
+    explain_chroot,
+    explain_mount,
+    explain_pivot_root,
+    explain_propagation,
+)
+
+if TYPE_CHECKING:
+    from ._core import Plan as CorePlan
+    from ._plan import Step
+
+_FILES = {0x00020000: "mnt"}  # in /proc/PID/ns and user.max_*_namespaces; the others as the option
 
 
-def diagnose(step: Any, core: Any, trace: Sequence[Any]) -> Iterator[str]:
-    """Hints."""
-    yield from ()
+def diagnose(step: Step, core: CorePlan, trace: Sequence[Step]) -> Hints:
+    """Say why a step failed here and what to do about it; nothing where no cause is proven."""
+    case = Case(step, core, trace)
+    said = False
+    explain = _OPERATIONS.get(step.operation)
+    for hint in explain(case) if explain else ():
+        said = True
+        yield hint
+    if not said:
+        yield from _by_errno(case)
+
+
+def _by_errno(case: Case) -> Hints:
+    """What an errno means wherever it comes from."""
+    if case.errno == errno.EMFILE:
+        most = _machine.limit(resource.RLIMIT_NOFILE)
+        yield (
+            f"this process may have only {most} open descriptors (RLIMIT_NOFILE), and more are "
+            "needed: close some, or raise the limit (ulimit -n)"
+        )
+    elif case.errno == errno.ENFILE:
+        yield (
+            f"the whole machine may have {_machine.sysctl('fs.file-max')} open files "
+            "(sysctl fs.file-max) and has that many"
+        )
+    elif case.errno == errno.ENOSYS:
+        yield from filtered("this kernel does not know the system call") or (
+            "this kernel does not know the system call",
+        )
+    elif case.errno == errno.EAGAIN:
+        yield from _too_many_processes(case)
+
+
+# -- before the launcher runs -----------------------------------------------------------------
+
+
+def _start(case: Case) -> Hints:
+    stage = case.step.args[0] if case.step.args else ""
+    if case.errno == errno.ENOMEM:
+        yield from _dead_pid_namespace()
+    elif case.errno in (errno.EACCES, errno.EPERM) and stage == "clone":
+        yield from filtered()
+    elif case.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EROFS):
+        level = _machine.sysctl("vm.memfd_noexec")
+        if level == 2:
+            yield (
+                "programs in memory are refused here (sysctl vm.memfd_noexec is 2), and so are "
+                "all places for a file instead (/dev/shm, /tmp, /var/tmp, /run): "
+                "sudo sysctl -w vm.memfd_noexec=1 allows nsdemo's"
+            )
+        else:
+            yield from filtered()
+
+
+def _dead_pid_namespace() -> Hints:
+    if _machine.children_go_elsewhere():
+        yield (
+            "this process was moved to another pid namespace (unshare or setns), and PID 1 of "
+            "it is gone; the kernel starts nobody after it: restart Python, and let "
+            "nsdemo.spawn() make the namespace"
+        )
+    elif (most := _machine.limit(resource.RLIMIT_AS)) is not None:
+        yield f"this process may use {most:,} bytes of memory addresses (RLIMIT_AS, ulimit -v)"
+
+
+def _too_many_processes(case: Case) -> Hints:
+    full = _machine.cgroup_pids()
+    most = _machine.limit(resource.RLIMIT_NPROC)
+    uid = os.geteuid()
+    for name, _, numbers, _ in case.before:
+        if name == "setuid" and not case.unshared(NEWUSER):
+            uid = numbers[0]
+    if full is not None:
+        yield f"this cgroup may have {full[1]} processes (pids.max) and has {full[0]}: end some"
+    elif most is not None:
+        count = _machine.processes_of(uid)
+        if count >= most:
+            yield (
+                f"uid {uid} may have {most} processes and threads (RLIMIT_NPROC, ulimit -u) "
+                f"and has {count}: end some, or raise the limit"
+            )
+
+
+def _fork(case: Case) -> Hints:
+    if case.errno == errno.ENOMEM:
+        if case.joined(NEWPID):
+            yield (
+                "PID 1 of this namespace is gone; the kernel starts nobody after it: start a "
+                "new container"
+            )
+        else:
+            yield from _dead_pid_namespace()
+
+
+# -- processes and roots ----------------------------------------------------------------------
+
+
+def _open_process(case: Case) -> Hints:
+    pid = case.step.args[0]
+    if case.errno == errno.ESRCH:
+        if _machine.exists(f"/proc/{pid}"):
+            yield (
+                f"process {pid} is another one by now: the target has ended and its number "
+                "was given away"
+            )
+        else:
+            yield f"process {pid} has ended; a target must be running"
+
+
+def _parent(case: Case) -> Hints:
+    if case.errno == errno.ESRCH and _machine.children_go_elsewhere():
+        yield (
+            "this process was moved to another pid namespace (unshare or setns), from where its "
+            "children cannot see it: restart Python, and let nsdemo.spawn() make the namespace"
+        )
+
+
+def _open_root(case: Case) -> Hints:
+    path = case.step.args[0]
+    if case.errno == errno.ESRCH:
+        yield "the target has ended; a target must be running"
+    else:
+        yield from explain_path(None, path, "the root", directory=True)
+
+
+# -- namespaces -------------------------------------------------------------------------------
+
+
+def _limit_name(flag: int) -> str:
+    return f"user.max_{_FILES.get(flag, OPTIONS[flag][2:])}_namespaces"
+
+
+def _no_space(flags: int) -> Hints:
+    names = [_limit_name(flag) for flag in OPTIONS if flags & flag]
+    wanted = {name: value for name in names if (value := _machine.sysctl(name)) is not None}
+    none = [name for name, value in wanted.items() if value == 0]
+    if none:
+        yield (
+            f"this is not disk space: the sysctl {none[0]} is 0, so that nobody here can make such "
+            f"a namespace; sudo sysctl -w {none[0]}=1000 allows them"
+        )
+        return
+    limits = ", ".join(f"{name} is {value}" for name, value in wanted.items())
+    deep = (
+        ", or namespaces lie more than 32 deep in each other" if flags & (NEWUSER | NEWPID) else ""
+    )
+    yield (
+        f"this is not disk space: a limit on the number of namespaces ({limits}) is reached here "
+        f"or in an outer user namespace{deep}; end containers, or raise the limit"
+    )
+
+
+def _unshare(case: Case) -> Hints:
+    flags = case.step.args[0]
+    if case.errno in (errno.ENOSPC, errno.EUSERS):
+        yield from _no_space(flags)
+    elif case.errno == errno.EINVAL:
+        for flag, name in CLONE_NAMES.items():
+            file = _FILES.get(flag, OPTIONS[flag][2:])
+            if flags & flag and not _machine.exists(f"/proc/self/ns/{file}"):
+                yield f"this kernel was built without {name}: leave {OPTIONS[flag][2:]} out"
+    elif case.errno in (errno.EPERM, errno.EACCES):
+        if flags & NEWUSER and not case.did("chroot"):
+            yield from _no_user_namespace(case)
+        elif flags & NEWUSER:
+            yield "a process that has been chrooted may make no user namespace: make it first"
+        else:
+            yield from no_power(case, f"unshare({flag_names(flags, CLONE_NAMES)})")
+
+
+def _no_user_namespace(case: Case) -> Hints:
+    """unshare(CLONE_NEWUSER) is refused although the kernel has it."""
+    said = False
+    if _machine.is_gvisor():
+        yield (
+            "this is gVisor, not Linux; whoever runs it decided that user namespaces are not "
+            "to be had"
+        )
+        return
+    if _machine.is_chrooted():
+        said = True
+        yield (
+            "this process is chrooted, and the kernel gives a chrooted process no user "
+            "namespace: start from outside of the chroot"
+        )
+    for kind, number in (("uid", os.geteuid()), ("gid", os.getegid())):
+        ids = _machine.id_map(kind)
+        if _machine.status("Uid") and not _machine.has_id(ids, number):
+            said = True
+            shown = case.map(kind) or "empty"
+            yield (
+                f"our own {kind} {number} is not in the map of the user namespace we are in "
+                f"({shown}), so it cannot be mapped again"
+            )
+    if _machine.sysctl("kernel.unprivileged_userns_clone") == 0 and not _machine.passes_on(
+        _machine.CAP_SYS_ADMIN
+    ):
+        said = True
+        yield (
+            "the sysctl kernel.unprivileged_userns_clone is 0: only root may make user "
+            "namespaces; sudo sysctl -w kernel.unprivileged_userns_clone=1 allows everybody"
+        )
+    if _machine.apparmor_restricts():
+        said = True
+        yield from apparmor()
+    if not said:
+        yield from filtered()
+
+
+def _join(case: Case) -> Hints:
+    flags = case.step.args[0]
+    pid = case.target(case.raw[2][0]) if case.raw else 0
+    if case.errno == errno.ESRCH:
+        yield "the target has ended; a target must be running"
+    elif case.errno == errno.EINVAL and flags & NEWUSER and pid:
+        same = _inode(f"/proc/{pid}/ns/user") == _inode("/proc/self/ns/user")
+        if same:
+            yield "the target's user namespace is ours already: leave user out"
+    elif case.errno == errno.EPERM and pid:
+        yield from _join_refused(case, flags, pid)
+    elif case.errno == errno.EPERM and not case.joined(NEWUSER):
+        if os.geteuid() == 0:
+            yield from no_power(case, "setns()")
+        else:
+            yield (
+                "joining needs CAP_SYS_ADMIN over the namespace, which "
+                f"uid {os.geteuid()} has not: join the user namespace that owns it, too, or be root"
+            )
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def _join_refused(case: Case, flags: int, pid: int) -> Hints:
+    joins_user = bool(flags & NEWUSER) or case.joined(NEWUSER)
+    ours = _inode("/proc/self/ns/user")
+    for flag, option in OPTIONS.items():
+        if not flags & flag:
+            continue
+        owner = _machine.owner_of(pid, _FILES.get(flag, option[2:]))
+        name = option[2:]
+        if owner is None:
+            yield (
+                f"the {name} namespace of process {pid} belongs to a user namespace that "
+                f"uid {os.geteuid()} cannot look into: only its owner, or root, may join it"
+            )
+        elif owner[0][1] == ours and not _machine.passes_on(_machine.CAP_SYS_ADMIN):
+            yield (
+                f"joining the {name} namespace of process {pid} needs CAP_SYS_ADMIN, which "
+                f"uid {os.geteuid()} has not: be root"
+            )
+        elif owner[0][1] != ours and not joins_user:
+            yield (
+                f"the {name} namespace of process {pid} belongs to a user namespace whose "
+                f"owner uid is {owner[1]}; join user too"
+            )
+        elif owner[0][1] != ours and owner[1] != os.geteuid():
+            yield (
+                f"the {name} namespace of process {pid} belongs to a user namespace whose "
+                f"owner uid is {owner[1]}; you are uid {os.geteuid()}"
+            )
+        else:
+            continue
+        return
+    yield from filtered()
+
+
+def _write(case: Case) -> Hints:
+    path, content = case.step.args
+    file = os.path.basename(path)
+    if case.errno in (errno.ENOENT, errno.ENOTDIR):
+        if not any(mount.point == "/proc" and mount.kind == "proc" for mount in _machine.mounts()):
+            yield "there is no procfs mounted on /proc: mount -t proc proc /proc"
+        return
+    if case.errno == errno.EROFS:
+        docker = _machine.engine() == "Docker"
+        advice = ": docker run --security-opt systempaths=unconfined" if docker else ""
+        yield f"/proc is mounted read-only here{advice}"
+    if case.errno not in (errno.EPERM, errno.EACCES):
+        return
+    if not case.unshared(NEWUSER):
+        yield (
+            f'{file} belongs to a new user namespace, and this plan makes none: .unshare("user") '
+            "comes first"
+        )
+    elif case.written(file):
+        yield f"{file} can be written once, and this plan writes it twice"
+    elif file == "gid_map" and case.written("setgroups") != "deny" and os.geteuid() != 0:
+        yield (
+            'setgroups must be denied before an ordinary user may write gid_map: write "deny" to '
+            "/proc/self/setgroups first, as map_root() does"
+        )
+    elif file == "setgroups" and case.written("gid_map"):
+        yield "setgroups can be denied only before gid_map is written: swap the two"
+    elif file in ("uid_map", "gid_map"):
+        yield from _map_refused(file, content)
+
+
+def _map_refused(file: str, content: str) -> Hints:
+    number = os.geteuid() if file == "uid_map" else os.getegid()
+    rows = _machine.parse_map(content)
+    single = len(rows) == 1 and rows[0][2] == 1
+    if _machine.apparmor_restricts():
+        yield from apparmor()
+    elif single and rows[0][1] != number:
+        yield (
+            f"the map {content!r} is for {file[:3]} {rows[0][1]}, and you are {file[:3]} "
+            f"{number}: make the plan as the user who starts it"
+        )
+    elif not single and os.geteuid() != 0:
+        yield f"an ordinary user may map only itself, as in '0 {number} 1'"
+    elif os.geteuid() == 0 and not _machine.passes_on(_machine.CAP_SETFCAP):
+        yield f"mapping root needs CAP_SETFCAP, which was taken from this root ({capabilities()})"
+    else:
+        yield from filtered()
+
+
+def _in_new(flag: int, name: str, what: str) -> Callable[[Case], Hints]:
+    """For operations that the owner of a namespace may do, and nobody else."""
+
+    def explain(case: Case) -> Hints:
+        if case.errno != errno.EPERM:
+            return
+        if not case.unshared(flag) and case.unshared(NEWUSER):
+            yield (
+                f"the {name} namespace is still the host's: {name}=True makes a new one, in "
+                f"which you may {what}"
+            )
+        else:
+            yield from no_power(case, f"to {what}")
+
+    return explain
+
+
+# -- the process ------------------------------------------------------------------------------
+
+
+def _chdir(case: Case) -> Hints:
+    path = case.step.args[0]
+    root = case.root
+    if case.errno == errno.EXDEV:
+        yield f"{path} leads to a directory outside of the root: name one inside"
+        return
+    yield from explain_path(root, path, "the working directory", directory=True)
+    if root is not None and case.errno == errno.ENOENT and os.path.isdir(path):
+        yield f"{path} exists outside only; cwd is a directory inside"
+
+
+def _set_id(kind: str) -> Callable[[Case], Hints]:
+    capability = {"uid": _machine.CAP_SETUID, "gid": _machine.CAP_SETGID}[kind]
+
+    def explain(case: Case) -> Hints:
+        number = case.step.args[0]
+        shown = case.map(kind)
+        rows = _machine.parse_map(shown.replace(", ", "\n"))
+        if case.errno == errno.EINVAL and rows and not _machine.has_id(rows, number):
+            yield (
+                f"{kind} {number} is not in the map {shown}: the first number is the first "
+                f"{kind} inside, the last how many there are"
+            )
+        elif case.errno == errno.EPERM and not case.unshared(NEWUSER):
+            if not case.joined(NEWUSER) and not _machine.passes_on(capability):
+                own = os.geteuid() if kind == "uid" else os.getegid()
+                yield (
+                    f"becoming {kind} {number} needs CAP_SET{kind.upper()}, which "
+                    f"{kind} {own} has not: be root"
+                )
+        elif case.errno == errno.EAGAIN:
+            yield from _too_many_processes(case)
+
+    return explain
+
+
+def _setgroups(case: Case) -> Hints:
+    if case.errno == errno.EPERM:
+        if case.joined(NEWUSER):
+            pid: int | str = case.user_target()
+        else:
+            pid = "thread-self"
+        denied = _machine.read(f"/proc/{pid}/setgroups").strip() if pid else ""
+        if case.unshared(NEWUSER):
+            denied = case.written("setgroups")
+        if denied == "deny":
+            yield (
+                "the user namespace denies setgroups, as it must where an ordinary user made "
+                "it: leave groups out"
+            )
+        elif not (
+            case.unshared(NEWUSER)
+            or case.joined(NEWUSER)
+            or _machine.passes_on(_machine.CAP_SETGID)
+        ):
+            yield f"setgroups needs CAP_SETGID, which uid {os.geteuid()} has not: be root"
+    elif case.errno == errno.EINVAL and (shown := case.map("gid")):
+        yield f"one of the groups is not in the map {shown}"
+
+
+def _setpgid(case: Case) -> Hints:
+    group = case.step.args[0]
+    if case.errno in (errno.EPERM, errno.ESRCH):
+        yield f"there is no process group {group} in the session of the command"
+
+
+_OPERATIONS: dict[str, Callable[[Case], Hints]] = {
+    "start": _start,
+    "open_process": _open_process,
+    "open_root": _open_root,
+    "watch": _parent,
+    "join": _join,
+    "unshare": _unshare,
+    "write": _write,
+    "fork": _fork,
+    "init": _fork,
+    "loopback_up": _in_new(NEWNET, "net", "bring up interfaces"),
+    "sethostname": _in_new(NEWUTS, "uts", "set the host name"),
+    "propagation": explain_propagation,
+    "bind": explain_bind,
+    "mount": explain_mount,
+    "pivot_root": explain_pivot_root,
+    "chroot": explain_chroot,
+    "chdir": _chdir,
+    "setpgid": _setpgid,
+    "setgroups": _setgroups,
+    "setgid": _set_id("gid"),
+    "setuid": _set_id("uid"),
+    "die_with_parent": _parent,
+    "exec": explain_exec,
+}

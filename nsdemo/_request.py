@@ -121,11 +121,17 @@ class Namespaces:
             flag = CLONE_FLAGS[keyword]
             if value is True:
                 self.unshare |= flag
+            elif keyword == "user" and isinstance(value, str) and "/" not in value:
+                raise TypeError(
+                    "user= is a user namespace, not a user's name: to become a user, pass "
+                    f"uid=pwd.getpwnam({value!r}).pw_uid"
+                )
             elif value is not False and value is not None:
                 resolved, flags = known.get(id(value), (None, 0))
                 if resolved is None:
                     resolved = value if isinstance(value, Resolved) else Resolved(value)
                 if resolved.kind not in (None, keyword):
+                    resolved.close()
                     raise ValueError(
                         f"{keyword}= was given a namespace file of the kind {resolved.kind}"
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from typing import Any
 
@@ -47,9 +48,15 @@ class Resolved:
                 f"namespace file, not {type(target).__name__}"
             )
 
-    def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
+    def close(self) -> None:
+        """Give the namespace file back."""
+        if self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.close()
 
     def _take_process(self, pid: int) -> None:
         if not 1 <= pid < 2**22 + 1:
@@ -93,6 +100,9 @@ class Resolved:
             raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
 
     def _take_file(self, fd: int, name: str) -> None:
+        if fd < 3:  # where the command's standard streams will be
+            fd, low = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), fd
+            os.close(low)
         try:
             self.kind = KEYWORDS[_core.kind_of_file(fd)]
         except OSError:

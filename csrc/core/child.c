@@ -117,13 +117,14 @@ static bool reap_if_ended(struct nsd_child *child)
         child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
     }
     prefer_noted_status(child);
-    if (child->first > 0)
+    if (child->first > 0 && child->first != child->command)
         while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
             continue;
     child->first = 0;
-    if (child->trace != NULL)
+    if (child->trace != NULL && child->results != NULL) { /* else it is still to be read */
         munmap(child->trace, child->trace_size);
-    child->trace = NULL;
+        child->trace = NULL;
+    }
     child->reaped = true;
     return true;
 }
@@ -251,7 +252,8 @@ static void close_stream(int *fd)
     *fd = -1;
 }
 
-static int read_some(struct nsd_buffer *buffer)
+/* Appends what one read gives; the number of bytes, 0 at the end (and closes it), -ENOMEM. */
+static ssize_t read_some(struct nsd_buffer *buffer)
 {
     const size_t piece = 64 * 1024;
     ssize_t got;
@@ -270,7 +272,7 @@ static int read_some(struct nsd_buffer *buffer)
         buffer->size += (size_t)got;
     else if (got == 0 || (errno != EINTR && errno != EAGAIN))
         close_stream(&buffer->fd);
-    return 0;
+    return got < 0 ? 0 : got;
 }
 
 /* A pipe that polls as writable takes PIPE_BUF bytes without blocking. */
@@ -287,54 +289,64 @@ static void write_some(struct nsd_streams *streams)
         close_stream(&streams->input_fd); /* EPIPE: the command does not want to hear more */
 }
 
-/* One round of poll; sets *ret_ready to the number of streams served. */
-static int serve_streams(struct nsd_child *child, struct nsd_streams *streams, bool ended,
-                         int64_t deadline, int *ret_ready)
+/* One round of poll while the command runs. */
+static int serve_streams(struct nsd_child *child, struct nsd_streams *streams,
+                         int64_t deadline)
 {
     struct pollfd fds[4] = {
-        {.fd = ended ? -1 : streams->input_fd, .events = POLLOUT},
+        {.fd = streams->input_fd, .events = POLLOUT},
         {.fd = streams->output[0].fd, .events = POLLIN},
         {.fd = streams->output[1].fd, .events = POLLIN},
-        {.fd = ended ? -1 : child->pidfd, .events = POLLIN},
+        {.fd = child->pidfd, .events = POLLIN},
     };
-    struct timespec left, at_once = {0};
-    int ret = ppoll(fds, 4, ended ? &at_once : time_left(deadline, &left), NULL);
+    struct timespec left;
+    int ret = ppoll(fds, 4, time_left(deadline, &left), NULL);
 
-    if (ret < 0)
-        return -errno;
-    *ret_ready = 0;
+    if (ret <= 0)
+        return ret < 0 ? -errno : -ETIMEDOUT;
     if (fds[0].revents != 0)
         write_some(streams);
-    for (int i = 0; i < 2; i++) {
-        if (fds[1 + i].revents == 0)
-            continue;
-        if (read_some(&streams->output[i]) < 0)
+    for (int i = 0; i < 2; i++)
+        if (fds[1 + i].revents != 0 && read_some(&streams->output[i]) < 0)
             return -ENOMEM;
-        ++*ret_ready;
+    return 0;
+}
+
+/* What lay in the pipe when the command ended: no more than a pipe holds, because somebody
+ * else may still be writing to it. */
+static int drain(struct nsd_buffer *buffer)
+{
+    struct pollfd readable = {.fd = buffer->fd, .events = POLLIN};
+    ssize_t left = buffer->fd < 0 ? 0 : fcntl(buffer->fd, F_GETPIPE_SZ);
+
+    while (left > 0 && buffer->fd >= 0 && poll(&readable, 1, 0) > 0) {
+        ssize_t got = read_some(buffer);
+
+        if (got < 0)
+            return -ENOMEM;
+        left -= got;
     }
-    return ret == 0 && !ended ? -ETIMEDOUT : 0;
+    return 0;
 }
 
 int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
                           int64_t deadline)
 {
-    bool ended = child->pidfd < 0 || reap_safely(child);
-    int ready = 0;
-
     if (streams->input_fd >= 0 && streams->input_left == 0)
         close_stream(&streams->input_fd);
-    do {
-        int ret;
+    while (child->pidfd >= 0 && !reap_safely(child)) {
+        int ret = serve_streams(child, streams, deadline);
 
-        ret = serve_streams(child, streams, ended, deadline, &ready);
         if (ret < 0)
             return ret;
-        ended = ended || reap_safely(child);
-    } while (!ended || ready > 0);
-    for (int i = 0; i < 2; i++)
+    }
+    for (int i = 0; i < 2; i++) {
+        if (drain(&streams->output[i]) < 0)
+            return -ENOMEM;
         if (streams->output[i].fd >= 0)
             close_stream(&streams->output[i].fd);
+    }
     if (streams->input_fd >= 0)
         close_stream(&streams->input_fd);
-    return reap_safely(child) ? 0 : nsd_child_wait(child, deadline);
+    return nsd_child_wait(child, deadline);
 }

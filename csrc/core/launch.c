@@ -181,6 +181,16 @@ static bool has_exited(pid_t pid)
            info.si_pid == pid;
 }
 
+bool nsd_launch_needs_no_wait(struct nsd_child *child)
+{
+    if (child->forked)
+        return false;
+    child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
+    if (child->pidfd >= 0)
+        child->command = child->first;
+    return child->pidfd >= 0;
+}
+
 int nsd_launch_wait(struct nsd_child *child)
 {
     /* The kernel wakes us when the first process dies; the time-out is for a kernel without
@@ -259,15 +269,18 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     child->command = child->forked ? child->trace->command : child->first;
     if (find_failure(child, &last)) {
         *reterr_step = last;
-        reap(child->first);
+        if (!child->reaped)
+            reap(child->first);
         if (child->forked)
             reap(child->command);
         child->reaped = true;
+        nsd_child_close(child);
         return -ECANCELED;
     }
     if (last + 1 != child->step_count) { /* nobody reached the last step */
         *reterr_stage = NSD_START_KILLED;
-        nsd_launch_abandon(child);
+        if (!child->reaped)
+            nsd_launch_abandon(child);
         return -ECHILD;
     }
     if (child->results[last].end == 0) /* executing the command ended this process's notes */
@@ -278,14 +291,15 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         reap(child->first);
         child->first = 0;
     }
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->command, 0);
+    if (child->pidfd < 0)
+        child->pidfd = (int)syscall(SYS_pidfd_open, child->command, 0);
     if (child->pidfd < 0 && errno != ESRCH) {
         ret = -errno;
         *reterr_stage = NSD_START_PIDFD;
         nsd_child_release(child);
         return ret;
     }
-    if (!child->has_init) {
+    if (!child->has_init && child->trace != NULL) {
         munmap(child->trace, child->trace_size);
         child->trace = NULL;
     }

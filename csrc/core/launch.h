@@ -45,6 +45,10 @@ enum nsd_image {
 int nsd_launch_start(const struct nsd_builder *plan, const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
 
+/* For a caller who waits for the command's end anyway: a launch without a fork step need not
+ * be waited for in between. True if so; then nsd_launch_settle comes after the end. */
+bool nsd_launch_needs_no_wait(struct nsd_child *child);
+
 /* 0 when the launch is decided, -EINTR when a signal handler wants to run: call again. */
 int nsd_launch_wait(struct nsd_child *child);
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -119,9 +120,15 @@ int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
         const struct nsd_namespace *row = &nsd_namespaces[i];
         uint64_t one = 0, two = 0;
 
-        if ((wanted & row->flag) == 0 || inode_in_link(ours, row->file, &two) == -ENOENT)
-            continue; /* not asked for, or not in this kernel */
-        ret = inode_in_link(theirs, row->file, &one);
+        if ((wanted & row->flag) == 0)
+            continue;
+        ret = inode_in_link(ours, row->file, &two);
+        if (ret == -ENOENT) { /* not in this kernel */
+            ret = 0;
+            continue;
+        }
+        if (ret == 0)
+            ret = inode_in_link(theirs, row->file, &one);
         if (ret == 0 && one != two)
             flags |= row->flag;
     }
@@ -141,5 +148,8 @@ bool nsd_has_capability(int capability)
 
     if (syscall(SYS_capget, &header, data) < 0)
         return false;
-    return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
+    if ((data[capability / 32].effective >> (capability % 32) & 1) == 0)
+        return false;
+    return geteuid() == 0 ||
+           prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
 }

@@ -57,7 +57,8 @@ int nsd_process_started(pid_t pid, int64_t *ret_started);
  * thread. */
 int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags);
 
-/* Does the caller hold a capability (CAP_*) in its effective set? */
+/* Will the launcher hold a capability (CAP_*) that the caller has? Only root keeps what it
+ * has across an exec, or who made it ambient. */
 bool nsd_has_capability(int capability);
 
 #endif

@@ -272,6 +272,20 @@ static PyObject *plan_without(PyObject *object, PyObject *argument)
                                  ((struct plan_object *)object)->keep);
 }
 
+/* steps_only() -> Plan: the same for reading, without the descriptors and their owners */
+static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
+{
+    struct nsd_builder builder;
+
+    (void)unused;
+    if (((struct plan_object *)object)->keep == NULL)
+        return Py_NewRef(object);
+    copied(object, &builder);
+    for (int i = 0; i < NSD_SLOTS; i++)
+        builder.slot[i] = -1;
+    return nsd_plan_from_builder(Py_TYPE(object), &builder, NULL);
+}
+
 /* map_root() -> Plan */
 static PyObject *plan_map_root(PyObject *object, PyObject *unused)
 {
@@ -315,6 +329,7 @@ static PyMethodDef plan_methods[] = {
     {"setgroups", plan_setgroups, METH_O, NULL},
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
+    {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -117,30 +117,28 @@ struct call {
     bool interrupted;           /* a signal handler raised */
 };
 
-static int start_and_settle(struct call *call, PyThreadState **thread)
+static int settle(struct call *call)
 {
-    struct nsd_child *child = &call->process->child;
     uint32_t failed;
-    int ret = nsd_launch_start(call->plan, &call->options, child, &call->stage);
+    int ret = nsd_launch_settle(&call->process->child, &failed, &call->stage);
 
-    for (int i = 0; i < call->close_count; i++)
-        close(call->close_fds[i]);
-    if (ret < 0)
+    if (ret != -ECANCELED)
         return ret;
-    while (nsd_launch_wait(child) == -EINTR) {
+    call->process->failed = failed;
+    close_streams(&call->process->streams);
+    return 0;
+}
+
+static int wait_and_settle(struct call *call, PyThreadState **thread)
+{
+    while (nsd_launch_wait(&call->process->child) == -EINTR) {
         if (run_signal_handlers(thread) < 0) {
             call->interrupted = true;
-            nsd_launch_abandon(child);
+            nsd_launch_abandon(&call->process->child);
             return -EINTR;
         }
     }
-    ret = nsd_launch_settle(child, &failed, &call->stage);
-    if (ret == -ECANCELED) {
-        call->process->failed = failed;
-        close_streams(&call->process->streams);
-        return 0;
-    }
-    return ret;
+    return settle(call);
 }
 
 static int talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
@@ -155,6 +153,28 @@ static int talk(struct process_object *self, int64_t deadline, PyThreadState **t
         }
     }
     return ret == -ETIMEDOUT ? 0 : ret;
+}
+
+/* The whole call, without the GIL. */
+static int start_and_talk(struct call *call, PyThreadState **thread)
+{
+    struct process_object *self = call->process;
+    int ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
+
+    for (int i = 0; i < call->close_count; i++)
+        close(call->close_fds[i]);
+    if (ret < 0)
+        return ret;
+    if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
+        ret = talk(self, call->deadline, thread, &call->interrupted);
+        if (ret < 0)
+            return ret;
+        return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
+    }
+    ret = wait_and_settle(call, thread);
+    if (ret == 0 && call->talks && self->failed < 0)
+        ret = talk(self, call->deadline, thread, &call->interrupted);
+    return ret;
 }
 
 static struct process_object *new_process(PyTypeObject *type)
@@ -219,9 +239,9 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         call.plan = &((struct plan_object *)plan)->builder;
         call.options.pass_fds = passed;
         call.close_fds = closed;
-        ret = start_and_settle(&call, &thread);
-        if (ret == 0 && self->failed < 0 && streams != Py_None)
-            ret = talk(self, deadline, &thread, &call.interrupted);
+        call.talks = streams != Py_None;
+        call.deadline = deadline;
+        ret = start_and_talk(&call, &thread);
         PyEval_RestoreThread(thread);
         if (ret < 0) {
             if (!call.interrupted)
@@ -284,14 +304,11 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
 static PyObject *process_output(PyObject *object, PyObject *unused)
 {
     struct nsd_buffer *output = ((struct process_object *)object)->streams.output;
-    PyObject *result;
 
     (void)unused;
-    result = Py_BuildValue("(y#y#)", output[0].data == NULL ? "" : output[0].data,
-                           (Py_ssize_t)output[0].size,
-                           output[1].data == NULL ? "" : output[1].data,
-                           (Py_ssize_t)output[1].size);
-    return result;
+    return Py_BuildValue(
+        "(NN)", PyBytes_FromStringAndSize(output[0].data, (Py_ssize_t)output[0].size),
+        PyBytes_FromStringAndSize(output[1].data, (Py_ssize_t)output[1].size));
 }
 
 static PyObject *process_send_signal(PyObject *object, PyObject *argument)
