@@ -16,7 +16,11 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+if (
+    sys.platform != "linux"
+    or platform.machine() not in ("x86_64", "aarch64")
+    or sys.maxsize < 2**32  # a 32-bit Python on a 64-bit kernel
+):
     sys.exit("nsdemo needs Linux on x86_64 or aarch64: namespaces are a feature of that kernel.")
 
 WARNINGS = (
@@ -29,9 +33,15 @@ if os.environ.get("NSDEMO_WERROR"):
 # A program without libc: nothing is linked, nothing is relocated, no stack protector, no TLS.
 LAUNCHER_FLAGS = (
     "-std=c11 -Os -ffreestanding -fno-stack-protector -fno-pic -fcf-protection=none "
-    "-fno-asynchronous-unwind-tables -fno-unwind-tables -static -nostdlib -no-pie -s "
+    "-fno-asynchronous-unwind-tables -fno-unwind-tables -static -nostdlib -no-pie "
     "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code"
 ).split()
+
+# CPython's own flags carry -g, which makes the wheel three times as large. NSDEMO_DEBUG=1
+# keeps it, for gdb.
+DEBUG = bool(os.environ.get("NSDEMO_DEBUG"))
+LAUNCHER_FLAGS += ["-g"] if DEBUG else ["-s"]
+STRIP = [] if DEBUG else ["-Wl,--strip-debug"]
 
 # Free-threaded CPython has no stable ABI; every other build is served by one wheel.
 STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -67,6 +77,12 @@ class BuildWithLauncher(build_ext):
     def get_outputs(self) -> list[str]:
         module = Path(self.get_ext_fullpath("nsdemo._core"))
         return [*super().get_outputs(), str(module.with_name("_launcher"))]
+
+    def copy_extensions_to_source(self) -> None:
+        """For a build in place, which pip install --editable is, too."""
+        super().copy_extensions_to_source()
+        built = Path(self.build_lib, "nsdemo", "_launcher")
+        self.copy_file(str(built), str(Path("nsdemo", "_launcher")))
 
     @staticmethod
     def knows(flag: str) -> bool:
@@ -106,6 +122,7 @@ setup(
                 *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),
             ],
             extra_compile_args=["-std=c11", "-fvisibility=hidden", *WARNINGS],
+            extra_link_args=STRIP,
             py_limited_api=STABLE_ABI,
         )
     ],

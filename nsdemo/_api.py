@@ -328,6 +328,7 @@ def enter(
     given = locals()  # first of all: the arguments and nothing else
     resolved = Resolved(target)
     if resolved.kind is not None:
+        resolved.close()
         raise ValueError(
             f"enter needs a process; a {resolved.kind} namespace file alone is joined by "
             f"spawn(args, {resolved.kind}=path)"

@@ -253,6 +253,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     joined = None if given["join"] is None else Resolved(given["join"])
     if joined is not None:
         if joined.kind is not None:
+            joined.close()
             raise ValueError(
                 f"join= takes a process, not a namespace file; pass {joined.kind}= for that"
             )

@@ -1,0 +1,155 @@
+"""A command in the foreground: wait as a shell would, and give the terminal back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import nsdemo
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Container[Any], int, bool]:
+    """Start a plan on our own standard streams, and wait for its end.
+
+    Signals that reach this process meanwhile are for the command. Returns the container, its
+    returncode, and whether it was ended because ``timeout`` seconds were over. Raises what
+    Plan.start raises.
+    """
+    late = False
+    with _terminal_kept(), _Signals(plan) as signals:
+        box = plan.start()
+        try:
+            signals.box = box
+            signals.catch_up()
+            box.wait(timeout)
+        except nsdemo.TimeoutExpired:
+            late = True
+            _stop(box)
+        except _StopRequested:
+            _stop(box)
+        finally:
+            signals.box = None
+            if box.returncode is None:
+                box.kill()
+        return box, box.wait(), late
+
+
+def _stop(box: nsdemo.Container[Any]) -> None:
+    try:
+        box.stop()
+    except _StopRequested:  # asked for a second time: no more patience
+        box.kill()
+        box.wait()
+
+
+class _StopRequested(BaseException):
+    """Leaves the wait: the container is to end."""
+
+
+class _Signals:
+    """While the command runs, signals are for the command.
+
+    What the terminal sends (Ctrl-C, Ctrl-\\) reaches a command in our session by itself; one in
+    a session of its own gets it from here. The kernel drops it for a PID 1 that has no handler,
+    which Ctrl-C would then not end: that container is killed instead.
+    """
+
+    def __init__(self, plan: nsdemo.Plan) -> None:
+        self.box: nsdemo.Container[Any] | None = None
+        self._steps = {step.operation for step in plan}
+        self._early: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's "&"
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def catch_up(self) -> None:
+        """Deliver what came before there was a command."""
+        while self._early:
+            self._handle(self._early.pop(0), None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        box = self.box
+        if box is None:
+            self._early.append(number)
+        elif box.returncode is not None:
+            return
+        elif number == signal.SIGTERM:
+            raise _StopRequested
+        elif not self._steps & {"init"} and _is_deaf_to(box.pid, number):
+            box.kill()
+        elif number == signal.SIGHUP or self._steps >= {"init", "setsid"}:
+            box.send_signal(number)
+        elif "setsid" in self._steps:
+            with contextlib.suppress(OSError):
+                os.killpg(box.pid, number)
+
+
+_HEEDED = ("SigCgt", "SigIgn", "SigBlk")
+
+
+def _is_deaf_to(pid: int, number: int) -> bool:
+    """A PID 1 that leaves this signal to its default action, which the kernel then skips."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        # What it blocks it reads by itself, as our init does.
+        heeded = (int(status[name], 16) >> (number - 1) & 1 for name in _HEEDED)
+        return status["NSpid"].split()[-1] == "1" and not any(heeded)
+    except (OSError, KeyError):  # it has ended, or is another user's
+        return False
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Give the terminal back as it was: its settings, and its foreground to our process group."""
+    import termios
+
+    settings = None
+    with contextlib.suppress(OSError, termios.error):
+        if os.tcgetpgrp(0) == os.getpgrp():  # in the background it is not ours to give
+            settings = termios.tcgetattr(0)
+    if settings is None:
+        yield
+        return
+    try:
+        yield
+    finally:
+        # A background process that touches the terminal is stopped, unless it blocks this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+        try:
+            with contextlib.suppress(OSError, termios.error):
+                foreground = os.tcgetpgrp(0)
+                if foreground != os.getpgrp() and not _group_exists(foreground):
+                    os.tcsetpgrp(0, os.getpgrp())
+                    foreground = os.getpgrp()
+                if foreground == os.getpgrp() and termios.tcgetattr(0) != settings:
+                    termios.tcsetattr(0, termios.TCSADRAIN, settings)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _group_exists(group: int) -> bool:
+    """Is anybody left in a process group? After Ctrl-Z and bg the caller's shell is."""
+    if group <= 0:
+        return False
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

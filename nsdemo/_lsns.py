@@ -1,0 +1,213 @@
+"""``nsdemo lsns``: every namespace that some process is in, read from /proc.
+
+What an ordinary user may not read (the namespaces of other users' processes) is left out, and
+counted. Processes end while one reads; that is no error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+# The kernel's names, which are those of lsns(8) and /proc/PID/ns, and our keywords for them.
+TYPES = {
+    "mnt": "mount",
+    "uts": "uts",
+    "ipc": "ipc",
+    "pid": "pid",
+    "net": "net",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+_HEADINGS = ("NS", "TYPE", "NPROCS", "PID", "INNER-PID", "USER", "COMMAND")
+
+
+class Member(NamedTuple):
+    """A process: its pid as we see it, and in the pid namespace that it lives in."""
+
+    pid: int
+    inner_pid: int
+    user: str
+    command: str
+
+
+class Namespace(NamedTuple):
+    """A namespace and the processes in it, the lowest pid first."""
+
+    inode: int
+    type: str
+    members: tuple[Member, ...]
+
+
+def list_namespaces(types: Iterable[str] = tuple(TYPES), of: int | None = None) -> list[Namespace]:
+    """All namespaces with members that this user may see, by type and inode.
+
+    types: the kernel's names ("mnt", "pid", ...). of: only the namespaces of this process.
+    Raises ProcessLookupError if ``of`` has ended, PermissionError if it is not ours to look at.
+    """
+    wanted = tuple(types)
+    own = None if of is None else _read_all(of, wanted, strict=True)
+    found: dict[tuple[str, int], list[int]] = {}
+    for pid in _pids():
+        for kind, inode in _read_all(pid, wanted).items():
+            if own is None or own.get(kind) == inode:
+                found.setdefault((kind, inode), []).append(pid)
+    known: dict[int, Member | None] = {}
+    rows = []
+    for (kind, inode), pids in found.items():
+        members = []
+        for pid in pids:
+            if pid not in known:
+                known[pid] = _member(pid)
+            member = known[pid]
+            if member is not None:
+                members.append(member)
+        if members:
+            rows.append(Namespace(inode, kind, tuple(members)))
+    order = tuple(TYPES)
+    return sorted(rows, key=lambda row: (order.index(row.type), row.inode))
+
+
+def _pids() -> list[int]:
+    return sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
+
+
+def _read_all(pid: int, types: Sequence[str], strict: bool = False) -> dict[str, int]:
+    """Inodes of a process's namespaces; what has vanished or is not ours to read is left out."""
+    found = {}
+    for kind in types:
+        try:
+            found[kind] = Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
+        except PermissionError:
+            if strict:
+                raise PermissionError(f"you may not look at process {pid}") from None
+            break
+        except OSError:  # ended, or a kernel without this type
+            continue
+    if strict and not Path(f"/proc/{pid}").exists():
+        raise ProcessLookupError(f"there is no process {pid}: it has ended, or never was")
+    return found
+
+
+def _member(pid: int) -> Member | None:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            status = dict(line.split(b":\t", 1) for line in file if b":\t" in line)
+        uid = int(status[b"Uid"].split()[1])
+        inner = int(status.get(b"NSpid", b"%d" % pid).split()[-1])
+        name = status[b"Name"].rstrip(b"\n")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(4096).rstrip(b"\0").replace(b"\0", b" ")
+    except (OSError, KeyError, ValueError):  # it has ended meanwhile
+        return None
+    user = str(uid)
+    with suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    command = printable(os.fsdecode(words)) if words else f"[{printable(os.fsdecode(name))}]"
+    return Member(pid, inner, user, command)
+
+
+def printable(text: str) -> str:
+    """Text that moves no cursor: a process chooses its own name, and could fake a line."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def unreadable() -> int:
+    """How many processes' namespaces this user may not read."""
+    count = 0
+    for pid in _pids():
+        try:
+            Path(f"/proc/{pid}/ns/mnt").stat()
+        except PermissionError:
+            count += 1
+        except OSError:
+            continue
+    return count
+
+
+def as_json(rows: Iterable[Namespace]) -> str:
+    """The rows as JSON, in the form of ``lsns --json`` with the members added."""
+    listing = [
+        {
+            "ns": row.inode,
+            "type": row.type,
+            "nprocs": len(row.members),
+            "pid": row.members[0].pid,
+            "inner_pid": row.members[0].inner_pid,
+            "user": row.members[0].user,
+            "command": row.members[0].command,
+            "members": [{"pid": m.pid, "inner_pid": m.inner_pid} for m in row.members],
+        }
+        for row in rows
+    ]
+    return json.dumps({"namespaces": listing}, indent=3, ensure_ascii=True)
+
+
+def as_table(rows: Iterable[Namespace], width: int | None = None, every: bool = False) -> str:
+    """The rows as a table, cut to ``width`` columns; every: a line for each member."""
+    lines: list[tuple[str, ...]] = [_HEADINGS]
+    for row in rows:
+        for number, member in enumerate(row.members if every else row.members[:1]):
+            first = (str(row.inode), row.type, str(len(row.members))) if not number else ("",) * 3
+            lines.append(
+                (*first, str(member.pid), str(member.inner_pid), member.user, member.command)
+            )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS) - 1)]
+    right = {0, 2, 3, 4}
+    text = []
+    for line in lines:
+        cells = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(line[:-1], widths, strict=True))
+        ]
+        text.append(" ".join([*cells, line[-1]])[:width].rstrip())
+    return "\n".join(text)
+
+
+def main(words: Sequence[str]) -> int:
+    """``nsdemo lsns``: print the list and return the exit status."""
+    from ._cli import Parser
+
+    kinds = {**{kernel: kernel for kernel in TYPES}, **{word: key for key, word in TYPES.items()}}
+    parser = Parser(
+        "lsns",
+        "[OPTION...] [PID]",
+        "List the namespaces that this user may see: how many processes are in each,\n"
+        "and the lowest of their pids, here and in its own pid namespace (INNER-PID).",
+        "",
+    )
+    parser.add_argument(
+        *("-t", "--type"),
+        action="append",
+        choices=tuple(kinds),
+        metavar="TYPE",
+        help=f"only {', '.join(TYPES)}; repeatable",
+    )
+    parser.add_argument("-J", "--json", action="store_true", help="print JSON")
+    parser.add_argument("-m", "--members", action="store_true", help="a line for every process")
+    parser.add_argument(
+        "pid", nargs="?", type=int, default=None, help="only the namespaces of this process"
+    )
+    given = vars(parser.parse_args(words))
+    types = tuple(kinds[name] for name in given.get("type", TYPES))
+    rows = list_namespaces(types, given["pid"])
+    if "json" in given:
+        print(as_json(rows))
+        return 0
+    width = os.get_terminal_size(1).columns if os.isatty(1) else None
+    print(as_table(rows, width, "members" in given))
+    left_out = unreadable()
+    if left_out:
+        print(
+            f"nsdemo: left out, not yours to look at: {left_out} of the processes", file=sys.stderr
+        )
+    return 0

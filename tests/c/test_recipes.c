@@ -1,0 +1,362 @@
+/* The order of steps, request by request: golden lists. Order lives in core/primitives.c and
+ * nowhere else; whoever changes it there says so here. */
+#include "core/primitives.h"
+
+#include "check.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+
+#define FIVE (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
+
+static const char *const words[NSD_OPERATION_COUNT] = {
+#define X(name, word) [NSD_##name] = (word),
+    NSD_OPERATIONS(X)
+#undef X
+};
+
+/* The operations of a recipe in one line; "?" behind a tolerated one. */
+static const char *in_words(const struct nsd_builder *builder)
+{
+    static char line[2048];
+    size_t length = 0;
+
+    CHECK_NUMBER(builder->error, 0);
+    line[0] = '\0';
+    for (uint32_t i = 0; i < builder->step_count; i++) {
+        const struct nsd_step *step = &builder->steps[i];
+
+        length += (size_t)snprintf(line + length, sizeof(line) - length, "%s%s%s",
+                                   i == 0 ? "" : " ", words[step->operation],
+                                   step->flags & NSD_TOLERATED ? "?" : "");
+        CHECK(length < sizeof(line));
+    }
+    return line;
+}
+
+static const struct nsd_step *find(const struct nsd_builder *builder,
+                                   enum nsd_operation operation)
+{
+    for (uint32_t i = 0; i < builder->step_count; i++)
+        if (builder->steps[i].operation == (uint32_t)operation)
+            return &builder->steps[i];
+    UNREACHED("the operation is not in the recipe");
+}
+
+#define CHECK_SPAWN(request, expected)                                                 \
+    do {                                                                               \
+        struct nsd_builder builder_;                                                   \
+        nsd_builder_init(&builder_);                                                   \
+        nsd_recipe_spawn(&builder_, &(request));                                       \
+        CHECK_TEXT(in_words(&builder_), expected);                                     \
+        nsd_builder_free(&builder_);                                                   \
+    } while (0)
+
+static struct nsd_request the_container(void)
+{
+    struct nsd_request request;
+
+    nsd_request_init(&request);
+    request.unshare = FIVE;
+    request.privileged = true;
+    request.watch = true;
+    request.mount_proc = true;
+    request.new_session = true;
+    return request;
+}
+
+static void the_container_of_the_tour(void)
+{
+    struct nsd_request request = the_container();
+
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
+                         "drop_inheritable exec");
+}
+
+static void under_a_root_of_its_own(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.root = "/srv/box";
+    request.cwd = "/";
+    request.hostname = "boxy";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root watch unshare hide fork sethostname propagation bind mount "
+               "pivot_root setsid drop_inheritable chdir exec");
+    step = find(&builder, NSD_MOUNT);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "proc");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[3]), "/srv/box");
+    CHECK_NUMBER(step->number[0], MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    CHECK_NUMBER(step->number[1], find(&builder, NSD_OPEN_ROOT)->number[0]);
+    step = find(&builder, NSD_BIND);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "/srv/box");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[1]), "/srv/box");
+    CHECK_NUMBER(find(&builder, NSD_PROPAGATION)->number[0], MS_REC | MS_PRIVATE);
+    CHECK_NUMBER(find(&builder, NSD_UNSHARE)->number[0], FIVE);
+    nsd_builder_free(&builder);
+}
+
+static void chroot_instead_of_pivot_root(void)
+{
+    struct nsd_request request = the_container();
+
+    request.root = "/srv/box";
+    request.root_method = NSD_BY_CHROOT;
+    CHECK_SPAWN(request,
+                "open_root watch unshare hide fork propagation mount chroot setsid "
+                "drop_inheritable exec");
+}
+
+static void with_an_init_and_a_network(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare |= CLONE_NEWNET;
+    request.init = true;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork loopback_up propagation mount init setsid "
+                "drop_inheritable exec");
+}
+
+static void an_ordinary_user_becomes_root_first(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    char map[32];
+
+    request.unshare |= CLONE_NEWUSER;
+    request.privileged = false;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "watch unshare write write write unshare hide fork "
+                                   "propagation mount setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[1].number[0], CLONE_NEWUSER);
+    snprintf(map, sizeof(map), "0 %u 1", (unsigned int)geteuid());
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[2].text[1]), map);
+    /* setgroups before gid_map: the kernel refuses the map otherwise */
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[3].text[0]),
+               "/proc/self/setgroups");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[4].text[0]),
+               "/proc/self/gid_map");
+    CHECK_NUMBER(builder.steps[5].number[0], FIVE);
+    nsd_builder_free(&builder);
+}
+
+static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
+{
+    struct nsd_request request = the_container();
+
+    request.fork = false;
+    request.mount_proc = false;
+    CHECK_SPAWN(request,
+                "watch fork unshare hide propagation setsid drop_inheritable exec");
+    request.watch = false;
+    CHECK_SPAWN(request, "unshare propagation setsid drop_inheritable exec");
+}
+
+static void without_a_pid_namespace_nothing_forks_but_for_the_watchdog(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare = CLONE_NEWUTS;
+    request.mount_proc = false;
+    CHECK_SPAWN(request, "watch unshare hide fork setsid drop_inheritable exec");
+    request.watch = false;
+    CHECK_SPAWN(request, "unshare setsid drop_inheritable exec");
+}
+
+static void credentials_come_late_and_groups_first(void)
+{
+    static const uint32_t groups[2] = {7, 8};
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.uid = 1000;
+    request.gid = 1001;
+    request.groups = groups;
+    request.group_count = 2;
+    request.umask = 022;
+    request.cwd = "/";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare hide fork propagation mount setsid umask "
+               "drop_inheritable setgroups setgid setuid chdir exec");
+    CHECK(memcmp(builder.text + find(&builder, NSD_SETGROUPS)->text[0], groups,
+                 sizeof(groups)) == 0);
+    CHECK_NUMBER(find(&builder, NSD_SETGROUPS)->number[0], 2);
+    CHECK_NUMBER(find(&builder, NSD_SETUID)->number[0], 1000);
+    CHECK_NUMBER(find(&builder, NSD_SETGID)->number[0], 1001);
+    nsd_builder_free(&builder);
+    request.groups = NULL;
+    request.group_count = 0;
+    request.groups_implied = true;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid umask "
+                         "drop_inheritable setgroups? setgid setuid chdir exec");
+}
+
+static void a_session_or_a_group_or_neither(void)
+{
+    struct nsd_request request = the_container();
+
+    request.new_session = false;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount drop_inheritable exec");
+    request.process_group = 0;
+    CHECK_SPAWN(
+        request,
+        "watch unshare hide fork propagation mount setpgid drop_inheritable exec");
+}
+
+static void mounts_that_stay_as_they_are(void)
+{
+    struct nsd_request request = the_container();
+
+    request.propagation = -1;
+    CHECK_SPAWN(request, "watch unshare hide fork mount setsid drop_inheritable exec");
+}
+
+static struct nsd_request the_visitor(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare = 0;
+    request.mount_proc = false;
+    request.join_count = 1;
+    request.joins[0] =
+        (struct nsd_join){{.pid = 42, .started = 99, .pidfd = -1}, -1, FIVE};
+    request.root_of = request.joins[0].process;
+    return request;
+}
+
+static void entering_follows_the_root_and_hides_before_it_joins(void)
+{
+    struct nsd_request request = the_visitor();
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_process open_root watch hide join fork chroot setsid "
+               "drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[0].number[0], 42);
+    CHECK_NUMBER(builder.steps[0].number[1], 99);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[0]), "/proc/42/root");
+    /* one open process serves the root and the join */
+    CHECK_NUMBER(builder.steps[1].number[1], builder.steps[0].number[2]);
+    CHECK_NUMBER(find(&builder, NSD_JOIN)->number[0], builder.steps[0].number[2]);
+    CHECK_NUMBER(find(&builder, NSD_CHROOT)->number[0], builder.steps[1].number[0]);
+    nsd_builder_free(&builder);
+}
+
+static void entering_without_the_root(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.root_of = (struct nsd_process_id){.pidfd = -1};
+    CHECK_SPAWN(request,
+                "open_process watch hide join fork setsid drop_inheritable exec");
+}
+
+static void joining_a_user_namespace_makes_us_its_root(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.joins[0].flags |= CLONE_NEWUSER;
+    CHECK_SPAWN(request,
+                "open_process open_root watch hide join become_root? fork chroot "
+                "setsid drop_inheritable exec");
+    request.uid = 5;
+    CHECK_SPAWN(request, "open_process open_root watch hide join fork chroot setsid "
+                         "drop_inheritable setuid exec");
+}
+
+/* Root joins the user namespace last, because it may lose power by that; an ordinary user
+ * first, because that is where the power comes from. */
+static void the_user_namespace_is_joined_last_or_first(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.join_count = 2;
+    request.joins[0].flags = CLONE_NEWUSER;
+    request.joins[1] =
+        (struct nsd_join){{.pid = 43, .started = 1, .pidfd = -1}, -1, CLONE_NEWNET};
+    for (int privileged = 0; privileged < 2; privileged++) {
+        struct nsd_builder builder;
+        const struct nsd_step *join;
+
+        request.privileged = privileged;
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        join = find(&builder, NSD_JOIN);
+        CHECK_NUMBER(join[0].number[1], privileged ? CLONE_NEWNET : CLONE_NEWUSER);
+        CHECK_NUMBER(join[1].operation, NSD_JOIN);
+        CHECK_NUMBER(join[1].number[1], privileged ? CLONE_NEWUSER : CLONE_NEWNET);
+        nsd_builder_free(&builder);
+    }
+}
+
+static void a_namespace_file_needs_no_process(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare = 0;
+    request.mount_proc = false;
+    request.watch = false;
+    request.join_count = 1;
+    request.joins[0] = (struct nsd_join){{.pidfd = -1}, 17, CLONE_NEWNET};
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "hide join setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.slot[find(&builder, NSD_JOIN)->number[0]], 17);
+    nsd_builder_free(&builder);
+}
+
+static void chroot_run_is_one_process(void)
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+
+    nsd_request_init(&request);
+    request.root = "/srv/box";
+    request.cwd = "/";
+    request.die_with_parent = true;
+    nsd_builder_init(&builder);
+    nsd_recipe_chroot_run(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "chroot drop_inheritable chdir die_with_parent exec");
+    nsd_builder_free(&builder);
+    request.unshare = CLONE_NEWUSER;
+    nsd_builder_init(&builder);
+    nsd_recipe_chroot_run(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "unshare write write write chroot drop_inheritable chdir "
+               "die_with_parent exec");
+    nsd_builder_free(&builder);
+}
+
+int main(void)
+{
+    RUN(the_container_of_the_tour);
+    RUN(under_a_root_of_its_own);
+    RUN(chroot_instead_of_pivot_root);
+    RUN(with_an_init_and_a_network);
+    RUN(an_ordinary_user_becomes_root_first);
+    RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
+    RUN(without_a_pid_namespace_nothing_forks_but_for_the_watchdog);
+    RUN(credentials_come_late_and_groups_first);
+    RUN(a_session_or_a_group_or_neither);
+    RUN(mounts_that_stay_as_they_are);
+    RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(entering_without_the_root);
+    RUN(joining_a_user_namespace_makes_us_its_root);
+    RUN(the_user_namespace_is_joined_last_or_first);
+    RUN(a_namespace_file_needs_no_process);
+    RUN(chroot_run_is_one_process);
+    return 0;
+}

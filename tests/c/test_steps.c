@@ -1,0 +1,467 @@
+/* launcher/steps.c, compiled for a hosted program with sanitizers: every operation is
+ * performed in a forked child, succeeds once where it can, and is broken once on purpose. */
+#include "launcher/launcher.h"
+
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static struct nsd_launch launch;
+static struct nsd_plan_head head;
+static int *performed; /* shared with the children: how often each operation ran */
+static char root[] = "/tmp/nsdemo-steps-XXXXXX";
+
+/* One step with its texts laid out as the core does: offset 0 is absent. */
+static long perform(enum nsd_operation operation, const int64_t number[3],
+                    const char *const text[4])
+{
+    static char texts[16 * 1024];
+    struct nsd_step step = {.operation = (uint32_t)operation};
+    uint32_t size = 4;
+
+    for (int i = 0; i < 3; i++)
+        step.number[i] = number[i];
+    for (int i = 0; i < 4; i++) {
+        if (text[i] == NULL)
+            continue;
+        step.text[i] = size;
+        CHECK(size + strlen(text[i]) + 1 < sizeof(texts));
+        strcpy(texts + size, text[i]);
+        size += (uint32_t)strlen(text[i]) + 1;
+    }
+    launch.text = texts;
+    performed[operation]++;
+    return nsd_perform(&launch, &step);
+}
+
+#define STEP(operation, numbers, texts)                                                \
+    perform(NSD_##operation, (const int64_t[3])numbers, (const char *const[4])texts)
+#define N(...)                                                                         \
+    {                                                                                  \
+        __VA_ARGS__                                                                    \
+    }
+#define T(...)                                                                         \
+    {                                                                                  \
+        __VA_ARGS__                                                                    \
+    }
+#define NONE                                                                           \
+    {                                                                                  \
+        0                                                                              \
+    } /* no numbers, no texts */
+
+/* Runs a test in a child that may change itself as it likes; what it leaves is not ours. */
+#define IN_CHILD(test)                                                                 \
+    do {                                                                               \
+        int status_;                                                                   \
+        pid_t pid_ = fork();                                                           \
+        if (pid_ == 0) {                                                               \
+            test();                                                                    \
+            _exit(0);                                                                  \
+        }                                                                              \
+        CHECK_NUMBER(waitpid(pid_, &status_, 0), pid_);                                \
+        if (status_ != 0)                                                              \
+            fprintf(stderr, "in %s\n", #test);                                         \
+        CHECK_NUMBER(status_, 0);                                                      \
+        printf("ok %s\n", #test);                                                      \
+        fflush(stdout);                                                                \
+    } while (0)
+
+/* Power over mounts and names, as root or in a user namespace. */
+static void in_new_namespaces(int flags)
+{
+    char map[32];
+
+    if (geteuid() != 0) {
+        unsigned int uid = geteuid(), gid = getegid();
+
+        CHECK_NUMBER(STEP(UNSHARE, N(CLONE_NEWUSER), NONE), 0);
+        snprintf(map, sizeof(map), "0 %u 1", uid);
+        CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/uid_map", map)), 0);
+        CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/setgroups", "deny")), 0);
+        snprintf(map, sizeof(map), "0 %u 1", gid);
+        CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/gid_map", map)), 0);
+    }
+    CHECK_NUMBER(STEP(UNSHARE, N(flags), NONE), 0);
+    if ((flags & CLONE_NEWNS) != 0)
+        CHECK_NUMBER(STEP(PROPAGATION, N(MS_REC | MS_PRIVATE), T("/")), 0);
+}
+
+static int64_t started(pid_t pid)
+{
+    char path[32], line[1024], *at;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    file = fopen(path, "re");
+    CHECK(file != NULL && fgets(line, sizeof(line), file) != NULL);
+    fclose(file);
+    at = strrchr(line, ')');
+    for (int i = 2; i < 22; i++)
+        at = strchr(at + 1, ' ');
+    return strtoll(at, NULL, 10);
+}
+
+static void a_process_is_opened_if_it_is_the_same(void)
+{
+    pid_t me = getpid();
+
+    CHECK_NUMBER(prctl(PR_SET_NAME, "a) b (c 1 2"), 0);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, started(me), 5), NONE), 0);
+    CHECK(launch.slot[5] > 2);
+    CHECK_NUMBER(fcntl(launch.slot[5], F_GETFD), FD_CLOEXEC);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, started(me) + 1, 6), NONE), -ESRCH);
+    CHECK_NUMBER(launch.slot[6], -1);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(4194304 + 1, 0, 6), NONE), -ESRCH);
+}
+
+static void a_root_is_opened_while_its_process_lives(void)
+{
+    pid_t me = getpid(), gone = fork();
+
+    if (gone == 0)
+        _exit(0);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK(launch.slot[0] > 2);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(1, -1), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(1, -1), T("/etc/passwd")), -ENOTDIR);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, started(me), 5), NONE), 0);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(1, 5), T("/proc/self/root")), 0);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(gone, started(gone), 6), NONE), 0);
+    CHECK_NUMBER(waitpid(gone, NULL, 0), gone);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(2, 6), T(root)), -ESRCH);
+    CHECK_NUMBER(launch.slot[2], -1);
+}
+
+static void only_a_parent_is_watched(void)
+{
+    head.parent = 1 + getppid();
+    CHECK_NUMBER(STEP(WATCH, N(1), NONE), -ESRCH);
+    CHECK_NUMBER(launch.parent, -1);
+    head.parent = getppid();
+    CHECK_NUMBER(STEP(WATCH, N(1), NONE), 0);
+    CHECK(launch.parent > 2);
+    CHECK_NUMBER(launch.ends_group, 1);
+}
+
+static void a_namespace_is_joined_by_its_file(void)
+{
+    in_new_namespaces(CLONE_NEWUTS);
+    launch.slot[4] = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    CHECK_NUMBER(STEP(JOIN, N(4, CLONE_NEWUTS), NONE), 0);
+    CHECK_NUMBER(STEP(JOIN, N(4, CLONE_NEWNET), NONE), -EINVAL);
+    CHECK_NUMBER(STEP(JOIN, N(9, CLONE_NEWUTS), NONE), -EBADF);
+}
+
+static void an_impossible_namespace_is_refused(void)
+{
+    CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
+}
+
+static void only_proc_is_written_to(void)
+{
+    char path[sizeof(root) + 8], name[32] = "";
+
+    CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/comm", "boxy")), 0);
+    CHECK_NUMBER(prctl(PR_GET_NAME, name), 0);
+    CHECK_TEXT(name, "boxy");
+    snprintf(path, sizeof(path), "%s/file", root);
+    CHECK_NUMBER(STEP(WRITE_PROC, NONE, T(path, "boxy")), -ENOTDIR);
+    CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/nothing", "boxy")), -ENOENT);
+    CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/cwd", "boxy")), -ELOOP);
+}
+
+static void a_hidden_process_is_not_dumpable(void)
+{
+    CHECK_NUMBER(STEP(HIDE, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+}
+
+static void nobody_becomes_root_where_there_is_none(void)
+{
+    long refused = -EPERM;
+
+    if (geteuid() == 0) {
+        CHECK_NUMBER(STEP(BECOME_ROOT, NONE, NONE), 0);
+        if (STEP(SETGID, N(65534), NONE) == 0) {
+            CHECK_NUMBER(STEP(SETUID, N(65534), NONE), 0);
+            CHECK(geteuid() == 65534 && getegid() == 65534);
+        } else { /* we are in a user namespace without one: take another without anybody */
+            CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
+            refused = -EINVAL;
+        }
+    }
+    CHECK_NUMBER(STEP(BECOME_ROOT, NONE, NONE), refused);
+    CHECK_NUMBER(STEP(SETUID, N(0), NONE), refused);
+    CHECK_NUMBER(STEP(SETGID, N(0), NONE), refused);
+    CHECK_NUMBER(STEP(SETGROUPS, N(1), T("\1\1\1\1")), -EPERM);
+}
+
+static void the_loopback_comes_up(void)
+{
+    in_new_namespaces(CLONE_NEWNET);
+    CHECK_NUMBER(STEP(LOOPBACK_UP, NONE, NONE), 0);
+    CHECK_NUMBER(unshare(CLONE_NEWUSER), 0); /* not the one that owns the network */
+    CHECK_NUMBER(STEP(LOOPBACK_UP, NONE, NONE), -EPERM);
+}
+
+static void a_host_is_named_in_its_own_namespace(void)
+{
+    char name[65] = "", large[66];
+
+    in_new_namespaces(CLONE_NEWUTS);
+    CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T("boxy")), 0);
+    CHECK_NUMBER(gethostname(name, sizeof(name)), 0);
+    CHECK_TEXT(name, "boxy");
+    memset(large, 'x', 65);
+    large[65] = '\0';
+    CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T(large)), -EINVAL);
+}
+
+static void mounts_lie_where_they_were_meant_to(void)
+{
+    char path[sizeof(root) + 8];
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(PROPAGATION, N(MS_PRIVATE), T(root)),
+                 -EINVAL); /* no mount point */
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND | MS_REC), T(root, root)), 0);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND), T("/nowhere/at/all", root)), -ENOENT);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK_NUMBER(STEP(MOUNT, N(0, 0), T("tmpfs", "proc", "tmpfs", root)), 0);
+    snprintf(path, sizeof(path), "%s/link", root); /* -> / */
+    CHECK_NUMBER(STEP(MOUNT, N(0, 0), T("tmpfs", "link", "tmpfs", root)), -ENOTDIR);
+    CHECK_NUMBER(STEP(MOUNT, N(0, -1), T("tmpfs", path, "tmpfs")), -ENOTDIR);
+    CHECK_NUMBER(STEP(MOUNT, N(0, 0), T("tmpfs", "proc", "tmpfs", "/")), -ESTALE);
+    CHECK_NUMBER(STEP(MOUNT, N(0, -1), T("x", root, "no such filesystem")), -ENODEV);
+}
+
+static void pivoting_lets_go_of_the_old_root(void)
+{
+    struct stat before, after;
+    long ret;
+
+    in_new_namespaces(CLONE_NEWNS);
+    ret = STEP(PIVOT_ROOT, N(-1), T(root)); /* no mount point */
+    CHECK(ret == -EBUSY || ret == -EINVAL); /* in the mount of /, or in another one */
+    CHECK_NUMBER(STEP(PIVOT_ROOT, N(-1), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND | MS_REC), T(root, root)), 0);
+    CHECK_NUMBER(stat(root, &before), 0);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK_NUMBER(STEP(PIVOT_ROOT, N(0), T(root)), 0);
+    CHECK_NUMBER(stat("/..", &after), 0);
+    CHECK_NUMBER(before.st_ino, after.st_ino);
+    CHECK(access("/etc/passwd", F_OK) == -1 && errno == ENOENT);
+}
+
+static void chroot_moves_the_working_directory_too(void)
+{
+    struct stat before, after;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(CHROOT, N(-1), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(stat(root, &before), 0);
+    CHECK_NUMBER(STEP(CHROOT, N(-1), T(root)), 0);
+    CHECK_NUMBER(stat(".", &after), 0);
+    CHECK_NUMBER(before.st_ino, after.st_ino);
+}
+
+static void a_directory_outside_the_root_is_refused(void)
+{
+    char path[32];
+    int outside = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T("/")), 0);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T("/etc/passwd")), -ENOTDIR);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    snprintf(path, sizeof(path), "%s/proc", root);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND | MS_REC), T("/proc", path)), 0);
+    CHECK_NUMBER(STEP(CHROOT, N(0), NONE), 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", outside);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T(path)), -EXDEV);
+}
+
+static void sessions_groups_and_masks(void)
+{
+    CHECK_NUMBER(STEP(SETPGID, N(4194304 + 1), NONE), -EPERM);
+    CHECK_NUMBER(STEP(SETPGID, N(0), NONE), 0);
+    CHECK_NUMBER(getpgrp(), getpid());
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), -EPERM); /* a group leader */
+    umask(022);
+    CHECK_NUMBER(STEP(UMASK, N(077), NONE), 022);
+    CHECK_NUMBER(umask(0), 077);
+}
+
+static void a_session_of_its_own(void)
+{
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
+    CHECK_NUMBER(STEP(SETPGID, N(0), NONE), -EPERM); /* a session leader */
+}
+
+static void inheritable_capabilities_are_dropped(void)
+{
+    CHECK_NUMBER(STEP(DROP_INHERITABLE, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 0, 0, 0), 0);
+}
+
+static void dying_with_the_parent_needs_that_parent(void)
+{
+    int signal = 0;
+
+    launch.self = NSD_FIRST;
+    head.parent = getppid();
+    CHECK_NUMBER(STEP(DIE_WITH_PARENT, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_PDEATHSIG, &signal), 0);
+    CHECK_NUMBER(signal, SIGKILL);
+    CHECK_NUMBER(prctl(PR_SET_PDEATHSIG, 0), 0);
+    head.parent = 1 + getppid();
+    CHECK_NUMBER(STEP(DIE_WITH_PARENT, NONE, NONE), -ESRCH);
+    CHECK_NUMBER(prctl(PR_SET_PDEATHSIG, 0), 0);
+}
+
+static void those_that_change_who_we_are_live_elsewhere(void)
+{
+    CHECK_NUMBER(STEP(FORK, NONE, NONE), -ENOSYS);
+    CHECK_NUMBER(STEP(INIT, NONE, NONE), -ENOSYS);
+    CHECK_NUMBER(STEP(EXEC, NONE, NONE), -ENOSYS);
+}
+
+/* The error of an execution, as execvp(3) chooses it, and the path that it is about. */
+static void check_execution(const char *first, const char *second, long error,
+                            long tried)
+{
+    char *vectors[] = {(char[]){"name"},          NULL, NULL, (char *)(uintptr_t)first,
+                       (char *)(uintptr_t)second, NULL};
+    long found = -1;
+
+    head.argv_count = 1;
+    head.path_count = 2;
+    launch.vectors = vectors;
+    CHECK_NUMBER(nsd_execute(&launch, &found), error);
+    CHECK_NUMBER(found, tried);
+}
+
+static void executing_reports_the_error_that_matters(void)
+{
+    check_execution("/nowhere/a", "/nowhere/b", -ENOENT, 0);
+    check_execution("/etc/passwd", "/nowhere/b", -EACCES, 0);
+    check_execution("/etc/passwd/x", "/etc/passwd", -EACCES, 1);
+}
+
+static void executing_succeeds_with_the_second_path(void)
+{
+    char *vectors[] = {(char[]){"true"},      NULL, NULL, (char[]){"/nowhere/true"},
+                       (char[]){"/bin/true"}, NULL};
+    long tried;
+
+    head.argv_count = 1;
+    head.path_count = 2;
+    launch.vectors = vectors;
+    nsd_execute(&launch, &tried);
+    UNREACHED("the command was not executed");
+}
+
+static void make_root(void)
+{
+    char path[sizeof(root) + 8];
+    int fd;
+
+    CHECK(mkdtemp(root) != NULL && chmod(root, 0755) == 0);
+    snprintf(path, sizeof(path), "%s/proc", root);
+    CHECK_NUMBER(mkdir(path, 0755), 0);
+    snprintf(path, sizeof(path), "%s/link", root);
+    CHECK_NUMBER(symlink("/", path), 0);
+    snprintf(path, sizeof(path), "%s/file", root);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    CHECK(fd >= 0);
+    close(fd);
+}
+
+static void remove_root(void)
+{
+    static const char *const names[] = {"proc", "link", "file"};
+    char path[sizeof(root) + 8];
+
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof(path), "%s/%s", root, names[i]);
+        if (unlink(path) < 0)
+            rmdir(path);
+    }
+    rmdir(root);
+}
+
+static void every_operation_was_performed(void)
+{
+    static const char *const words[NSD_OPERATION_COUNT] = {
+#define X(name, word) [NSD_##name] = (word),
+        NSD_OPERATIONS(X)
+#undef X
+    };
+
+    for (int i = 0; i < NSD_OPERATION_COUNT; i++) {
+        if (performed[i] == 0)
+            fprintf(stderr, "%s is not tested\n", words[i]);
+        CHECK(performed[i] > 0);
+    }
+}
+
+static int namespaces_are_allowed(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) < 0);
+    CHECK_NUMBER(waitpid(pid, &status, 0), pid);
+    return status == 0;
+}
+
+int main(void)
+{
+    performed = mmap(NULL, sizeof(int[NSD_OPERATION_COUNT]), PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(performed != MAP_FAILED);
+    launch.head = &head;
+    launch.parent = -1;
+    for (int i = 0; i < NSD_SLOTS; i++)
+        launch.slot[i] = -1;
+    if (!namespaces_are_allowed()) {
+        puts("this machine gives us no namespaces");
+        return SKIPPED;
+    }
+    make_root();
+    atexit(remove_root);
+    IN_CHILD(a_process_is_opened_if_it_is_the_same);
+    IN_CHILD(a_root_is_opened_while_its_process_lives);
+    IN_CHILD(only_a_parent_is_watched);
+    IN_CHILD(a_namespace_is_joined_by_its_file);
+    IN_CHILD(an_impossible_namespace_is_refused);
+    IN_CHILD(only_proc_is_written_to);
+    IN_CHILD(a_hidden_process_is_not_dumpable);
+    IN_CHILD(nobody_becomes_root_where_there_is_none);
+    IN_CHILD(the_loopback_comes_up);
+    IN_CHILD(a_host_is_named_in_its_own_namespace);
+    IN_CHILD(mounts_lie_where_they_were_meant_to);
+    IN_CHILD(pivoting_lets_go_of_the_old_root);
+    IN_CHILD(chroot_moves_the_working_directory_too);
+    IN_CHILD(a_directory_outside_the_root_is_refused);
+    IN_CHILD(sessions_groups_and_masks);
+    IN_CHILD(a_session_of_its_own);
+    IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(dying_with_the_parent_needs_that_parent);
+    IN_CHILD(those_that_change_who_we_are_live_elsewhere);
+    IN_CHILD(executing_reports_the_error_that_matters);
+    IN_CHILD(executing_succeeds_with_the_second_path);
+    RUN(every_operation_was_performed);
+    return 0;
+}

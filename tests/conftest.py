@@ -1,0 +1,102 @@
+"""Rules for every test: what may be skipped, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import leftovers, snapshot, user_namespaces
+
+import nsdemo
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+# With NSDEMO_MUST_WORK=1 (CI, where everything is installed) a skip is a failure, except
+# these: the beginning of the skip's reason, and why it is right even there.
+ALLOWED_SKIPS = {
+    "the long form": "its short form has run; --long is for a nightly run",
+    "only root": "CI runs the tests a second time, as root",
+    "only an ordinary user": "CI runs the tests a second time, as an ordinary user",
+    "subinterpreters": "concurrent use of them begins with Python 3.12; CI has that too",
+    "dockerd": "an engine inside a CI container depends on the provider",
+    "podman": "an engine inside a CI container depends on the provider",
+    "docker is not installed": "the engines are optional peers",
+    "cat is statically linked": "Alpine: the test is about a dynamic loader",
+    "this kernel has no": "an older kernel lacks a namespace; nsdemo cannot add it",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long forms of the tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves(reason): excused from the search for leftovers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="the long form runs with --long"))
+
+
+def _fail_forbidden_skip(report: Any) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    if os.environ.get("NSDEMO_MUST_WORK") != "1":
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if not reason.startswith(tuple(ALLOWED_SKIPS)):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything must work (NSDEMO_MUST_WORK=1): {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    report = yield
+    _fail_forbidden_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    report = yield
+    _fail_forbidden_skip(report)
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No child, descriptor, mount or file more than before; the same signals, ids, directory."""
+    # An engine's daemon is started when first asked for, and lives as long as the session.
+    engine = any(word in request.node.nodeid for word in ("docker", "podman"))
+    if engine or request.node.get_closest_marker("leaves"):
+        yield
+        return
+    before = snapshot()
+    yield
+    assert not (left := leftovers(before)), f"left behind by the test: {left}"
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[Path]:
+    """A busybox root that every user can read."""
+    try:
+        made = nsdemo.Rootfs.busybox()
+    except FileNotFoundError as error:
+        pytest.skip(f"{error} (on Debian: apt-get install busybox-static)")
+    with made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def ordinary_users_may() -> None:
+    """Skip where nobody but root gets a namespace."""
+    if not user_namespaces():
+        pytest.skip("this machine gives ordinary users no user namespace")

@@ -1,0 +1,103 @@
+"""The C tests of the core and of the launcher's steps, under AddressSanitizer and UBSan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import nsdemo
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+WARNINGS = (
+    "-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes "
+    "-Wundef -Wvla -Wformat=2 -Wswitch-enum -Werror"
+).split()
+SANITIZED = (
+    "-std=c11 -O1 -g -D_GNU_SOURCE -fno-omit-frame-pointer "
+    "-fsanitize=address,undefined -fno-sanitize-recover=all"
+).split()
+
+# What each program is linked with.
+CORE = ["core/builder.c", "core/namespaces.c", "core/primitives.c"]
+PROGRAMS = {
+    "test_builder": ["core/builder.c"],
+    "test_namespaces": ["core/namespaces.c"],
+    "test_recipes": CORE,
+    "test_launch": sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c")),
+    "test_steps": ["launcher/steps.c"],
+}
+SKIPPED = 77
+
+pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="the C sources are not here")
+
+
+@pytest.fixture(scope="module", params=["gcc", "clang"])
+def compiler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A compiler that can link the sanitizers."""
+    name: str = request.param
+    if shutil.which(name) is None:
+        pytest.skip(f"there is no {name} (on Debian: apt-get install {name})")
+    probe = tmp_path_factory.mktemp(name) / "probe"
+    command = [name, "-fsanitize=address,undefined", "-x", "c", "-", "-o", str(probe)]
+    if subprocess.run(command, input=b"int main(void){return 0;}", capture_output=True).returncode:
+        pytest.skip(f"{name} has no sanitizers (for clang on Debian: libclang-rt-14-dev)")
+    return name
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher that is installed, as the C file that the core links."""
+    data = Path(nsdemo.__file__).with_name("_launcher").read_bytes()
+    source = tmp_path_factory.mktemp("image") / "image.c"
+    source.write_text(
+        '#include "core/image.h"\n'
+        f"const size_t nsd_image_size = {len(data)};\n"
+        f"const unsigned char nsd_image[] = {{{','.join(map(str, data))}}};\n"
+    )
+    return source
+
+
+def build(compiler: str, program: str, image: Path, folder: Path) -> Path:
+    target = folder / program
+    sources = [CSRC / name for name in PROGRAMS[program]]
+    extra: list[str | Path] = []
+    if program == "test_launch":
+        extra = [image, "-Wl,--wrap=clone", "-pthread"]
+    subprocess.run(
+        [
+            *(compiler, *SANITIZED, *WARNINGS, f"-I{CSRC}", f"-I{HERE / 'c'}"),
+            *(HERE / "c" / f"{program}.c", *sources, *extra, "-o", target),
+        ],
+        check=True,
+    )
+    return target
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(compiler: str, program: str, image: Path, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    ran = subprocess.run(
+        [build(compiler, program, image, tmp_path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if ran.returncode == SKIPPED:
+        pytest.skip(ran.stdout.splitlines()[-1])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "runtime error" not in ran.stderr
+    assert "Sanitizer" not in ran.stderr, ran.stderr
+
+
+def test_every_test_program_is_built() -> None:
+    assert {path.stem for path in (HERE / "c").glob("test_*.c")} == set(PROGRAMS)

@@ -1,0 +1,434 @@
+"""How containers end: by themselves, by stop and kill, by time-outs, by Ctrl-C, with Python."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from support import (
+    QUIET,
+    eventually,
+    new_marker,
+    processes_with,
+    running_script,
+    script,
+)
+
+import nsdemo
+
+pytestmark = pytest.mark.usefixtures("ordinary_users_may")
+
+HANDLER = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+
+
+@pytest.fixture
+def marker() -> Any:
+    """An argument for sleep; no process that has it may outlive the test."""
+    value = new_marker()
+    yield value
+    assert eventually(lambda: processes_with(value) == []), "a process lives on"
+
+
+def ready(command: str, **options: Any) -> nsdemo.Container[Any]:
+    """A shell that has said "ready"."""
+    box = nsdemo.spawn(["sh", "-c", command], **QUIET, stdout=nsdemo.PIPE, **options)
+    assert box.stdout.readline() == b"ready\n"
+    box.stdout.close()
+    return box  # type: ignore[no-any-return]
+
+
+# -- stop, terminate, kill -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", [False, True], ids=["plain", "init"])
+def test_stop_is_noticed(init: bool) -> None:
+    assert ready(HANDLER, init=init).stop() == 3
+
+
+def test_stop_of_a_pid_1_that_would_not_notice() -> None:
+    """No handler: the kernel drops the signal, so ten seconds of waiting would be for nothing."""
+    box = nsdemo.spawn(["sleep", "1000"], **QUIET)
+    began = time.monotonic()
+    assert box.stop() == -signal.SIGKILL
+    assert time.monotonic() - began < 2
+
+
+def test_stop_of_a_command_that_refuses() -> None:
+    box = ready(
+        "trap '' TERM; trap 'echo' USR1; echo ready; while :; do sleep 0.01; done", init=True
+    )
+    began = time.monotonic()
+    assert box.stop(timeout=0.2) == -signal.SIGKILL
+    assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_stop_without_a_pid_namespace(marker: str) -> None:
+    """SIGTERM works; the process group goes with the command when it is killed."""
+    box = nsdemo.spawn(["sleep", marker], pid=False, **QUIET)
+    assert box.stop() == -signal.SIGTERM
+    stubborn = ready(f"trap '' TERM; sleep {marker} & echo ready; wait; sleep 1000", pid=False)
+    assert stubborn.stop(timeout=0.1) == -signal.SIGKILL
+
+
+def test_init_forwards_terminate() -> None:
+    """Under init the command is no PID 1, so SIGTERM ends it without a handler."""
+    box = nsdemo.spawn(["sleep", "1000"], init=True, **QUIET)
+    box.terminate()
+    assert box.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_terminate_is_dropped_by_a_pid_1() -> None:
+    with nsdemo.spawn(["sleep", "1000"], **QUIET) as box:
+        box.terminate()
+        with pytest.raises(nsdemo.TimeoutExpired):
+            box.wait(timeout=0.1)
+        box.kill()
+        assert box.wait() == -signal.SIGKILL
+        box.kill()  # of what has ended: nothing happens
+        box.send_signal(signal.SIGTERM)
+    assert box.stop() == -signal.SIGKILL
+
+
+def test_leaving_the_context_ends_a_tree(marker: str) -> None:
+    tree = f"sh -c 'sleep {marker} & setsid sleep {marker} & sleep {marker}' & sleep {marker}"
+    with nsdemo.spawn(["sh", "-c", tree], **QUIET) as box:
+        assert eventually(lambda: len(processes_with(marker)) >= 4)
+    assert box.returncode == -signal.SIGKILL
+
+
+def test_leaving_the_context_by_an_exception(marker: str) -> None:
+    with pytest.raises(ZeroDivisionError), nsdemo.spawn(["sleep", marker], **QUIET):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}, {"pid": False}])
+def test_dropped(options: dict[str, Any], marker: str) -> None:
+    boxes = [nsdemo.spawn(["sleep", marker], **options, **QUIET)]
+    with pytest.warns(ResourceWarning, match=f"{boxes[0].pid} is still running"):
+        boxes.clear()
+    assert processes_with(marker) == []
+
+
+def test_dropped_after_its_end_without_a_warning() -> None:
+    waited, ended = (nsdemo.spawn(["true"], **QUIET) for _ in range(2))
+    assert waited.wait() == 0
+    time.sleep(0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del waited, ended
+        gc.collect()
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}, {"pid": False}])
+def test_timeout_ends_a_tree(options: dict[str, Any], marker: str) -> None:
+    tree = f"sleep {marker} & (sleep {marker} & echo out; sleep {marker}) & sleep {marker}"
+    with pytest.raises(nsdemo.TimeoutExpired) as caught:
+        nsdemo.run(["sh", "-c", tree], timeout=0.3, capture_output=True, **options, **QUIET)
+    assert caught.value.output == b"out\n"
+    assert caught.value.timeout == 0.3
+    assert eventually(lambda: processes_with(marker) == [], seconds=1)
+
+
+def test_timeout_within_a_character() -> None:
+    """Half a character is no reason for another exception; as in subprocess the output is bytes."""
+    command = ["sh", "-c", r"printf '\303'; sleep 1000"]
+    with pytest.raises(nsdemo.TimeoutExpired) as caught:
+        nsdemo.run(command, timeout=0.3, stdout=nsdemo.PIPE, text=True, encoding="utf-8", **QUIET)
+    assert caught.value.output in (b"\xc3", None)
+
+
+def test_communicate_again_after_a_timeout() -> None:
+    command = ["sh", "-c", "echo one; read line; echo $line; echo err >&2"]
+    with nsdemo.spawn(
+        command, stdin=nsdemo.PIPE, stdout=nsdemo.PIPE, stderr=nsdemo.PIPE, text=True
+    ) as box:
+        with pytest.raises(nsdemo.TimeoutExpired):
+            box.wait(timeout=0.1)
+        assert box.communicate("two\n") == ("one\ntwo\n", "err\n")
+    with nsdemo.spawn(["sh", "-c", "echo a; sleep 0.4; echo b"], stdout=-1, **QUIET) as box:
+        with pytest.raises(nsdemo.TimeoutExpired):
+            box.communicate(timeout=0.1)
+        assert box.communicate()[0] == b"a\nb\n"
+
+
+# -- init ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", [False, True], ids=["plain", "init"])
+def test_status(init: bool) -> None:
+    for status in (0, 1, 2, 64, 126, 127, 128, 129, 137, 143, 254, 255):
+        done = nsdemo.run(["sh", "-c", f"exit {status}"], init=init, **QUIET)
+        assert done.returncode == status
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 14, 15, 34, 64])
+@pytest.mark.parametrize("options", [{"init": True}, {"pid": False}])
+def test_killed_by_a_signal(number: int, options: dict[str, Any]) -> None:
+    box = nsdemo.spawn(
+        ["sh", "-c", f"ulimit -c 0; kill -{number} $$; sleep 10"], **options, **QUIET
+    )
+    assert box.wait() == -number
+
+
+def test_init_forwards_signals() -> None:
+    names = ("HUP", "INT", "QUIT", "USR1", "USR2", "TERM")
+    traps = "".join(f"trap 'echo {name}' {name}; " for name in names)
+    command = traps + "echo ready; while :; do sleep 0.01; done"
+    with nsdemo.spawn(["sh", "-c", command], init=True, stdout=nsdemo.PIPE, **QUIET) as box:
+        assert box.stdout.readline() == b"ready\n"
+        for name in names:
+            box.send_signal(signal.Signals[f"SIG{name}"])
+            assert box.stdout.readline() == f"{name}\n".encode()
+        box.kill()
+
+
+def test_init_reaps_orphans() -> None:
+    """Fifty processes whose parents have gone; none stays a zombie."""
+    command = """
+        i=0; while [ $i -lt 50 ]; do (sleep 0.05 & ) ; i=$((i+1)); done
+        sleep 0.5; cat /proc/[0-9]*/stat | grep -c ' Z '; exit 0
+    """
+    done = nsdemo.run(["sh", "-c", command], init=True, capture_output=True, **QUIET)
+    assert (done.stdout, done.returncode) == (b"0\n", 0)
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["run", "communicate", "wait", "chroot_run"])
+def test_interrupt(call: str, marker: str) -> None:
+    body = """
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        command = ["sh", "-c", f"sleep {sys.argv[2]} & sleep {sys.argv[2]}"]
+        before = snapshot()
+        try:
+            match sys.argv[1]:
+                case "run":
+                    nsdemo.run(command, capture_output=True)
+                case "chroot_run":
+                    nsdemo.chroot_run("/", command)
+                case name:
+                    with nsdemo.spawn(command, stdout=nsdemo.PIPE) as box:
+                        getattr(box, name)()
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise AssertionError("nothing was raised")
+        sys.exc_info(); box = None
+        report(left=leftovers(before))
+    """
+    with running_script(body, call, marker) as process:
+        assert eventually(lambda: len(processes_with(marker)) >= 2), "it did not begin"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+    assert '"left": []' in output
+
+
+def test_a_handler_that_raises_nothing_does_not_end_the_wait() -> None:
+    """PEP 475: the handler runs, the wait goes on."""
+    seen = []
+    old = signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        done = nsdemo.run(["sleep", "0.4"], capture_output=True, **QUIET)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert done.returncode == 0
+    assert len(seen) >= 3
+
+
+# -- with the parent -----------------------------------------------------------------------------
+
+ORPHANAGE = """
+    import random
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # all that Python leaves becomes ours
+    marker, rounds = sys.argv[1], int(sys.argv[2])
+    def forms():
+        yield lambda: nsdemo.spawn(["sleep", marker], stdin=-3)
+        yield lambda: nsdemo.spawn(["sh", "-c", f"sleep {marker} & sleep {marker}"], init=True)
+        yield lambda: nsdemo.spawn(["sh", "-c", f"sleep {marker} & sleep {marker}"], pid=False)
+        yield lambda: nsdemo.chroot_run("/", ["sleep", marker])
+    survivors, seen = 0, 0
+    for number in range(rounds):
+        child = os.fork()
+        if child == 0:
+            boxes = []
+            start = list(forms())[number % 4]
+            while True:
+                boxes.append(start())
+        time.sleep(random.random() * 0.025)
+        seen += bool(processes_with(marker)) if number % 10 == 0 else 0
+        os.kill(child, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while children():
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            if time.monotonic() > end:
+                survivors += 1
+                for pid in children():
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.001)
+    report(survivors=survivors, seen=seen, living=processes_with(marker))
+"""
+
+
+def die_with_parent(rounds: int, marker: str) -> None:
+    found = script(ORPHANAGE, marker, str(rounds), timeout=600).report
+    assert found["survivors"] == 0
+    assert found["living"] == []
+    assert found["seen"] > 0, "no container was ever seen: the test proves nothing"
+
+
+def test_python_is_killed_at_any_moment() -> None:
+    die_with_parent(200, new_marker())
+
+
+@pytest.mark.long
+def test_python_is_killed_at_any_moment_many_times() -> None:
+    die_with_parent(5000, new_marker())
+
+
+def test_the_spawning_thread_ends(marker: str) -> None:
+    """PR_SET_PDEATHSIG would kill here: it fires when a mere thread ends."""
+    with ThreadPoolExecutor(1) as pool:
+        box = pool.submit(nsdemo.spawn, ["sleep", marker], **QUIET).result()
+    plan = nsdemo.chroot_run("/", ["sleep", marker], dry_run=True)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(plan.start, **QUIET).result()
+    with box, other:
+        time.sleep(0.1)
+        assert (box.poll(), other.poll()) == (None, None)
+
+
+def test_a_forked_child_ends_nothing(marker: str) -> None:
+    """os.fork: the child drops, leaves and collects the parent's container, which lives on."""
+    with nsdemo.spawn(["sleep", marker], **QUIET) as box:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(BaseException):
+                with contextlib.suppress(ChildProcessError), box:
+                    pass
+                box.__del__()
+                status = 0
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        time.sleep(0.05)
+        assert box.poll() is None
+        assert len(processes_with(marker)) == 1
+
+
+def test_a_plan_made_before_a_fork() -> None:
+    """A plan is data: a worker may start what its parent wrote."""
+    plans = [
+        nsdemo.spawn(["true"], dry_run=True, **QUIET),
+        nsdemo.chroot_run("/", ["true"], dry_run=True, **QUIET),
+    ]
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = sum(plan.run().returncode for plan in plans)
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- somebody else reaps -------------------------------------------------------------------------
+
+STOLEN = """
+    way = sys.argv[1]
+    if way == "ignored":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    else:
+        def steal():
+            while True:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(-1, 0)
+        threading.Thread(target=steal, daemon=True).start()
+    right, lost, wrong = 0, 0, []
+    for number in range(40):
+        for init in (False, True):
+            try:
+                command = ["sh", "-c", f"sleep 0.01; exit {number}"]
+                done = nsdemo.run(command, init=init, stdin=nsdemo.DEVNULL)
+            except ChildProcessError:
+                lost += 1
+            else:
+                right += done.returncode == number
+                if done.returncode != number:
+                    wrong.append((number, done.returncode))
+    report(right=right, lost=lost, wrong=wrong, open=len(descriptors()))
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["ignored", "thread"])
+def test_the_status_is_taken_by_somebody_else(way: str) -> None:
+    """Then the kernel still tells it (Linux 6.15), or it is an error; never a wrong number."""
+    found = script(STOLEN, way).report
+    assert found["wrong"] == []
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if release >= (6, 15):
+        assert found["lost"] == 0
+    assert found["open"] < 12
+
+
+# -- threads -------------------------------------------------------------------------------------
+
+
+def test_many_wait_and_one_kills() -> None:
+    for _ in range(10):
+        box = nsdemo.spawn(["sleep", "1000"], **QUIET)
+        begun = threading.Barrier(9)
+
+        def watch(box: Any = box, begun: threading.Barrier = begun) -> int:
+            begun.wait()
+            return int(box.wait())
+
+        def poll(box: Any = box, begun: threading.Barrier = begun) -> int:
+            begun.wait()
+            while (status := box.poll()) is None:
+                time.sleep(0.0005)
+            return int(status)
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [pool.submit(watch if i % 2 else poll) for i in range(8)]
+            begun.wait()
+            box.kill()
+            assert {each.result(timeout=5) for each in found} == {-signal.SIGKILL}
+
+
+def test_waiting_threads_do_not_stop_the_others() -> None:
+    with nsdemo.spawn(["sleep", "1000"], **QUIET) as box, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(box.wait)
+        ticks = 0
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            time.sleep(0.001)
+            ticks += 1
+        assert ticks > 10
+        assert not waiting.done()
+        box.kill()
+        assert waiting.result(timeout=5) == -signal.SIGKILL
+
+
+def test_subprocess_is_undisturbed() -> None:
+    with nsdemo.spawn(["sleep", "1000"], **QUIET):
+        assert subprocess.run(["sh", "-c", "exit 5"]).returncode == 5
+        with pytest.raises(ChildProcessError) as caught:
+            os.waitpid(2**22 - 1, os.WNOHANG)
+        assert caught.value.errno == errno.ECHILD

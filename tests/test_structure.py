@@ -1,0 +1,328 @@
+"""What may depend on what; and what the launcher must never become."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nsdemo
+from nsdemo import _explain
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+CSRC = PROJECT / "csrc"
+PACKAGE = Path(nsdemo.__file__).parent
+LAUNCHER = PACKAGE / "_launcher"
+
+in_checkout = pytest.mark.skipif(not CSRC.is_dir(), reason="the C sources are not here")
+
+# Headers of the kernel's own interface, and those of the compiler.
+KERNEL_HEADER = re.compile(r"(?:linux|asm|asm-generic)/[a-z0-9_]+\.h|std(?:int|def|bool)\.h")
+
+
+def includes(path: Path) -> set[str]:
+    found = re.findall(r'^\s*#\s*include\s+([<"][^>"]+[>"])', path.read_text(), re.MULTILINE)
+    return set(found)
+
+
+def project_includes(path: Path) -> set[str]:
+    """The project's headers that a file includes, as paths under csrc."""
+    names = {name.strip('"') for name in includes(path) if name.startswith('"')}
+    return {str((path.parent / name).resolve().relative_to(CSRC)) for name in names}
+
+
+def c_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (CSRC / folder).glob("*.[ch]"))
+
+
+def constant(name: str) -> list[str]:
+    """A list of flags in setup.py."""
+    for node in ast.parse((PROJECT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            assert isinstance(node.value, ast.Call), name
+            assert isinstance(node.value.func, ast.Attribute), name
+            text: str = ast.literal_eval(node.value.func.value)
+            return text.split()
+    raise AssertionError(f"setup.py has no {name}")
+
+
+def operations() -> dict[str, str]:
+    """NAME -> word, from plan.h."""
+    return dict(re.findall(r'\bX\((\w+), "(\w+)"\)', (CSRC / "plan.h").read_text()))
+
+
+# Dependencies point one way
+
+
+@in_checkout
+def test_the_launcher_includes_the_kernel_and_the_plan_only() -> None:
+    for path in c_files("launcher"):
+        for name in includes(path):
+            if name.startswith("<"):
+                assert KERNEL_HEADER.fullmatch(name.strip("<>")), f"{path.name}: {name}"
+        for header in project_includes(path):
+            assert header in ("plan.h", "counter.h") or header.startswith("launcher/"), path
+
+
+@in_checkout
+def test_the_core_knows_neither_python_nor_the_launcher() -> None:
+    for path in c_files("core"):
+        assert "<Python.h>" not in includes(path), path
+        for header in project_includes(path):
+            assert header in ("plan.h", "counter.h") or header.startswith("core/"), path
+
+
+@in_checkout
+def test_only_the_binding_includes_python() -> None:
+    for path in CSRC.rglob("*.[ch]"):
+        if "<Python.h>" in includes(path):
+            assert path == CSRC / "python" / "binding.h"
+    for path in c_files("python"):
+        for header in project_includes(path):
+            assert header.startswith(("core/", "python/")), path
+
+
+@in_checkout
+def test_the_plan_is_data() -> None:
+    assert includes(CSRC / "plan.h") == {"<stdint.h>"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports; nsdemo's own as "nsdemo.x"."""
+    found: set[str] = set()
+    folder = ".".join(("nsdemo", *path.relative_to(PACKAGE).parts[:-1]))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = folder.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+MAY_IMPORT_THE_CORE = {"_api", "_container", "_plan", "_request", "_targets", "_values", "doctor"}
+
+
+def under_type_checking(path: Path) -> set[str]:
+    """What is imported for the type checker only."""
+    blocks = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return {
+        node.module or ""
+        for block in blocks
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+    }
+
+
+def test_the_core_is_imported_where_it_may() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if "nsdemo._core" in imports_of(path) and "_core" not in under_type_checking(path):
+            assert path.parent == PACKAGE, path
+            assert path.stem in MAY_IMPORT_THE_CORE, path
+
+
+def test_what_teaches_uses_public_names() -> None:
+    for folder in ("notebook", "check", "lessons"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            for name in imports_of(path):
+                if name.startswith("nsdemo._"):
+                    raise AssertionError(f"{path.relative_to(PACKAGE)} imports {name}")
+
+
+# What a plain import costs
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter without site-packages loads."""
+    code = (
+        f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n{statement}\nprint(*sys.modules)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_a_plain_import_loads_little() -> None:
+    extra = loaded_by("import nsdemo") - loaded_by("import subprocess")
+    own = {name for name in extra if name.split(".")[0] == "nsdemo"}
+    assert own <= {"nsdemo"} | {
+        f"nsdemo.{name}"
+        for name in (
+            *("_api", "_container", "_core", "_errors", "_explain"),
+            *("_plan", "_request", "_stdio", "_targets", "_values"),
+        )
+    }
+    heavy = {"IPython", "asyncio", "dataclasses", "inspect", "json", "ctypes", "typing_extensions"}
+    assert not {name.split(".")[0] for name in extra} & heavy
+
+
+# The launcher as a program
+
+
+@in_checkout
+def test_the_launchers_objects_need_each_other_only(tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or shutil.which("nm") is None:
+        pytest.skip("there is no C compiler with nm (on Debian: apt-get install gcc)")
+    whole = tmp_path / "launcher.o"
+    sources = sorted((CSRC / "launcher").glob("*.c"))
+    flags = [flag for flag in constant("LAUNCHER_FLAGS") if flag.startswith(("-f", "-O", "-std"))]
+    subprocess.run([compiler, *flags, "-nostdlib", "-r", "-o", whole, *sources], check=True)
+    undefined = subprocess.run(
+        ["nm", "--undefined-only", whole], capture_output=True, text=True, check=True
+    ).stdout
+    assert undefined.strip() == ""
+
+
+def program_headers(data: bytes) -> list[tuple[int, int]]:
+    """(type, flags) of each program header of an ELF64 file."""
+    assert data[:4] == b"\x7fELF"
+    offset, size, count = (
+        struct.unpack_from("<Q", data, 32)[0],
+        *struct.unpack_from("<HH", data, 54),
+    )
+    return [struct.unpack_from("<II", data, offset + size * i) for i in range(count)]
+
+
+def section_types(data: bytes) -> set[int]:
+    offset, size, count = (
+        struct.unpack_from("<Q", data, 40)[0],
+        *struct.unpack_from("<HH", data, 58),
+    )
+    return {struct.unpack_from("<I", data, offset + size * i + 4)[0] for i in range(count)}
+
+
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK = 1, 2, 3, 0x6474E551
+SHT_RELA, SHT_DYNAMIC, SHT_REL = 4, 6, 9
+ET_EXEC = 2
+
+
+def check_image(data: bytes) -> None:
+    assert len(data) < 16 * 1024
+    assert struct.unpack_from("<H", data, 16)[0] == ET_EXEC, "it is linked to a fixed address"
+    headers = program_headers(data)
+    kinds = {kind for kind, _ in headers}
+    assert not kinds & {PT_DYNAMIC, PT_INTERP}
+    assert dict(headers)[PT_GNU_STACK] & 1 == 0, "an executable stack"
+    assert not any(kind == PT_LOAD and flags & 3 == 3 for kind, flags in headers), "writable code"
+    assert not section_types(data) & {SHT_RELA, SHT_REL, SHT_DYNAMIC}
+
+
+def test_the_image_is_small_and_needs_nothing() -> None:
+    check_image(LAUNCHER.read_bytes())
+
+
+def test_the_extension_carries_the_same_image() -> None:
+    from nsdemo import _core
+
+    assert LAUNCHER.read_bytes() in Path(_core.__file__).read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [[], ["0", "4096"], ["99", "4096"], ["0", "0"], ["a", "b"]])
+def test_without_a_plan_it_ends_at_once(arguments: list[str]) -> None:
+    ran = subprocess.run([LAUNCHER, *arguments], stdin=subprocess.DEVNULL, timeout=10)
+    assert ran.returncode == 125
+
+
+def test_it_does_not_mistake_another_file_for_a_plan(tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.write_bytes(bytes(8192))
+    with noise.open("r+b") as file:
+        ran = subprocess.run([LAUNCHER, "0", "8192"], stdin=file, timeout=10)
+    assert ran.returncode == 125
+
+
+@in_checkout
+def test_it_is_built_for_the_other_machine(tmp_path: Path) -> None:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None:
+        pytest.skip("no aarch64 compiler (on Debian: apt-get install gcc-aarch64-linux-gnu)")
+    flags = [flag for flag in constant("LAUNCHER_FLAGS") if flag != "-fcf-protection=none"]
+    image = tmp_path / "launcher"
+    sources = sorted((CSRC / "launcher").glob("*.c"))
+    command = [compiler, *constant("WARNINGS"), "-Werror", *flags, "-s", "-o", image, *sources]
+    subprocess.run(command, check=True)
+    check_image(image.read_bytes())
+    emulator = shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        pytest.skip("built, but not run (on Debian: apt-get install qemu-user-static)")
+    for arguments in ([], ["0", "4096"]):
+        ran = subprocess.run([emulator, image, *arguments], stdin=subprocess.DEVNULL, timeout=30)
+        assert ran.returncode == 125
+
+
+@in_checkout
+def test_the_core_is_built_for_the_other_machine(tmp_path: Path) -> None:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None:
+        pytest.skip("no aarch64 compiler (on Debian: apt-get install gcc-aarch64-linux-gnu)")
+    for source in sorted((CSRC / "core").glob("*.c")):
+        subprocess.run(
+            [
+                *(compiler, "-std=c11", "-O2", "-D_GNU_SOURCE", *constant("WARNINGS"), "-Werror"),
+                *("-fPIC", f"-I{CSRC}", "-c", source, "-o", tmp_path / "object.o"),
+            ],
+            check=True,
+        )
+
+
+# Nothing forgotten
+
+
+@in_checkout
+def test_every_operation_is_performed_somewhere() -> None:
+    steps = (CSRC / "launcher" / "steps.c").read_text()
+    start = (CSRC / "launcher" / "start.c").read_text()
+    for name in operations():
+        assert f"case NSD_{name}:" in steps, name
+        if name in ("FORK", "INIT", "EXEC"):
+            assert f"NSD_{name}" in start, name
+
+
+@in_checkout
+def test_every_operation_has_its_words() -> None:
+    text = Path(_explain.__file__).read_text(encoding="utf-8")
+    for word in operations().values():
+        for function in ("system_call", "describe"):
+            body = text[text.index(f"def {function}(") :]
+            body = body[: body.index("\ndef ", 1)]
+            assert f'case "{word}":' in body, f"{function} has no words for {word}"
+
+
+@in_checkout
+def test_every_operation_is_in_the_c_tests() -> None:
+    text = (HERE / "c" / "test_steps.c").read_text()
+    for name in operations():
+        assert re.search(rf"\bSTEP\({name},", text), name
+
+
+@in_checkout
+def test_no_static_python_object() -> None:
+    forbidden = re.compile(r"^\s*static\s+(?:PyTypeObject\s+\w+|Py\w*Object\s*\*\s*\w+)\s*(?:=|;)")
+    for path in c_files("python"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert not forbidden.match(line), f"{path.name}:{number}: {line}"
+
+
+@in_checkout
+def test_the_stub_names_what_the_core_has() -> None:
+    from nsdemo import _core
+
+    stub = ast.parse((PACKAGE / "_core.pyi").read_text())
+    named = {
+        node.name for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+    } | {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+    public = {name for name in dir(_core) if not name.startswith("_")}
+    assert public == {name for name in named if not name.startswith("_")}
