@@ -115,7 +115,7 @@ setup(
                 for folder in ("core", "python")
                 for path in Path("csrc", folder).glob("*.c")
             ),
-            depends=[str(path) for path in Path("csrc").rglob("*.h")],
+            depends=[str(path) for path in Path("csrc").rglob("*.[ch]")],
             include_dirs=["csrc"],
             define_macros=[
                 ("_GNU_SOURCE", None),

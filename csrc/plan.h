@@ -25,40 +25,40 @@
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in launcher/steps.c. */
-#define NSD_OPERATIONS(X)                                                                \
-    X(OPEN_PROCESS, "open_process")                                                      \
-    X(OPEN_ROOT, "open_root")                                                            \
-    X(WATCH, "watch")                                                                    \
-    X(JOIN, "join")                                                                      \
-    X(UNSHARE, "unshare")                                                                \
-    X(WRITE_PROC, "write")                                                               \
-    X(HIDE, "hide")                                                                      \
-    X(FORK, "fork")                                                                      \
-    X(BECOME_ROOT, "become_root")                                                        \
-    X(LOOPBACK_UP, "loopback_up")                                                        \
-    X(SETHOSTNAME, "sethostname")                                                        \
-    X(PROPAGATION, "propagation")                                                        \
-    X(BIND, "bind")                                                                      \
-    X(MOUNT, "mount")                                                                    \
-    X(PIVOT_ROOT, "pivot_root")                                                          \
-    X(CHROOT, "chroot")                                                                  \
-    X(INIT, "init")                                                                      \
-    X(CHDIR, "chdir")                                                                    \
-    X(SETSID, "setsid")                                                                  \
-    X(SETPGID, "setpgid")                                                                \
-    X(UMASK, "umask")                                                                    \
-    X(DROP_INHERITABLE, "drop_inheritable")                                              \
-    X(SETGROUPS, "setgroups")                                                            \
-    X(SETGID, "setgid")                                                                  \
-    X(SETUID, "setuid")                                                                  \
-    X(DIE_WITH_PARENT, "die_with_parent")                                                \
+#define NSD_OPERATIONS(X)                                                              \
+    X(OPEN_PROCESS, "open_process")                                                    \
+    X(OPEN_ROOT, "open_root")                                                          \
+    X(WATCH, "watch")                                                                  \
+    X(JOIN, "join")                                                                    \
+    X(UNSHARE, "unshare")                                                              \
+    X(WRITE_PROC, "write")                                                             \
+    X(HIDE, "hide")                                                                    \
+    X(FORK, "fork")                                                                    \
+    X(BECOME_ROOT, "become_root")                                                      \
+    X(LOOPBACK_UP, "loopback_up")                                                      \
+    X(SETHOSTNAME, "sethostname")                                                      \
+    X(PROPAGATION, "propagation")                                                      \
+    X(BIND, "bind")                                                                    \
+    X(MOUNT, "mount")                                                                  \
+    X(PIVOT_ROOT, "pivot_root")                                                        \
+    X(CHROOT, "chroot")                                                                \
+    X(INIT, "init")                                                                    \
+    X(CHDIR, "chdir")                                                                  \
+    X(SETSID, "setsid")                                                                \
+    X(SETPGID, "setpgid")                                                              \
+    X(UMASK, "umask")                                                                  \
+    X(DROP_INHERITABLE, "drop_inheritable")                                            \
+    X(SETGROUPS, "setgroups")                                                          \
+    X(SETGID, "setgid")                                                                \
+    X(SETUID, "setuid")                                                                \
+    X(DIE_WITH_PARENT, "die_with_parent")                                              \
     X(EXEC, "exec")
 
 enum nsd_operation {
 #define X(name, word) NSD_##name,
     NSD_OPERATIONS(X)
 #undef X
-        NSD_OPERATION_COUNT
+    NSD_OPERATION_COUNT
 };
 
 enum nsd_step_flag {
@@ -85,7 +85,8 @@ struct nsd_result {
     uint32_t process; /* enum nsd_process; NSD_NOBODY: never reached */
     int32_t error;    /* 0, or the errno */
     int64_t value;
-    uint64_t start; /* of the CPU's counter: asking the kernel for the time would show in
+    uint64_t
+        start; /* of the CPU's counter: asking the kernel for the time would show in
                        strace, and is shifted inside a time namespace */
     uint64_t end;
 };
@@ -97,7 +98,7 @@ struct nsd_result {
 
 struct nsd_trace {
     uint32_t state;
-    int32_t command;       /* pid of the second process, written by the kernel (clone) */
+    int32_t command; /* pid of the second process, written by the kernel (clone) */
     int32_t command_inner; /* pid of the third process as init sees it */
     int32_t has_status;    /* 1: status is valid */
     int32_t status;        /* the command's wait status, noted by init */
@@ -113,7 +114,8 @@ struct nsd_plan_head {
     uint32_t argv_count; /* vectors[]: argv, envp, the paths to try, each NULL-ended */
     uint32_t envp_count;
     uint32_t path_count;
-    int32_t parent;  /* pid of the Python process that launches; a plan may outlive a fork */
+    int32_t
+        parent; /* pid of the Python process that launches; a plan may outlive a fork */
     int32_t reserved;
     int32_t slot[NSD_SLOTS]; /* descriptors that the core hands over; -1 = free */
 };

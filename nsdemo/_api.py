@@ -10,7 +10,15 @@ from typing import Any
 from . import _core
 from ._container import CompletedProcess, Container, run_plan
 from ._plan import Plan
-from ._request import CAP_SYS_CHROOT, REMEMBERED, Namespaces, absolute, make_plan, spawn_plan
+from ._request import (
+    CAP_SYS_CHROOT,
+    REMEMBERED,
+    Namespaces,
+    absolute,
+    foreign_root,
+    make_plan,
+    spawn_plan,
+)
 from ._targets import Resolved, unreadable
 from ._values import CLONE_FLAGS, KEYWORDS
 
@@ -143,11 +151,12 @@ def spawn(
             pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
             new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
         join: a target that is the default of every namespace keyword and of root; nothing
-            is mounted then.
+            is mounted then. A keyword that has its default value, given or not, means the
+            target; to leave a namespace out, use ``enter(target, args, net=False)``.
         fork: False executes the command without a fork after unsharing: it stays in the
             old pid namespace, and its second child fails with "Cannot allocate memory".
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
-            and pid are both new.
+            and pid are both new, and the command is forked into it.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
@@ -344,7 +353,7 @@ def enter(
         "spawn",
         args,
         namespaces=namespaces,
-        root_of=resolved if root else None,
+        root_of=foreign_root(resolved, namespaces) if root else None,
         clean=True,
         given=given,
     )

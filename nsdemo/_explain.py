@@ -217,7 +217,7 @@ def hints_for(step: Step, core: CorePlan, trace: Sequence[Step] = ()) -> tuple[s
 
     try:
         return tuple(diagnose(step, core, trace))
-    except OSError:  # /proc may be unreadable: the error itself is still worth raising
+    except (OSError, ImportError):  # /proc or our own files may be unreadable to this user
         return ()
 
 
@@ -243,7 +243,17 @@ def command_line(steps: Sequence[Step]) -> list[str]:
 
 def _command(steps: Sequence[Step]) -> str:
     last = steps[-1]
-    return shlex.join(last.args[1:]) if last.operation == "exec" else "COMMAND"
+    if last.operation != "exec":
+        return "COMMAND"
+    return " ".join(_shell_word(word) for word in last.args[1:])
+
+
+def _shell_word(word: str) -> str:
+    """A word as a shell takes it, on one line."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.encode("unicode_escape").decode("ascii").replace("'", "\\'")
+    return f"$'{escaped}'"
 
 
 def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
@@ -306,7 +316,8 @@ def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words = ["nsenter"]
     for step in steps:
         if step.operation == "open_root" and step.args[0].startswith("/proc/"):
-            words += ["--target", step.args[0].split("/")[2]]
+            if "--target" not in words:
+                words += ["--target", step.args[0].split("/")[2]]
         elif step.operation == "open_process" and "--target" not in words:
             words += ["--target", str(step.args[0])]
         elif step.operation == "join":
@@ -314,7 +325,9 @@ def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation == "chroot" and not step.args:
             words.append("--root")
         elif step.operation == "chdir":
-            words.append(f"--wd={shlex.quote(step.args[0])}")
+            words.append(f"--wdns={shlex.quote(step.args[0])}")
+        elif step.operation == "become_root" and os.geteuid() != 0:
+            words.append("--preserve-credentials")
     words += _ids(steps, ("--setgid", "--setuid"))
     beyond = _beyond(steps, _ALWAYS_BEYOND | {"hide": "hide the joiner from the container"})
     return " ".join([*words, _command(steps)]), beyond
@@ -327,7 +340,11 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     prefix = "unshare --map-root-user " if any(s.operation == "write" for s in steps) else ""
     if root is None:
         return prefix + _command(steps), []
-    spec = f"--userspec={''.join(user)}:{''.join(group)} " if user or group else ""
+    if user and not group:
+        group = [str(os.getegid())]
+    spec = f"--userspec={'+'.join(['', *user])}:{'+'.join(['', *group])} " if group else ""
+    if any(step.operation == "setgroups" and step.args[0] == 0 for step in steps):
+        spec += "--groups= "
     line = f"{prefix}chroot {spec}{shlex.quote(root)} {_command(steps)}"
     names = {"chdir": "start in another directory than /", "umask": "set the umask"}
     return line, _beyond(steps, names)

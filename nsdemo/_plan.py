@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._explain import command_line, system_call
+from ._targets import Resolved, child_of_init, slots_used
 from ._values import (
     MS_BIND,
     MS_PROPAGATION,
@@ -40,7 +41,8 @@ class Step:
         errno: 0, or the error number.
         start_ns: when it began, on the clock of ``time.monotonic_ns()``; 0 if it did not.
         duration_ns: how long it took, in nanoseconds.
-        pid: the process that did it, as the caller sees it; 0 before it was performed.
+        pid: the process that did it, as the caller sees it; 0 before it was performed. Under
+            init, the command may have ended before it could be asked; then the number inside.
     """
 
     __slots__ = ("args", "duration_ns", "errno", "operation", "pid", "result", "start_ns")
@@ -69,6 +71,9 @@ class Step:
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Step does not change")
+
+    def __delattr__(self, name: str) -> None:
         raise AttributeError("a Step does not change")
 
     def _key(self) -> tuple[Any, ...]:
@@ -138,6 +143,8 @@ def trace_of(core: _core.Plan, process: _core.Process) -> tuple[Step, ...]:
     command = process.pid
     pids = {step: value for step, error, value, *_ in process.results() if not error}
     inner = next((pids.get(i, 0) for i, step in enumerate(planned) if step.operation == "init"), 0)
+    if inner:
+        inner = child_of_init(command) or inner
     first = process.first_pid
     trace = []
     for index, error, value, start, duration, who in process.results():
@@ -243,8 +250,6 @@ class Plan:
 
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
-        from ._targets import Resolved, slots_used
-
         flags = names_to_flags(names)
         resolved = Resolved(target)
         slot = slots_used(self._core.steps())

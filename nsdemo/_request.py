@@ -149,10 +149,15 @@ class Namespaces:
 
     def add_owner(self) -> None:
         """An ordinary user may join a namespace only from the user namespace that owns it."""
-        user = CLONE_FLAGS["user"]
-        for number, (resolved, flags) in enumerate(self.targets):
-            if flags and resolved.kind is None:
-                self.targets[number] = resolved, flags | resolved.differing(user)
+        for resolved, flags in self.targets:
+            if flags:
+                owner = resolved.owner_namespace()
+                if owner is not resolved:
+                    self.targets.append((owner, owner.differing(CLONE_FLAGS["user"])))
+                else:
+                    number = self.targets.index((resolved, flags))
+                    flags |= resolved.differing(CLONE_FLAGS["user"])
+                    self.targets[number] = resolved, flags
                 return
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
@@ -227,6 +232,17 @@ def _is_given(value: Any) -> bool:
     return not (value is None or value is False or value == ())
 
 
+def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:
+    """The target, if its root directory is not ours already."""
+    if target is None or namespaces.joined & CLONE_FLAGS["mount"]:
+        return target
+    try:
+        theirs, ours = os.stat(f"/proc/{target.pid}/root"), os.stat("/")
+    except OSError:
+        return target  # the launcher will say why
+    return None if os.path.samestat(theirs, ours) else target
+
+
 def absolute(root: Any) -> bytes:
     """The launcher changes its working directory, so a relative root would get lost."""
     encoded = encode_path("root", root)
@@ -260,23 +276,28 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         for keyword, default in _DEFAULTS.items():
             if wanted[keyword] is default:
                 wanted[keyword] = joined
-    elif wanted["user"] is None:
-        wanted["user"] = _user_is_needed(wanted, given["root"])
     namespaces = Namespaces(wanted)
-    if given["user"] is None and joined is None and namespaces.joined:
-        namespaces.add_owner()
+    if given["user"] is None and joined is None and not _core.has_capability(CAP_SYS_ADMIN):
+        if namespaces.joined:
+            namespaces.add_owner()
+        elif namespaces.unshare or given["root"] is not None:
+            namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
     mount_proc = given["mount_proc"]
     if mount_proc is None:
-        mount_proc = new_mount and wanted["pid"] is True
+        mount_proc = new_mount and wanted["pid"] is True and bool(given["fork"])
     _check_spawn(given, wanted, mount_proc)
     propagation = given["propagation"]
+    root = None if given["root"] is None else absolute(given["root"])
+    if root is not None and os.path.normpath(root) == b"/":
+        root = None  # it is that already, and nothing can be pivoted to itself
+        given["cwd"] = given["cwd"] or "/"
     return make_plan(
         "spawn",
         given["args"],
         namespaces=namespaces,
-        root_of=joined if given["root"] is None else None,
-        root=None if given["root"] is None else absolute(given["root"]),
+        root_of=foreign_root(joined, namespaces) if given["root"] is None else None,
+        root=root,
         root_method=given["root_method"],
         propagation=-1 if propagation == "unchanged" else MS_PROPAGATION[propagation] | MS_REC,
         fork=bool(given["fork"]),
@@ -287,15 +308,6 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         clean=given["root"] is not None or joined is not None,
         given=given,
     )
-
-
-def _user_is_needed(wanted: Mapping[str, Any], root: Any) -> bool:
-    """user=None: a new user namespace where the caller lacks the power to do without."""
-    if _core.has_capability(CAP_SYS_ADMIN):
-        return False
-    if any(value not in (True, False, None) for value in wanted.values()):
-        return False  # the target's owner is joined instead
-    return root is not None or any(value is True for value in wanted.values())
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

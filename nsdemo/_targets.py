@@ -14,6 +14,8 @@ from ._values import CLONE_FLAGS, KEYWORDS, text_value
 # there would take longer than opening the process again by its number.
 _CHEAP_DESCRIPTORS = 64
 
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
+
 
 class Resolved:
     """A target that cannot be mistaken: a process by pid and start time, or an open file.
@@ -77,7 +79,11 @@ class Resolved:
             raise ProcessLookupError(
                 errno.ESRCH, f"the container has ended (status {container.returncode})"
             )
-        if 0 <= container.pidfd < _CHEAP_DESCRIPTORS:
+        # An init hides from everybody, its owner included; the command under it does not.
+        inside = child_of_init(container.pid) if container._has_init else 0
+        if inside:
+            self._take_process(inside)
+        elif 0 <= container.pidfd < _CHEAP_DESCRIPTORS:
             self.pid, self.pidfd, self.owner = container.pid, container.pidfd, container
         else:
             self._take_process(container.pid)
@@ -112,6 +118,15 @@ class Resolved:
             ) from None
         self.fd = fd
 
+    def owner_namespace(self) -> Resolved:
+        """The user namespace that owns a namespace file; for a process, that process."""
+        if self.kind is None:
+            return self
+        owner = Resolved.__new__(Resolved)
+        owner.pidfd, owner.pid, owner.started, owner.owner = -1, 0, 0, None
+        owner.fd, owner.kind = fcntl.ioctl(self.fd, _NS_GET_USERNS), "user"
+        return owner
+
     def differing(self, wanted: int) -> int:
         """Those of the wanted CLONE_NEW* flags whose namespace here is not ours already."""
         if self.kind is not None:
@@ -123,6 +138,15 @@ class Resolved:
             return _core.foreign_namespaces(self.pid, wanted)
         except OSError as error:
             raise unreadable(self.pid, error) from None
+
+
+def child_of_init(pid: int) -> int:
+    """The command under an init, as we see it; 0 if it has ended. Orphans come after it."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            return int((children.read().split() or ["0"])[0])
+    except OSError:
+        return 0
 
 
 def _open_namespace(path: str) -> int:

@@ -121,7 +121,7 @@ def programs(folder: Path) -> dict[str, tuple[int, str]]:
     found[str(folder / "fifo")] = (errno.EACCES, str(folder / "fifo"))
     found[str(folder)] = (errno.EACCES, str(folder))
     found[str(folder / "missing")] = (errno.ENOENT, str(folder / "missing"))
-    found[str(folder / "text" / "below-a-file")] = (errno.ENOENT, "")
+    found[str(folder / "text" / "below-a-file")] = (errno.ENOTDIR, "")
     found["no-such-command"] = (errno.ENOENT, "no-such-command")
     return found
 

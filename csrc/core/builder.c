@@ -62,7 +62,8 @@ static uint32_t vector_room(uint32_t count)
     return room;
 }
 
-static void copy_vector(struct nsd_vector *to, const struct nsd_vector *from, int *error)
+static void copy_vector(struct nsd_vector *to, const struct nsd_vector *from,
+                        int *error)
 {
     size_t room = vector_room(from->count);
 
@@ -80,7 +81,8 @@ static void copy_vector(struct nsd_vector *to, const struct nsd_vector *from, in
 void nsd_builder_copy(struct nsd_builder *to, const struct nsd_builder *from)
 {
     *to = *from;
-    to->steps = copy_of(from->steps, from->step_count * sizeof(*from->steps), &to->error);
+    to->steps =
+        copy_of(from->steps, from->step_count * sizeof(*from->steps), &to->error);
     to->step_room = to->step_count;
     to->text = copy_of(from->text, from->text_size, &to->error);
     to->text_room = to->text_size;
@@ -108,7 +110,8 @@ struct nsd_step *nsd_add(struct nsd_builder *builder, enum nsd_operation operati
     return step;
 }
 
-static uint32_t keep_string(struct nsd_builder *builder, const char *string, size_t size)
+static uint32_t keep_string(struct nsd_builder *builder, const char *string,
+                            size_t size)
 {
     if (size < NSD_MAX_STRING)
         return nsd_keep(builder, string, size);

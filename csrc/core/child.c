@@ -37,7 +37,8 @@ int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter)
         return child->clock[0];
     if (counter >= child->counter[1])
         return child->clock[1];
-    return child->clock[0] + (int64_t)((double)(counter - child->counter[0]) * span / ticks);
+    return child->clock[0] +
+           (int64_t)((double)(counter - child->counter[0]) * span / ticks);
 }
 
 /* The kernel's own memory of a process that somebody else has reaped (Linux 6.15): laid out
@@ -71,10 +72,10 @@ static void prefer_noted_status(struct nsd_child *child)
     status = child->trace->status;
     if (!WIFEXITED(status) && !WIFSIGNALED(status))
         return;
-    if (child->status_lost || (WIFEXITED(child->status) &&
-                               WEXITSTATUS(child->status) ==
-                                   (WIFEXITED(status) ? WEXITSTATUS(status)
-                                                      : 128 + WTERMSIG(status))))
+    if (child->status_lost ||
+        (WIFEXITED(child->status) &&
+         WEXITSTATUS(child->status) ==
+             (WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status))))
         child->status = status;
     child->status_lost = false;
 }
@@ -121,7 +122,8 @@ static bool reap_if_ended(struct nsd_child *child)
         while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
             continue;
     child->first = 0;
-    if (child->trace != NULL && child->results != NULL) { /* else it is still to be read */
+    /* Before nsd_launch_settle the trace is still to be read. */
+    if (child->trace != NULL && child->results != NULL) {
         munmap(child->trace, child->trace_size);
         child->trace = NULL;
     }
@@ -180,7 +182,8 @@ int nsd_child_signal(struct nsd_child *child, int signal)
 
     pthread_mutex_lock(&child->lock);
     if (!child->reaped && child->pidfd >= 0 &&
-        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
+        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 &&
+        errno != ESRCH)
         ret = -errno;
     pthread_mutex_unlock(&child->lock);
     return ret;
@@ -286,7 +289,7 @@ static void write_some(struct nsd_streams *streams)
         streams->input_left -= (size_t)written;
     }
     if (streams->input_left == 0 || (written < 0 && errno != EINTR && errno != EAGAIN))
-        close_stream(&streams->input_fd); /* EPIPE: the command does not want to hear more */
+        close_stream(&streams->input_fd); /* EPIPE: it does not want to hear more */
 }
 
 /* One round of poll while the command runs. */

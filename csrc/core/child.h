@@ -14,12 +14,12 @@
 #include <sys/types.h>
 
 struct nsd_child {
-    pid_t owner;    /* the process whose child this is: a fork of it must not reap */
-    pid_t first;    /* the process that is to be reaped with the command: 0 if none */
+    pid_t owner;     /* the process whose child this is: a fork of it must not reap */
+    pid_t first;     /* the process that is to be reaped with the command: 0 if none */
     pid_t first_pid; /* the launcher's first process, for the trace */
-    pid_t command;  /* what is waited for; PID 1 inside, if there is a pid namespace */
-    int pidfd;      /* of the command; -1 when somebody took it before us */
-    bool forked;    /* the plan has a fork step, so first is not the command */
+    pid_t command;   /* what is waited for; PID 1 inside, if there is a pid namespace */
+    int pidfd;       /* of the command; -1 when somebody took it before us */
+    bool forked;     /* the plan has a fork step, so first is not the command */
     bool has_init;
     bool has_watchdog;
     bool own_group; /* kill the process group with the command */
@@ -33,7 +33,7 @@ struct nsd_child {
     int64_t clock[2];           /* ns */
 
     pthread_mutex_t lock; /* guards what follows */
-    bool stopping; /* what is left of the group ends when the command does */
+    bool stopping;        /* what is left of the group ends when the command does */
     bool reaped;
     bool status_lost; /* somebody else's waitpid() took it and the kernel forgot it */
     int status;       /* as from waitpid */

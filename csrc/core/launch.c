@@ -89,7 +89,8 @@ static int serialize(struct nsd_start *start)
 
 static void describe(struct nsd_child *child, const struct nsd_builder *plan)
 {
-    size_t size = sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
+    size_t size =
+        sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
     bool leads_group = false;
 
     *child = (struct nsd_child){.owner = getpid(), .pidfd = -1};
@@ -100,7 +101,8 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan)
 
         child->forked |= step->operation == NSD_FORK;
         child->has_init |= step->operation == NSD_INIT;
-        child->has_watchdog |= step->operation == NSD_WATCH || step->operation == NSD_INIT;
+        child->has_watchdog |=
+            step->operation == NSD_WATCH || step->operation == NSD_INIT;
         leads_group |= step->operation == NSD_SETSID ||
                        (step->operation == NSD_SETPGID && step->number[0] == 0);
     }
@@ -116,7 +118,8 @@ static void read_clocks(struct nsd_child *child, int which)
 
 /* clone(2) with our memory (no page tables to copy, however large the heap) and our
  * descriptors (until the child has copied those few that it needs). */
-__attribute__((no_sanitize("address"))) static pid_t vfork_child(struct nsd_start *start)
+__attribute__((no_sanitize("address"))) static pid_t
+vfork_child(struct nsd_start *start)
 {
     char stack[32 * 1024] __attribute__((aligned(16)));
 
@@ -132,7 +135,8 @@ static void reap(pid_t pid)
         continue;
 }
 
-int nsd_launch_start(const struct nsd_builder *plan, const struct nsd_launch_options *options,
+int nsd_launch_start(const struct nsd_builder *plan,
+                     const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
 {
     struct nsd_start start = {.plan = plan, .options = options, .child = ret_child};
@@ -202,12 +206,12 @@ int nsd_launch_wait(struct nsd_child *child)
 
         if (state != child->waiting_state)
             return 0;
-        if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &patience) < 0) {
-            if (errno == EINTR)
-                return -EINTR;
-            if (errno == ETIMEDOUT && has_exited(child->first))
-                return 0;
-        }
+        if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &patience) == 0)
+            continue;
+        if (errno == EINTR)
+            return -EINTR;
+        if (errno == ETIMEDOUT && has_exited(child->first))
+            return 0;
     }
 }
 
@@ -283,7 +287,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
             nsd_launch_abandon(child);
         return -ECHILD;
     }
-    if (child->results[last].end == 0) /* executing the command ended this process's notes */
+    if (child->results[last].end == 0) /* the process that kept notes is the command */
         child->results[last].end = child->counter[1];
     if (!child->forked) {
         child->first = 0;

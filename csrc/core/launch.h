@@ -20,7 +20,7 @@ struct nsd_launch_options {
     int stdio[3];        /* descriptors of ours; -1: the command gets our own 0, 1, 2 */
     const int *pass_fds; /* ascending, each once, all > 2: the command gets these too */
     int pass_count;
-    const char *image_path; /* a copy of the launcher on disk, for where memfds are refused */
+    const char *image_path; /* the launcher on disk, for where memfds are refused */
 };
 
 /* What went wrong before the launcher ran; the words are in _explain.py. */
@@ -42,7 +42,8 @@ enum nsd_image {
 };
 
 /* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. */
-int nsd_launch_start(const struct nsd_builder *plan, const struct nsd_launch_options *options,
+int nsd_launch_start(const struct nsd_builder *plan,
+                     const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
 
 /* For a caller who waits for the command's end anyway: a launch without a fork step need not

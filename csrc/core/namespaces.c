@@ -32,9 +32,11 @@ int nsd_identity_of(pid_t pid, enum nsd_namespace_kind kind,
     struct stat found;
 
     if (pid == 0)
-        snprintf(path, sizeof(path), "/proc/thread-self/ns/%s", nsd_namespaces[kind].file);
+        snprintf(path, sizeof(path), "/proc/thread-self/ns/%s",
+                 nsd_namespaces[kind].file);
     else
-        snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, nsd_namespaces[kind].file);
+        snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid,
+                 nsd_namespaces[kind].file);
     if (stat(path, &found) < 0) {
         int64_t started;
 

@@ -39,7 +39,7 @@ struct nsd_identity {
 struct nsd_process_id {
     pid_t pid;
     int64_t started; /* clock ticks since boot, field 22 of /proc/PID/stat */
-    int pidfd;       /* instead of started: a descriptor the caller keeps open; else -1 */
+    int pidfd; /* instead of started: a descriptor the caller keeps open; else -1 */
 };
 
 /* pid 0: the calling thread. -ESRCH: no such process; -ENOENT: not in this kernel;

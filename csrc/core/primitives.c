@@ -44,9 +44,12 @@ void nsd_add_map_root(struct nsd_builder *builder)
 
     snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned int)geteuid());
     snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned int)getegid());
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/uid_map", uid_map));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/setgroups", "deny"));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0), TEXTS("/proc/self/gid_map", gid_map));
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                 TEXTS("/proc/self/uid_map", uid_map));
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                 TEXTS("/proc/self/setgroups", "deny"));
+    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                 TEXTS("/proc/self/gid_map", gid_map));
 }
 
 void nsd_add_exec(struct nsd_builder *builder)
@@ -54,7 +57,8 @@ void nsd_add_exec(struct nsd_builder *builder)
     nsd_add(builder, NSD_EXEC);
 }
 
-static void add_process(struct nsd_builder *builder, struct nsd_process_id process, int slot)
+static void add_process(struct nsd_builder *builder, struct nsd_process_id process,
+                        int slot)
 {
     if (process.pidfd >= 0) {
         builder->slot[slot] = process.pidfd;
@@ -69,7 +73,8 @@ static void add_process(struct nsd_builder *builder, struct nsd_process_id proce
 static void open_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
     if (request->root != NULL)
-        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, -1), TEXTS(request->root));
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, -1),
+                     TEXTS(request->root));
     if (request->root_of.pid != 0) {
         char path[32];
 
@@ -89,7 +94,8 @@ static void open_targets(struct nsd_builder *builder, const struct nsd_request *
     }
 }
 
-static void add_join(struct nsd_builder *builder, const struct nsd_request *request, int i)
+static void add_join(struct nsd_builder *builder, const struct nsd_request *request,
+                     int i)
 {
     const struct nsd_join *join = &request->joins[i];
     bool opened = join->process.pid != 0 && join->process.pid == request->root_of.pid;
@@ -132,21 +138,24 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
         nsd_add_unshare(builder, rest);
 }
 
-static void set_up_mounts(struct nsd_builder *builder, const struct nsd_request *request)
+static void set_up_mounts(struct nsd_builder *builder,
+                          const struct nsd_request *request)
 {
     const char *root = request->root;
     bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
 
     if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)
-        nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation), TEXTS("/"));
+        nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation),
+                     TEXTS("/"));
     if (pivots) /* pivot_root wants a mount point */
         nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
      * old one is in sight. */
     if (request->mount_proc)
-        nsd_add_step(builder, NSD_MOUNT,
-                     NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
-                     TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
+        nsd_add_step(
+            builder, NSD_MOUNT,
+            NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
+            TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
     if (pivots)
         nsd_add_step(builder, NSD_PIVOT_ROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
     else if (root != NULL || request->root_of.pid != 0)
@@ -155,7 +164,8 @@ static void set_up_mounts(struct nsd_builder *builder, const struct nsd_request 
 
 /* What a process is, apart from its namespaces and root. Credentials come late: whatever
  * precedes them may need power. A change of credentials clears the signal of die_with_parent. */
-static void set_up_process(struct nsd_builder *builder, const struct nsd_request *request)
+static void set_up_process(struct nsd_builder *builder,
+                           const struct nsd_request *request)
 {
     if (request->new_session)
         nsd_add(builder, NSD_SETSID);
@@ -169,8 +179,9 @@ static void set_up_process(struct nsd_builder *builder, const struct nsd_request
 
         step->number[0] = request->group_count;
         step->flags = request->groups_implied ? NSD_TOLERATED : 0;
-        step->text[0] = nsd_keep(builder, request->group_count == 0 ? "" : (const void *)request->groups,
-                                 (size_t)request->group_count * sizeof(uint32_t));
+        step->text[0] = nsd_keep(
+            builder, request->group_count == 0 ? "" : (const void *)request->groups,
+            (size_t)request->group_count * sizeof(uint32_t));
     }
     if (request->gid >= 0)
         nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
@@ -198,14 +209,14 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
     if (!request->fork && forks)
-        nsd_add(builder, NSD_FORK); /* as any command is started; nothing is unshared yet */
+        nsd_add(builder, NSD_FORK); /* as any command is started */
     if (request->join_count > 0) {
         nsd_add(builder, NSD_HIDE); /* before the target can look at us */
         join_targets(builder, request);
     }
     unshare_new(builder, request);
     if (request->join_count == 0 && forks)
-        nsd_add(builder, NSD_HIDE); /* after the id maps: a hidden process may not write them */
+        nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
         nsd_add(builder, NSD_FORK);
     if ((request->unshare & CLONE_NEWNET) != 0)
@@ -219,7 +230,8 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
     nsd_add_exec(builder);
 }
 
-void nsd_recipe_chroot_run(struct nsd_builder *builder, const struct nsd_request *request)
+void nsd_recipe_chroot_run(struct nsd_builder *builder,
+                           const struct nsd_request *request)
 {
     unshare_new(builder, request);
     nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));

@@ -36,8 +36,8 @@ struct nsd_request {
     bool mount_proc;
     bool init;
     bool watch;           /* a watchdog ends the command with the Python process */
-    bool die_with_parent; /* the kernel does, with the calling thread: for calls that wait */
-    const char *root; /* NULL: stay; absolute */
+    bool die_with_parent; /* the kernel does, with the calling thread */
+    const char *root;     /* NULL: stay; absolute */
     enum nsd_root_method root_method;
     int64_t propagation; /* MS_* for the whole tree; -1: leave it unchanged */
     const char *hostname;
@@ -46,9 +46,9 @@ struct nsd_request {
     int process_group; /* -1: leave it; 0: one of its own */
     int64_t uid, gid;  /* -1: keep */
     const uint32_t *groups;
-    int group_count;      /* -1: keep */
-    bool groups_implied;  /* not asked for: where the namespace denies it, go on */
-    int umask;            /* -1: keep */
+    int group_count;     /* -1: keep */
+    bool groups_implied; /* not asked for: where the namespace denies it, go on */
+    int umask;           /* -1: keep */
 };
 
 void nsd_request_init(struct nsd_request *request);
@@ -57,7 +57,8 @@ void nsd_request_init(struct nsd_request *request);
 void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request);
 
 /* Another root, nothing else: one process, no fork. */
-void nsd_recipe_chroot_run(struct nsd_builder *builder, const struct nsd_request *request);
+void nsd_recipe_chroot_run(struct nsd_builder *builder,
+                           const struct nsd_request *request);
 
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);

@@ -18,13 +18,14 @@ struct nsd_launch {
     char *name; /* argv[0], what ps shows */
     enum nsd_process self;
     int slot[NSD_SLOTS];
-    int parent;        /* pidfd of the Python process, -1 without a watchdog */
-    int ends_group;    /* the watchdog ends the command's process group too */
-    long parent_pid;   /* of the Python process, if the kernel is to end us with it; else 0 */
-    int32_t command;   /* pid of the second process */
+    int parent;      /* pidfd of the Python process, -1 without a watchdog */
+    int ends_group;  /* the watchdog ends the command's process group too */
+    long parent_pid; /* of the Python process, if we are to end with it; else 0 */
+    int32_t command; /* pid of the second process */
 };
 
-const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step, int n);
+const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
+                     int n);
 
 /* steps.c: asks the kernel for one step; a value, or -errno. */
 long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step);

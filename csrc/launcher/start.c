@@ -14,7 +14,6 @@
  */
 #include "launcher.h"
 
-
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/futex.h>

@@ -26,7 +26,8 @@
 #define IFF_RUNNING 0x40
 #define PATH_MAX 4096
 
-const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step, int n)
+const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
+                     int n)
 {
     return step->text[n] == 0 ? NULL : launch->text + step->text[n];
 }
@@ -62,7 +63,8 @@ static long same_file(long a, long b)
 }
 
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
-static long open_root_again(const struct nsd_launch *launch, const char *path, long slot)
+static long open_root_again(const struct nsd_launch *launch, const char *path,
+                            long slot)
 {
     long fd = open_directory(path);
     long ret;
@@ -250,7 +252,8 @@ static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *root = nsd_text(launch, step, 3);
     long here = open_directory(".");
-    long base = root == NULL ? AT_FDCWD : open_root_again(launch, root, step->number[1]);
+    long base =
+        root == NULL ? AT_FDCWD : open_root_again(launch, root, step->number[1]);
     long target = base < 0 && base != AT_FDCWD
                       ? base
                       : open_at(base, nsd_text(launch, step, 1),
@@ -258,8 +261,8 @@ static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
     long ret = target < 0 ? target : sys1(__NR_fchdir, target);
 
     if (ret == 0)
-        ret = sys5(__NR_mount, nsd_text(launch, step, 0), ".", nsd_text(launch, step, 2),
-                   step->number[0], 0);
+        ret = sys5(__NR_mount, nsd_text(launch, step, 0), ".",
+                   nsd_text(launch, step, 2), step->number[0], 0);
     if (here >= 0)
         sys1(__NR_fchdir, here);
     if (target >= 0)
@@ -303,8 +306,11 @@ static long pivot_root(const struct nsd_launch *launch, const struct nsd_step *s
  * Without the chdir the old root would stay reachable through "." and "..". */
 static long change_root(const struct nsd_launch *launch, const struct nsd_step *step)
 {
+    const char *path = nsd_text(launch, step, 0);
     long slot = step->number[0];
-    long root = slot < 0 ? open_directory(nsd_text(launch, step, 0)) : launch->slot[slot];
+    /* A descriptor from before an unshare leads into the old mount namespace, so a path is
+     * opened again. */
+    long root = path != NULL ? open_root_again(launch, path, slot) : launch->slot[slot];
     long ret;
 
     if (root < 0)
@@ -314,7 +320,7 @@ static long change_root(const struct nsd_launch *launch, const struct nsd_step *
         ret = sys1(__NR_chroot, ".");
     if (ret == 0)
         ret = sys1(__NR_chdir, "/");
-    return slot < 0 ? close_after(root, ret) : ret;
+    return path != NULL ? close_after(root, ret) : ret;
 }
 
 /* texts: directory
@@ -356,7 +362,8 @@ static long die_with_parent(struct nsd_launch *launch)
 
     launch->parent_pid = launch->head->parent;
     /* In another pid namespace nobody can tell who the parent is: the first process looks. */
-    if (ret == 0 && launch->self == NSD_FIRST && sys0(__NR_getppid) != launch->parent_pid)
+    if (ret == 0 && launch->self == NSD_FIRST &&
+        sys0(__NR_getppid) != launch->parent_pid)
         ret = -ESRCH;
     return ret;
 }
@@ -432,11 +439,20 @@ long nsd_execute(struct nsd_launch *launch, long *ret_tried)
     long error = -ENOENT;
 
     *ret_tried = 0;
+    /* During execve there is a moment in which root inside may look at the new process, and
+     * descriptors that are to be closed by it are still open. */
+    if (launch->self != NSD_FIRST) {
+        for (int i = 0; i < NSD_SLOTS; i++)
+            if (launch->slot[i] >= 0)
+                sys1(__NR_close, launch->slot[i]);
+        if (launch->parent >= 0)
+            sys1(__NR_close, launch->parent);
+    }
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
     for (long i = 0; paths[i] != NULL; i++) {
         long ret = sys3(__NR_execve, paths[i], argv, envp);
 
-        if (ret == -ENOENT || ret == -ENOTDIR)
+        if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
             continue;
         *ret_tried = i;
         error = ret;

@@ -61,9 +61,9 @@ long sys_clone(unsigned long flags, void *stack_top, int32_t *parent_tid,
 #define sys1(nr, a) sys6(nr, sys_word(a), 0, 0, 0, 0, 0)
 #define sys2(nr, a, b) sys6(nr, sys_word(a), sys_word(b), 0, 0, 0, 0)
 #define sys3(nr, a, b, c) sys6(nr, sys_word(a), sys_word(b), sys_word(c), 0, 0, 0)
-#define sys4(nr, a, b, c, d)                                                             \
+#define sys4(nr, a, b, c, d)                                                           \
     sys6(nr, sys_word(a), sys_word(b), sys_word(c), sys_word(d), 0, 0)
-#define sys5(nr, a, b, c, d, e)                                                          \
+#define sys5(nr, a, b, c, d, e)                                                        \
     sys6(nr, sys_word(a), sys_word(b), sys_word(c), sys_word(d), sys_word(e), 0)
 
 #endif

@@ -76,7 +76,8 @@ static int operation_by_name(const char *name)
     return -1;
 }
 
-static PyObject *step_as_tuple(const struct nsd_builder *builder, const struct nsd_step *step)
+static PyObject *step_as_tuple(const struct nsd_builder *builder,
+                               const struct nsd_step *step)
 {
     PyObject *texts = PyTuple_New(4);
     PyObject *result;
@@ -203,7 +204,8 @@ static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
                                  ((struct plan_object *)object)->keep);
 }
 
-static int add_vector(struct nsd_builder *builder, struct nsd_vector *vector, PyObject *list)
+static int add_vector(struct nsd_builder *builder, struct nsd_vector *vector,
+                      PyObject *list)
 {
     Py_ssize_t count = PySequence_Size(list);
 
@@ -362,8 +364,9 @@ static int take_joins(PyObject *joins, struct nsd_request *request)
         struct nsd_join *join = &request->joins[i];
         long long started;
 
-        if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLiii", &join->process.pid, &started,
-                              &join->process.pidfd, &join->file, &join->flags))
+        if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLiii", &join->process.pid,
+                              &started, &join->process.pidfd, &join->file,
+                              &join->flags))
             return -1;
         join->process.started = started;
     }
@@ -374,7 +377,8 @@ static int take_joins(PyObject *joins, struct nsd_request *request)
 static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
 {
     Py_ssize_t count = PyTuple_Size(groups);
-    uint32_t *ids = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
+    uint32_t *ids =
+        count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
 
     for (Py_ssize_t i = 0; ids != NULL && i < count; i++)
         ids[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(groups, i));
@@ -399,7 +403,8 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
 {
     const char *kind;
-    PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd, *groups;
+    PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd,
+        *groups;
     struct nsd_request request;
     struct nsd_builder builder;
     uint32_t *ids = NULL;
@@ -409,10 +414,10 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
 
     nsd_request_init(&request);
     if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpi", &kind, &argv, &envp, &paths,
-                          &request.unshare, &joins, &root_of, &keep, &fork, &mount_proc, &init,
-                          &watch, &root, &by_chroot, &propagation, &hostname, &cwd,
-                          &new_session, &request.process_group, &uid, &gid, &groups,
-                          &groups_implied, &request.umask))
+                          &request.unshare, &joins, &root_of, &keep, &fork, &mount_proc,
+                          &init, &watch, &root, &by_chroot, &propagation, &hostname,
+                          &cwd, &new_session, &request.process_group, &uid, &gid,
+                          &groups, &groups_implied, &request.umask))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
@@ -426,7 +431,8 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     request.gid = gid;
     request.groups_implied = groups_implied != 0;
     request.privileged = nsd_has_capability(21 /* CAP_SYS_ADMIN */);
-    if (take_joins(joins, &request) < 0 || nsd_optional_bytes(root, &request.root) < 0 ||
+    if (take_joins(joins, &request) < 0 ||
+        nsd_optional_bytes(root, &request.root) < 0 ||
         nsd_optional_bytes(hostname, &request.hostname) < 0 ||
         nsd_optional_bytes(cwd, &request.cwd) < 0)
         return NULL;

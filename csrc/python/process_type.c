@@ -20,12 +20,9 @@ struct process_object {
 };
 
 static const char *const stage_names[] = {
-    [NSD_START_CLONE] = "clone",
-    [NSD_START_DESCRIPTORS] = "descriptors",
-    [NSD_START_IMAGE] = "image",
-    [NSD_START_PLAN] = "plan",
-    [NSD_START_EXECUTE] = "execute",
-    [NSD_START_PIDFD] = "pidfd_open",
+    [NSD_START_CLONE] = "clone",     [NSD_START_DESCRIPTORS] = "descriptors",
+    [NSD_START_IMAGE] = "image",     [NSD_START_PLAN] = "plan",
+    [NSD_START_EXECUTE] = "execute", [NSD_START_PIDFD] = "pidfd_open",
     [NSD_START_KILLED] = "killed",
 };
 
@@ -146,7 +143,8 @@ static int talk(struct process_object *self, int64_t deadline, PyThreadState **t
 {
     int ret;
 
-    while ((ret = nsd_child_communicate(&self->child, &self->streams, deadline)) == -EINTR) {
+    while ((ret = nsd_child_communicate(&self->child, &self->streams, deadline)) ==
+           -EINTR) {
         if (run_signal_handlers(thread) < 0) {
             *ret_interrupted = true;
             return -EINTR;
@@ -222,8 +220,8 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL", state->plan_type, &plan,
                           &call.options.stdio[0], &call.options.stdio[1],
-                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path, &streams,
-                          &input, &deadline))
+                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
+                          &streams, &input, &deadline))
         return NULL;
     passed = take_descriptors(pass_fds, &call.options.pass_count);
     closed = take_descriptors(close_fds, &call.close_count);
@@ -358,7 +356,8 @@ static PyObject *process_results(PyObject *object, PyObject *unused)
     PyObject *list = PyList_New(0);
 
     (void)unused;
-    for (uint32_t i = 0; list != NULL && child->results != NULL && i < child->step_count; i++) {
+    for (uint32_t i = 0;
+         list != NULL && child->results != NULL && i < child->step_count; i++) {
         const struct nsd_result *result = &child->results[i];
         int64_t start = nsd_child_time(child, result->start);
         int64_t end = nsd_child_time(child, result->end);
@@ -388,13 +387,13 @@ static PyObject *get_returncode(PyObject *object, void *unused)
                                                       : WEXITSTATUS(child->status));
 }
 
-#define GETTER(name, expression)                                                         \
-    static PyObject *get_##name(PyObject *object, void *unused)                          \
-    {                                                                                    \
-        const struct process_object *self = (struct process_object *)object;             \
-                                                                                         \
-        (void)unused;                                                                    \
-        return expression;                                                               \
+#define GETTER(name, expression)                                                       \
+    static PyObject *get_##name(PyObject *object, void *unused)                        \
+    {                                                                                  \
+        const struct process_object *self = (struct process_object *)object;           \
+                                                                                       \
+        (void)unused;                                                                  \
+        return expression;                                                             \
     }
 
 GETTER(pid, PyLong_FromLong(self->child.command))

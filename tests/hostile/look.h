@@ -66,7 +66,8 @@ static inline int memory_has_marker(int pid, int anonymous_only, size_t *ret_byt
             *ret_bytes += (size_t)got;
             found = memmem(piece, (size_t)got, marker, strlen(marker)) != NULL;
             /* Pieces overlap: the marker may lie across their border. */
-            start += (size_t)got == want && end - start > want ? want - sizeof(marker) : want;
+            start += (size_t)got == want && end - start > want ? want - sizeof(marker)
+                                                               : want;
         }
     }
     if (maps != NULL)

@@ -69,7 +69,8 @@ static void look_at_descriptors(int pid)
 
         if (entry->d_name[0] == '.' || atoi(entry->d_name) <= 2)
             continue;
-        length = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
+        length =
+            readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
         if (length > 0) {
             target[length] = '\0';
             tell(pid, "a descriptor", target);
@@ -114,8 +115,8 @@ int main(int argc, char **argv)
 {
     int next = getpid() + 1;
 
-    if (argc != 3 || stat("/proc/self/exe", &ours[0]) < 0 || stat("/bin/busybox", &ours[1]) < 0 ||
-        stat("/", &ours[2]) < 0)
+    if (argc != 3 || stat("/proc/self/exe", &ours[0]) < 0 ||
+        stat("/bin/busybox", &ours[1]) < 0 || stat("/", &ours[2]) < 0)
         return 2;
     snprintf(marker, sizeof(marker), "%s%s", argv[1], argv[2]);
     signal(SIGTERM, end);
