@@ -376,7 +376,7 @@ def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:
         PermissionError: somebody else's process.
 
     Example:
-        >>> nsdemo.namespaces()["uts"] == nsdemo.namespaces(1)["uts"]
+        >>> nsdemo.namespaces()["uts"] == nsdemo.namespaces(os.getpid())["uts"]
         True
 
     Source: namespaces(7), "The /proc/pid/ns/ directory".

@@ -172,9 +172,16 @@ def unreadable(pid: int, error: OSError) -> OSError:
     if error.errno not in (errno.EACCES, errno.EPERM):
         return error
     try:
-        owner = f"uid {os.stat(f'/proc/{pid}').st_uid}"
+        uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:
-        owner = "another user"
+        uid = -1
+    if os.geteuid() in (0, uid):
+        return PermissionError(
+            error.errno,
+            f"process {pid} does not let anybody look at its namespaces: it is not dumpable, or a "
+            "security module protects it",
+        )
+    owner = f"uid {uid}" if uid >= 0 else "another user"
     refused = PermissionError(
         error.errno, f"process {pid} belongs to {owner}; you are uid {os.geteuid()}"
     )
