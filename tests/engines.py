@@ -427,7 +427,7 @@ def podman() -> Iterator[Engine]:
 
 def _need_root(what: str) -> None:
     if os.geteuid() != 0 or not privileged():
-        pytest.skip(f"{what} is started by root only")
+        pytest.skip(f"only root starts {what}")
 
 
 def _import_image(engine: Engine) -> None:

@@ -42,7 +42,7 @@ def python_for_others() -> str | None:
     return None
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 CALLERS = [
     pytest.param("self", id="self"),
     pytest.param("ordinary", id="ordinary user", marks=needs_root),
