@@ -182,7 +182,9 @@ def user_namespaces() -> bool:
     """May an ordinary user make a user namespace here?"""
     tool = shutil.which("unshare")
     command = [tool or "unshare", "--map-root-user", "true"]
-    as_user = become_ordinary if IS_ROOT else None
+    # Root of a user namespace with one id is an ordinary user already.
+    one_id = Path("/proc/self/uid_map").read_text().split()[2] == "1"
+    as_user = become_ordinary if IS_ROOT and not one_id else None
     try:
         done = subprocess.run(command, preexec_fn=as_user, capture_output=True)
     except (OSError, subprocess.SubprocessError):
