@@ -21,9 +21,6 @@ ALLOWED_SKIPS = {
     "only root": "CI runs the tests a second time, as root",
     "only an ordinary user": "CI runs the tests a second time, as an ordinary user",
     "subinterpreters": "concurrent use of them begins with Python 3.12; CI has that too",
-    "dockerd": "an engine inside a CI container depends on the provider",
-    "podman": "an engine inside a CI container depends on the provider",
-    "docker is not installed": "the engines are optional peers",
     "cat is statically linked": "Alpine: the test is about a dynamic loader",
     "this kernel has no": "an older kernel lacks a namespace; nsdemo cannot add it",
 }
