@@ -37,6 +37,9 @@ LAUNCHER_FLAGS = (
     "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code"
 ).split()
 
+# The steps are performed by the launcher and, where it is safe, by the core.
+LAUNCHER_SOURCES = sorted([*Path("csrc/launcher").glob("*.c"), *Path("csrc/steps").glob("*.c")])
+
 # CPython's own flags carry -g, which makes the wheel three times as large. NSDEMO_DEBUG=1
 # keeps it, for gdb.
 DEBUG = bool(os.environ.get("NSDEMO_DEBUG"))
@@ -60,7 +63,7 @@ class BuildWithLauncher(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         launcher = folder / "launcher"
         flags = [flag for flag in LAUNCHER_FLAGS if self.knows(flag)]
-        sources = sorted(str(path) for path in Path("csrc/launcher").glob("*.c"))
+        sources = [str(path) for path in LAUNCHER_SOURCES]
         subprocess.run([*compiler(), *WARNINGS, *flags, "-o", launcher, *sources], check=True)
 
         image = folder / "image.c"
@@ -112,7 +115,7 @@ setup(
             "nsdemo._core",
             sources=sorted(
                 str(path)
-                for folder in ("core", "python")
+                for folder in ("core", "python", "steps")
                 for path in Path("csrc", folder).glob("*.c")
             ),
             depends=[str(path) for path in Path("csrc").rglob("*.[ch]")],

@@ -1,8 +1,9 @@
-/* plan.h - the vocabulary that both sides of a launch share. Data only. Read this first.
+/* plan.h - the vocabulary that all sides of a launch share. Data only. Read this first.
  *
- * Python (through csrc/core) writes a plan: an ordered list of steps. The launcher
- * (csrc/launcher) performs it, notes each result, and executes the command. Both live in
- * one anonymous file, in two parts:
+ * Python (through csrc/core) writes a plan: an ordered list of steps (csrc/steps). Who
+ * performs it notes each result, and executes the command in the end: the core's vfork child
+ * (core/direct.c) where nobody can look into its memory, else the launcher (csrc/launcher).
+ * For the launcher, both live in one anonymous file, in two parts:
  *
  *     | struct nsd_trace, results[]  | struct nsd_plan_head, steps[], vectors[], text |
  *     | written by the launcher      | written by the core, read once                 |
@@ -10,7 +11,7 @@
  * The core maps only the first part, and believes none of it without a check: a container
  * may write to it where it can reach it.
  *
- * To add a system call: an operation here, a function in launcher/steps.c, its words in
+ * To add a system call: an operation here, a function in steps/steps.c, its words in
  * nsdemo/_explain.py. The compiler and a test name what was forgotten.
  */
 #ifndef NSD_PLAN_H
@@ -18,14 +19,15 @@
 
 #include <stdint.h>
 
-#define NSD_MAGIC 0x6f6d6564736e0002u /* "nsdemo", version of this layout */
+#define NSD_MAGIC 0x6f6d6564736e0003u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
 #define NSD_SLOTS 16
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in launcher/steps.c. */
+ * its function in steps/steps.c. */
 #define NSD_OPERATIONS(X)                                                              \
+    X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
     X(OPEN_ROOT, "open_root")                                                          \
     X(WATCH, "watch")                                                                  \
@@ -33,6 +35,7 @@
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
     X(HIDE, "hide")                                                                    \
+    X(GUARD, "guard")                                                                  \
     X(FORK, "fork")                                                                    \
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
@@ -65,6 +68,13 @@ enum nsd_step_flag {
     NSD_TOLERATED = 1, /* the kernel's refusal is recorded and the plan goes on */
 };
 
+/* What the guard ends with the Python process (numbers[1] of a clone step). */
+enum nsd_end {
+    NSD_ENDS_NOTHING,
+    NSD_ENDS_COMMAND, /* and so everything in its pid namespace, if it has one of its own */
+    NSD_ENDS_GROUP,   /* and the process group that it leads */
+};
+
 struct nsd_step {
     uint32_t operation;
     uint32_t flags;
@@ -72,13 +82,14 @@ struct nsd_step {
     uint32_t text[4]; /* offsets into the plan's text; 0 = absent */
 };
 
-/* Who performed a step: the launcher's first process, the one that it cloned to become the
- * command (or init), or init's child. */
+/* Who performed a step: the launcher's first process (or the vfork child), the one that it
+ * cloned to become the command (or init), init's child; or the Python process itself. */
 enum nsd_process {
     NSD_NOBODY,
     NSD_FIRST,
     NSD_SECOND,
     NSD_THIRD,
+    NSD_CALLER,
 };
 
 struct nsd_result {
@@ -104,9 +115,22 @@ struct nsd_trace {
     int32_t status;        /* the command's wait status, noted by init */
     uint32_t plan_offset;  /* where struct nsd_plan_head begins: whole pages */
     uint32_t failed;       /* 1: a process gave up before the command was executed */
-    uint32_t reserved[9];
+    uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
+    uint32_t reserved[8];
     struct nsd_result results[];
 };
+
+/* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
+ * the guard's plan, page 0 is the trace and these follow. */
+struct nsd_ward {
+    int32_t pid;    /* 0: free, -1: taken; written by the kernel as it clones the command */
+    uint32_t group; /* its process group ends too */
+    uint64_t since; /* clock ticks since boot when it was surely born; 0: not known yet */
+};
+
+#define NSD_WARDS_PER_PAGE (NSD_PAGE / 16u)
+#define NSD_WARD_PAGES 16u
+#define NSD_WARD_COUNT (NSD_WARD_PAGES * NSD_WARDS_PER_PAGE)
 
 struct nsd_plan_head {
     uint64_t magic;
@@ -124,6 +148,7 @@ struct nsd_plan_head {
 _Static_assert(sizeof(struct nsd_trace) == 64, "results begin on a cache line");
 _Static_assert(sizeof(struct nsd_result) == 32, "two results in a cache line");
 _Static_assert(sizeof(struct nsd_step) == 48, "steps are packed without holes");
+_Static_assert(sizeof(struct nsd_ward) == 16, "wards fill their pages");
 _Static_assert(sizeof(struct nsd_plan_head) % 8 == 0, "steps follow aligned");
 
 #endif

@@ -54,7 +54,8 @@ class Case:
 
     def unshared(self, flag: int) -> bool:
         """Has the plan made a new namespace of this kind?"""
-        return any(name == "unshare" and numbers[0] & flag for name, _, numbers, _ in self.before)
+        makers = ("unshare", "clone")
+        return any(name in makers and numbers[0] & flag for name, _, numbers, _ in self.before)
 
     def joined(self, flag: int) -> bool:
         """Has the plan joined one of this kind?"""

@@ -206,7 +206,6 @@ class Container(Generic[AnyStr]):
     _owner: int
     _settings: tuple[str, str] | None
     _talking: bool
-    _has_init: bool
     _trace: tuple[Step, ...] | None
 
     def __init__(self) -> None:
@@ -239,7 +238,6 @@ class Container(Generic[AnyStr]):
         self._owner = os.getpid()
         self._settings = settings
         self._talking = False
-        self._has_init = any(step[0] == "init" for step in plan._core.steps())
         self._trace = None
         self.args = plan._options.get("args") or plan._core.command()[0]
         self.root = plan._options.get("root")
@@ -370,7 +368,7 @@ class Container(Generic[AnyStr]):
         except OSError:
             return False
         inner = fields.get("NSpid", "0").split()[-1]
-        if self._has_init:
+        if self._process.has_init:
             return True
         return inner != "1" or bool(int(fields.get("SigCgt", "0"), 16) >> (sig - 1) & 1)
 

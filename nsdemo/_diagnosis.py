@@ -81,7 +81,9 @@ def _by_errno(case: Case) -> Hints:
 
 def _start(case: Case) -> Hints:
     stage = case.step.args[0] if case.step.args else ""
-    if case.errno == errno.ENOMEM:
+    if stage == "guard" and case.errno == errno.ESRCH:
+        yield from _parent(case)
+    elif case.errno == errno.ENOMEM:
         yield from _dead_pid_namespace()
     elif case.errno in (errno.EACCES, errno.EPERM) and stage == "clone":
         yield from filtered()
@@ -135,6 +137,16 @@ def _fork(case: Case) -> Hints:
             )
         else:
             yield from _dead_pid_namespace()
+
+
+def _clone(case: Case) -> Hints:
+    """Fork and unshare in one."""
+    if case.errno == errno.EINVAL and _machine.children_go_elsewhere():
+        yield from _parent(case)
+    elif case.errno == errno.ENOMEM:
+        yield from _fork(case)
+    else:
+        yield from _unshare(case)
 
 
 # -- processes and roots ----------------------------------------------------------------------
@@ -452,6 +464,7 @@ def _setpgid(case: Case) -> Hints:
 
 _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "start": _start,
+    "clone": _clone,
     "open_process": _open_process,
     "open_root": _open_root,
     "watch": _parent,

@@ -72,6 +72,9 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     """The step as the call it makes, in strace's notation."""
     first: Any = args[0] if args else ""
     match operation:
+        case "clone":
+            flags = flag_names(first, CLONE_NAMES) + "|" if first else ""
+            return f"clone({flags}CLONE_VFORK|SIGCHLD)"
         case "open_process":
             return f"pidfd_open({first}, 0)"
         case "open_root":
@@ -86,6 +89,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"write({_quoted(first)}, {_quoted(args[1])})"
         case "hide":
             return "prctl(PR_SET_DUMPABLE, 0)"
+        case "guard":
+            return "clone(SIGCHLD)  /* and stay as the guard */"
         case "fork":
             return "clone(CLONE_PARENT|SIGCHLD)"
         case "become_root":
@@ -142,6 +147,7 @@ _START = {
     "plan": "hand the plan to the launcher",
     "execute": "execute the launcher",
     "pidfd_open": "open a pidfd of the command",
+    "guard": "start the guard that ends the command with this process",
     "killed": "set the container up (the launcher was killed)",
 }
 
@@ -153,6 +159,8 @@ def describe(step: Step) -> str:
     match step.operation:
         case "start":
             return _START.get(first, "start the launcher")
+        case "clone":
+            return f"make new namespaces ({flag_names(first, OPTIONS, ' ')})"
         case "open_process":
             return f"find process {first}"
         case "open_root":
@@ -167,6 +175,8 @@ def describe(step: Step) -> str:
             return f"write {args[1]!r} to {first}"
         case "hide":
             return "hide the launcher from the container"
+        case "guard":
+            return "leave a guard that ends the command with this process"
         case "fork":
             return "fork the command's process"
         case "become_root":
@@ -231,7 +241,7 @@ def command_line(steps: Sequence[Step]) -> list[str]:
     operations = [step.operation for step in steps]
     if "join" in operations:
         line, beyond = _nsenter(steps)
-    elif operations[0] == "chroot" or "unshare" not in operations:
+    elif operations[0] == "chroot" or not _makes_namespaces(steps):
         line, beyond = _chroot(steps)
     else:
         line, beyond = _unshare(steps)
@@ -239,6 +249,10 @@ def command_line(steps: Sequence[Step]) -> list[str]:
     if beyond:
         lines.append("# what that command cannot do: " + "; ".join(beyond))
     return lines
+
+
+def _makes_namespaces(steps: Sequence[Step]) -> bool:
+    return any(step.operation in ("unshare", "clone") and step.args[-1] for step in steps)
 
 
 def _command(steps: Sequence[Step]) -> str:
@@ -266,6 +280,7 @@ def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
 
 
 _ALWAYS_BEYOND = {
+    "clone": "end with its parent whatever kills that",
     "watch": "end with its parent whatever kills that",
     "init": "a PID 1 that reaps and forwards signals",
     "pivot_root": "let go of the old root (pivot_root)",
@@ -290,8 +305,10 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     seen = set()
     for step in steps:
         args = step.args
-        if step.operation == "unshare":
+        if step.operation in ("unshare", "clone"):
             words += [word for bit, word in OPTIONS.items() if args[0] & bit]
+            if step.operation == "clone" and "--pid" in words:
+                words.append("--fork")
         elif step.operation == "write" and args[0].endswith("uid_map"):
             words.append("--map-root-user")
         elif step.operation == "fork" and "unshare" in seen:

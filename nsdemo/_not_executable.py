@@ -157,6 +157,7 @@ def explain_exec(case: Case) -> Hints:
     explain = {
         errno.ENOENT: _absent,
         errno.ENOTDIR: _absent,
+        errno.ELOOP: _leads_out,
         errno.EACCES: _denied,
         errno.ENOEXEC: _no_program,
         errno.E2BIG: _too_big,
@@ -164,6 +165,15 @@ def explain_exec(case: Case) -> Hints:
     }.get(case.errno)
     if explain and (command.root != UNKNOWN or explain is _too_big):
         yield from explain(command)
+
+
+def _leads_out(command: _Command) -> Hints:
+    name = command.paths[0] if len(command.paths) == 1 else command.argv[0]
+    yield (
+        f"{name}, or the interpreter that it names, leads through a link of /proc (such as "
+        "/proc/self/exe) to a program outside of the root, or in a circle: nothing of the host "
+        "is executed inside; name a program of the root"
+    )
 
 
 def _absent(command: _Command) -> Hints:

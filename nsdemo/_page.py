@@ -23,6 +23,7 @@ BOLD, DIM, GREEN, YELLOW, CYAN = "1", "2", "32", "33", "36"
 
 # What each system call is for, in the words of a beginner.
 _WHY = {
+    "clone": "a child, in new namespaces",
     "open_process": "hold on to the process, not to its number",
     "open_root": "hold on to the directory, not to its name",
     "watch": "",
@@ -104,6 +105,8 @@ class Page:
                 helper = "the helper, which ends after this"
                 if step.pid in watchers:
                     helper = "the helper, which stays to end the container if we die"
+                if step.operation == "clone":
+                    helper = "which is this program"
                 role = who.get(step.pid, helper)
                 self.line(f"    Process {step.pid}, {role}:")
                 previous = step.pid

@@ -125,7 +125,7 @@ def steps_of(core: _core.Plan) -> list[Step]:
         args: tuple[Any, ...] = tuple(text for text in texts if text is not None)
         if operation == "exec":
             args = (paths[0] if len(paths) == 1 else argv[0], *argv)
-        elif operation in ("unshare", "propagation", "bind", "mount"):
+        elif operation in ("clone", "unshare", "propagation", "bind", "mount"):
             args = (*args, numbers[0])
         elif operation == "join":
             args = (numbers[1],)
@@ -149,7 +149,7 @@ def trace_of(core: _core.Plan, process: _core.Process) -> tuple[Step, ...]:
     trace = []
     for index, error, value, start, duration, who in process.results():
         step = planned[index]
-        pid = {1: first, 2: command, 3: inner}[who]
+        pid = {1: first, 2: command, 3: inner, 4: process.owner}[who]
         args = step.args
         if step.operation == "exec" and error:
             paths = core.command()[2]

@@ -80,7 +80,7 @@ class Resolved:
                 errno.ESRCH, f"the container has ended (status {container.returncode})"
             )
         # An init hides from everybody, its owner included; the command under it does not.
-        inside = child_of_init(container.pid) if container._has_init else 0
+        inside = child_of_init(container.pid) if container._process.has_init else 0
         if inside:
             self._take_process(inside)
         elif 0 <= container.pidfd < _CHEAP_DESCRIPTORS:

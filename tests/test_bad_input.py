@@ -429,7 +429,7 @@ def test_user_false_without_power() -> None:
         report(**outcome(lambda: nsdemo.run(["true"], user=False)))
     """
     found = script(body, ordinary=True).report
-    assert found["error"]["operation"] == "unshare"
+    assert found["error"]["operation"] == "clone"
     assert "PermissionError" in found["error"]["type"]
     assert found["error"]["errno"] == errno.EPERM
     assert found["at_once"] == found["left"] == []

@@ -1,4 +1,4 @@
-"""The C tests of the core and of the launcher's steps, under AddressSanitizer and UBSan."""
+"""The C tests of the core and of the steps, under AddressSanitizer and UBSan."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ SANITIZED = (
 
 # What each program is linked with.
 CORE = ["core/builder.c", "core/namespaces.c", "core/primitives.c"]
+STEPS = ["steps/command.c", "steps/steps.c"]
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],
     "test_recipes": CORE,
-    "test_launch": sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c")),
-    "test_steps": ["launcher/steps.c"],
+    "test_launch": [
+        *sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c")),
+        *STEPS,
+    ],
+    "test_steps": STEPS,
 }
 SKIPPED = 77
 

@@ -99,6 +99,8 @@ class Injected:
 
 
 SPAWN = "nsdemo.spawn(['true'], stdin=nsdemo.DEVNULL, dry_run=True)"
+UNGUARDED = SPAWN.replace("dry_run", "die_with_parent=False, dry_run")
+LAUNCHED = "nsdemo.spawn(['true'], uid=0, gid=0, stdin=nsdemo.DEVNULL, dry_run=True)"
 INIT = "nsdemo.spawn(['true'], init=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=True)"
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
@@ -106,11 +108,12 @@ DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
-    Injected("watch", "pidfd_open", "EMFILE", SPAWN),
+    Injected("watch", "pidfd_open", "EMFILE", LAUNCHED),
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
-    Injected("unshare", "unshare", "ENOSPC", SPAWN),
-    Injected("hide", "prctl", "EACCES", SPAWN, BURN_PRCTL),
-    Injected("fork", "clone", "EAGAIN", SPAWN, BURN_FORK),
+    Injected("clone", "clone", "ENOSPC", UNGUARDED),
+    Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
+    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),
+    Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK),
     Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK),
     Injected("loopback_up", "socket", "EAFNOSUPPORT", NET),
     Injected("propagation", "mount", "EACCES", SPAWN),
@@ -140,7 +143,8 @@ def operations() -> set[str]:
 def test_every_operation_is_made_to_fail() -> None:
     if not PLAN_H.exists():
         pytest.skip("the sources are not beside the tests")
-    elsewhere = {"init", "exec"}  # test_a_full_process_table, test_nothing_to_execute
+    # test_a_full_process_table, test_nothing_to_execute, test_no_guard
+    elsewhere = {"init", "exec", "guard"}
     made = {operation for operation, *_ in BY_ARGUMENTS} | {case.operation for case in BY_STRACE}
     assert operations() - made - elsewhere == set()
     assert made <= operations()
@@ -309,6 +313,20 @@ def test_the_pidfd_of_a_running_command_is_refused(strace: str) -> None:
     assert found["left"] == []
 
 
+@pytest.mark.parametrize(
+    ("fault", "stage"),
+    [
+        ("pidfd_open:error=EMFILE:when=1", "guard"),
+        ("dup3:signal=SIGKILL:when=1", "guard"),
+    ],
+)
+def test_no_guard(fault: str, stage: str, strace: str) -> None:
+    """Nobody would end the command with us: it is not started."""
+    found = injected(strace, fault, INJECTED.format(plan=SPAWN, burn=""))
+    assert (found["error"]["operation"], found["error"]["args"]) == ("start", [stage])
+    assert found["at_once"] == found["left"] == []
+
+
 @pytest.mark.parametrize("operation", ["watch", "die_with_parent"])
 def test_the_parent_has_died_meanwhile(operation: str, strace: str) -> None:
     """Somebody else is the launcher's parent: it gives up."""
@@ -359,13 +377,18 @@ def test_a_wake_is_lost(init: bool, strace: str) -> None:
     assert (found["error"], found["returncode"], found["left"]) == (None, 7, [])
 
 
-@pytest.mark.parametrize("call", ["setsid", "mount", "pivot_root", "unshare"])
-@pytest.mark.parametrize("init", [False, True], ids=["plain", "init"])
-def test_the_launcher_is_killed_in_a_step(call: str, init: bool, strace: str, rootfs: Path) -> None:
+KILLED = {
+    f"{name}-{call}": (plan, call)
+    for name, plan in (("direct", UNGUARDED), ("launched", LAUNCHED), ("init", INIT))
+    for call in ("setsid", "mount", "pivot_root", "unshare")
+    if (name, call) != ("direct", "unshare")
+}
+
+
+@pytest.mark.parametrize(("plan", "call"), KILLED.values(), ids=KILLED)
+def test_it_is_killed_in_a_step(plan: str, call: str, strace: str, rootfs: Path) -> None:
     """As the OOM killer would: one clear error, no process, no hang."""
-    body = INJECTED.format(
-        plan=(INIT if init else SPAWN).replace("['true']", "['true'], root=sys.argv[1]"), burn=""
-    )
+    body = INJECTED.format(plan=plan.replace("['true']", "['true'], root=sys.argv[1]"), burn="")
     found = injected(strace, f"{call}:signal=SIGKILL:when=1", body, str(rootfs))
     assert found["error"] is not None
     assert "NamespaceError" in found["error"]["type"]
@@ -382,7 +405,7 @@ def test_no_room_for_the_plan(limit: str, number: int) -> None:
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * 4096
         room = 0 if "{limit}" == "RLIMIT_FSIZE" else used
-        plan = nsdemo.spawn(["true"], stdin=nsdemo.DEVNULL, dry_run=True)
+        plan = nsdemo.spawn(["true"], uid=0, stdin=nsdemo.DEVNULL, dry_run=True)
         before, error = snapshot(), None
         old = resource.getrlimit(resource.{limit})
         resource.setrlimit(resource.{limit}, (room, old[1]))

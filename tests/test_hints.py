@@ -171,7 +171,7 @@ def chrooted(root: Path, *args: str, more: str = "", **options: Any) -> Outcome:
 
 def test_an_ordinary_user_needs_a_user_namespace() -> None:
     found = outcome(f"nsdemo.run([{TRUE!r}], user=False)", user=True)
-    check(found, "unshare", errno.EPERM, f"uid {ME} has not: add user=True")
+    check(found, "clone", errno.EPERM, f"uid {ME} has not: add user=True")
 
 
 def test_a_seccomp_filter_is_named_with_what_the_status_says() -> None:
@@ -200,14 +200,14 @@ header = (ctypes.c_uint32 * 2)(0x20080522, 0)
 data = (ctypes.c_uint32 * 6)(1 << 21, 1 << 21, 0, 0, 0, 0)  # CAP_SYS_ADMIN
 call("capset", header, data)
 """
-    found = outcome(f"nsdemo.run([{TRUE!r}], user=False)", before=before)
+    found = outcome(f"nsdemo.run([{TRUE!r}], user=False, uid={USER})", before=before)
     check(found, "unshare", errno.EPERM, "needs CAP_SYS_ADMIN", "add user=True")
 
 
 @needs_root
 def test_a_root_without_power() -> None:
     before = "call('prctl', 24, 21, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_ADMIN"
-    found = outcome(f"nsdemo.run([{TRUE!r}], user=False)", before=before)
+    found = outcome(f"nsdemo.run([{TRUE!r}], user=False, uid=0)", before=before)
     check(found, "unshare", errno.EPERM, "without CAP_SYS_ADMIN" if _machine.engine() else "has no")
 
 
@@ -227,7 +227,7 @@ write("/proc/sys/user/max_uts_namespaces", "0")
 """
     found = outcome(f"nsdemo.run([{TRUE!r}])", before=before)
     words = "this is not disk space", "the sysctl user.max_uts_namespaces is 0"
-    check(found, "unshare", errno.ENOSPC, *words)
+    check(found, "clone", errno.ENOSPC, *words)
 
 
 def test_a_limit_that_is_reached_is_printed() -> None:
@@ -252,7 +252,7 @@ while True:
         break
 """
     found = outcome(f"nsdemo.run([{TRUE!r}], user=True)", before=before)
-    check(found, "unshare", errno.ENOSPC, "not disk space", "more than 32 deep")
+    check(found, "clone", errno.ENOSPC, "not disk space", "more than 32 deep")
 
 
 @needs_root
@@ -264,7 +264,7 @@ os.chroot("{rootfs}")
 os.chdir("/")
 """
     found = outcome("nsdemo.run(['/true'], user=True)", before=before, user=True)
-    check(found, "unshare", errno.EPERM, "this process is chrooted")
+    check(found, "clone", errno.EPERM, "this process is chrooted")
 
 
 def test_a_caller_whose_uid_is_not_mapped_gets_no_user_namespace() -> None:
@@ -399,7 +399,7 @@ if child == 0:
     signal.pause()
 """
     found = outcome(f"try:\n    nsdemo.{call}\nfinally:\n    os.kill(child, 9)", before=before)
-    step = "watch" if call.startswith("run") else "die_with_parent"
+    step = "start" if call.startswith("run") else "die_with_parent"
     check(found, step, errno.ESRCH, "its children cannot see it", "restart Python")
 
 

@@ -140,10 +140,17 @@ def test_rule_02_proc_self_exe_is_nothing_of_the_hosts(
             assert "util-linux" in naive.stdout  # the host's nsenter has run inside
         for arguments in ARGUMENTS:
             # The launcher itself: it finds no plan, says nothing and ends.
-            assert outcome(lambda a=arguments: box.enter([x, *a], **CAPTURED)) == (125, "")
-            assert outcome(
-                lambda a=arguments: nsdemo.run([x, *a], root=trapped, user=user, **CAPTURED)
-            ) == (125, "")
+            launcher = (125, "")
+            assert outcome(lambda a=arguments: box.enter([x, *a], **CAPTURED)) == launcher
+            # Without a launcher, who executes it would be Python: that is refused.
+            direct = ("OSError", "")
+            for options, expected in (({}, (launcher, direct)), ({"uid": 0}, (launcher,))):
+                found = outcome(
+                    lambda a=arguments, o=options: nsdemo.run(
+                        [x, *a], root=trapped, user=user, **o, **CAPTURED
+                    )
+                )
+                assert found in expected
 
 
 # -- rule 3: a directory outside of the root is no working directory ----------------------------

@@ -62,13 +62,14 @@ def operations() -> dict[str, str]:
 
 
 @in_checkout
-def test_the_launcher_includes_the_kernel_and_the_plan_only() -> None:
-    for path in c_files("launcher"):
+def test_the_launcher_and_the_steps_include_the_kernel_and_the_plan_only() -> None:
+    for path in c_files("launcher", "steps"):
         for name in includes(path):
             if name.startswith("<"):
                 assert KERNEL_HEADER.fullmatch(name.strip("<>")), f"{path.name}: {name}"
+        own = ("steps/", "launcher/") if path.parent.name == "launcher" else ("steps/",)
         for header in project_includes(path):
-            assert header in ("plan.h", "counter.h") or header.startswith("launcher/"), path
+            assert header in ("plan.h", "counter.h") or header.startswith(own), path
 
 
 @in_checkout
@@ -76,7 +77,7 @@ def test_the_core_knows_neither_python_nor_the_launcher() -> None:
     for path in c_files("core"):
         assert "<Python.h>" not in includes(path), path
         for header in project_includes(path):
-            assert header in ("plan.h", "counter.h") or header.startswith("core/"), path
+            assert header in ("plan.h", "counter.h") or header.startswith(("core/", "steps/")), path
 
 
 @in_checkout
@@ -177,7 +178,7 @@ def test_the_launchers_objects_need_each_other_only(tmp_path: Path) -> None:
     if compiler is None or shutil.which("nm") is None:
         pytest.skip("there is no C compiler with nm (on Debian: apt-get install gcc)")
     whole = tmp_path / "launcher.o"
-    sources = sorted((CSRC / "launcher").glob("*.c"))
+    sources = [path for path in c_files("launcher", "steps") if path.suffix == ".c"]
     flags = [flag for flag in constant("LAUNCHER_FLAGS") if flag.startswith(("-f", "-O", "-std"))]
     subprocess.run([compiler, *flags, "-nostdlib", "-r", "-o", whole, *sources], check=True)
     undefined = subprocess.run(
@@ -251,7 +252,7 @@ def test_it_is_built_for_the_other_machine(tmp_path: Path) -> None:
         pytest.skip("no aarch64 compiler (on Debian: apt-get install gcc-aarch64-linux-gnu)")
     flags = [flag for flag in constant("LAUNCHER_FLAGS") if flag != "-fcf-protection=none"]
     image = tmp_path / "launcher"
-    sources = sorted((CSRC / "launcher").glob("*.c"))
+    sources = [path for path in c_files("launcher", "steps") if path.suffix == ".c"]
     command = [compiler, *constant("WARNINGS"), "-Werror", *flags, "-s", "-o", image, *sources]
     subprocess.run(command, check=True)
     check_image(image.read_bytes())
@@ -283,11 +284,13 @@ def test_the_core_is_built_for_the_other_machine(tmp_path: Path) -> None:
 
 @in_checkout
 def test_every_operation_is_performed_somewhere() -> None:
-    steps = (CSRC / "launcher" / "steps.c").read_text()
+    steps = (CSRC / "steps" / "steps.c").read_text()
     start = (CSRC / "launcher" / "start.c").read_text()
+    direct = (CSRC / "core" / "direct.c").read_text()
     for name in operations():
         assert f"case NSD_{name}:" in steps, name
-        if name in ("FORK", "INIT", "EXEC"):
+        assert f"case NSD_{name}:" in direct, name
+        if name in ("FORK", "INIT", "EXEC", "GUARD"):
             assert f"NSD_{name}" in start, name
 
 

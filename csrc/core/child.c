@@ -1,5 +1,7 @@
 #include "child.h"
 
+#include "guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -80,6 +82,14 @@ static void prefer_noted_status(struct nsd_child *child)
     child->status_lost = false;
 }
 
+/* The page of the wards is not mapped in a fork of their owner. */
+void nsd_child_leaves_ward(struct nsd_child *child)
+{
+    if (child->owner == getpid())
+        nsd_ward_give_back(child->ward);
+    child->ward = NULL;
+}
+
 static int look(const struct nsd_child *child, int options, siginfo_t *ret_info)
 {
     int ret;
@@ -122,6 +132,7 @@ static bool reap_if_ended(struct nsd_child *child)
         while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
             continue;
     child->first = 0;
+    nsd_child_leaves_ward(child);
     /* Before nsd_launch_settle the trace is still to be read. */
     if (child->trace != NULL && child->results != NULL) {
         munmap(child->trace, child->trace_size);

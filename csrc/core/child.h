@@ -22,15 +22,19 @@ struct nsd_child {
     bool forked;     /* the plan has a fork step, so first is not the command */
     bool has_init;
     bool has_watchdog;
-    bool own_group; /* kill the process group with the command */
+    bool tidies_late; /* first is a zombie until the command ends, which is soon */
+    bool own_group;   /* kill the process group with the command */
+    struct nsd_ward
+        *ward; /* where the guard finds the command; NULL: it may outlive us */
 
-    struct nsd_trace *trace; /* shared memory; believed only after a check */
+    struct nsd_trace *trace; /* shared with the launcher; believed only after a check */
     size_t trace_size;
     uint32_t step_count;
-    struct nsd_result *results; /* a private copy, made by nsd_launch_settle */
-    uint32_t waiting_state;     /* trace->state as it was when the launch began */
-    uint64_t counter[2];        /* CPU counter and CLOCK_MONOTONIC, before and after */
-    int64_t clock[2];           /* ns */
+    struct nsd_result
+        *results;           /* ours alone, from nsd_launch_settle on at the latest */
+    uint32_t waiting_state; /* trace->state as it was when the launch began */
+    uint64_t counter[2];    /* CPU counter and CLOCK_MONOTONIC, before and after */
+    int64_t clock[2];       /* ns */
 
     pthread_mutex_t lock; /* guards what follows */
     bool stopping;        /* what is left of the group ends when the command does */
@@ -53,6 +57,9 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline);
 
 /* Signals the command; nothing happens once it has been reaped. */
 int nsd_child_signal(struct nsd_child *child, int signal);
+
+/* The guard has nothing to do with the command any more. */
+void nsd_child_leaves_ward(struct nsd_child *child);
 
 /* From now on the command's process group, if it has one of its own, does not outlive it. */
 void nsd_child_stopping(struct nsd_child *child);

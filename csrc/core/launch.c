@@ -1,6 +1,8 @@
 #include "launch.h"
 
 #include "../counter.h"
+#include "direct.h"
+#include "guard.h"
 #include "vfork.h"
 
 #include <errno.h>
@@ -87,11 +89,15 @@ static int serialize(struct nsd_start *start)
     return 0;
 }
 
-static void describe(struct nsd_child *child, const struct nsd_builder *plan)
+static void describe(struct nsd_child *child, const struct nsd_builder *plan,
+                     size_t shared)
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
     bool leads_group = false;
+
+    if (size < shared)
+        size = shared;
 
     *child = (struct nsd_child){.owner = getpid(), .pidfd = -1};
     child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
@@ -117,14 +123,62 @@ static void read_clocks(struct nsd_child *child, int which)
 }
 
 /* clone(2) with our memory (no page tables to copy, however large the heap) and our
- * descriptors (until the child has copied those few that it needs). */
+ * descriptors (until the child has copied those few that it needs). The kernel writes the pid
+ * before the child runs. */
 __attribute__((no_sanitize("address"))) static pid_t
-vfork_child(struct nsd_start *start)
+vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
 {
     char stack[32 * 1024] __attribute__((aligned(16)));
+    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
 
-    return clone(nsd_child_main, stack + sizeof(stack),
-                 CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, start);
+    return clone(nsd_child_main, stack + sizeof(stack), flags | namespaces, start,
+                 ret_pid);
+}
+
+/* The clone itself, as the first step of a plan or before it. */
+static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
+{
+    const struct nsd_step *first = start->plan->steps;
+    bool is_step = first->operation == NSD_CLONE;
+    const uint64_t every_signal = ~(uint64_t)0;
+    struct nsd_child *child = start->child;
+    pid_t pid = 0, *pid_place = &pid;
+    uint64_t mask = 0;
+    int error;
+
+    if (is_step && first->number[1] != NSD_ENDS_NOTHING) {
+        int ret = nsd_ward_take(&child->ward, start->options->image_path, reterr_stage);
+
+        if (ret < 0)
+            return ret;
+        child->ward->group = first->number[1] == NSD_ENDS_GROUP;
+        pid_place = &child->ward->pid;
+    }
+    *reterr_stage = NSD_START_CLONE;
+    read_clocks(child, 0);
+    if (is_step) {
+        child->results[0].process = NSD_CALLER;
+        child->results[0].start = child->counter[0];
+    }
+    /* Raw, because libc keeps two signals for itself, and those must wait as well. */
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
+    pid = vfork_child(start, is_step ? (int)first->number[0] : 0, pid_place);
+    error = errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+    if (pid < 0) {
+        nsd_child_leaves_ward(child);
+        if (!is_step)
+            return -error;
+        child->results[0].end = nsd_counter();
+        child->results[0].error = error;
+        return 0;
+    }
+    if (child->ward != NULL)
+        nsd_ward_born(child->ward);
+    if (is_step)
+        child->results[0].value = pid;
+    child->first = child->first_pid = pid;
+    return 0;
 }
 
 static void reap(pid_t pid)
@@ -140,30 +194,29 @@ int nsd_launch_start(const struct nsd_builder *plan,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
 {
     struct nsd_start start = {.plan = plan, .options = options, .child = ret_child};
-    const uint64_t every_signal = ~(uint64_t)0;
-    uint64_t mask = 0;
     int ret;
 
     *reterr_stage = NSD_START_CLONE;
-    describe(ret_child, plan);
+    describe(ret_child, plan, options->shared);
+    ret_child->tidies_late = options->waits;
+    start.direct = nsd_is_direct(plan);
     ret = collect_kept(&start);
     if (ret == 0)
         ret = serialize(&start);
-    if (ret == 0) {
-        read_clocks(ret_child, 0);
-        /* Raw, because libc keeps two signals for itself, and those must wait as well. */
-        syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
-        ret_child->first = ret_child->first_pid = vfork_child(&start);
-        if (ret_child->first < 0)
-            ret = -errno;
-        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+    if (ret == 0 && start.direct) {
+        ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
+        if (ret_child->results == NULL)
+            ret = -ENOMEM;
     }
+    if (ret == 0)
+        ret = start_child(&start, reterr_stage);
     if (ret == 0 && start.error != 0) {
         ret = -start.error;
         *reterr_stage = start.stage;
         reap(ret_child->first);
     }
-    if (ret == 0 && ret_child->trace == NULL) { /* killed before it said anything */
+    /* Killed before it said anything. */
+    if (ret == 0 && !start.direct && ret_child->trace == NULL) {
         ret = -ECANCELED;
         *reterr_stage = NSD_START_KILLED;
         reap(ret_child->first);
@@ -172,6 +225,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
     free(start.kept);
     if (ret < 0) {
         ret_child->first = 0;
+        nsd_child_leaves_ward(ret_child);
         nsd_child_release(ret_child);
     }
     return ret;
@@ -201,6 +255,8 @@ int nsd_launch_wait(struct nsd_child *child)
      * robust futexes. */
     const struct timespec patience = {.tv_nsec = 200 * 1000 * 1000};
 
+    if (child->trace == NULL) /* the vfork child did it all */
+        return 0;
     for (;;) {
         uint32_t state = __atomic_load_n(&child->trace->state, __ATOMIC_ACQUIRE);
 
@@ -220,6 +276,8 @@ static int take_results(struct nsd_child *child)
 {
     size_t size = child->step_count * sizeof(struct nsd_result);
 
+    if (child->results != NULL)
+        return 0;
     child->results = malloc(size == 0 ? 1 : size);
     if (child->results == NULL)
         return -ENOMEM;
@@ -256,6 +314,7 @@ void nsd_launch_abandon(struct nsd_child *child)
         reap(child->trace == NULL ? 0 : child->trace->command);
     child->first = 0;
     child->reaped = true;
+    nsd_child_leaves_ward(child);
     nsd_child_release(child);
 }
 
@@ -278,6 +337,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         if (child->forked)
             reap(child->command);
         child->reaped = true;
+        nsd_child_leaves_ward(child);
         nsd_child_close(child);
         return -ECANCELED;
     }
@@ -291,7 +351,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         child->results[last].end = child->counter[1];
     if (!child->forked) {
         child->first = 0;
-    } else if (!child->has_watchdog) {
+    } else if (!child->has_watchdog && !child->tidies_late) {
         reap(child->first);
         child->first = 0;
     }

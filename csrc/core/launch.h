@@ -1,6 +1,6 @@
-/* launch.h - starting a plan: image, vfork, execveat, trace.
+/* launch.h - starting a plan: vfork, and the launcher where one is needed.
  *
- *     nsd_launch_start   the vfork child has become the launcher; returns after ~0.2 ms
+ *     nsd_launch_start   the vfork child has become the launcher, or the command itself
  *     nsd_launch_wait    ... and the launcher has executed the command, or given up
  *     nsd_launch_settle  reads the trace, keeps or reaps the processes
  *
@@ -21,6 +21,8 @@ struct nsd_launch_options {
     const int *pass_fds; /* ascending, each once, all > 2: the command gets these too */
     int pass_count;
     const char *image_path; /* the launcher on disk, for where memfds are refused */
+    bool waits;    /* the caller waits for the end of the command: tidy up then */
+    size_t shared; /* bytes to share with the launcher; 0: what a trace needs */
 };
 
 /* What went wrong before the launcher ran; the words are in _explain.py. */
@@ -32,13 +34,7 @@ enum nsd_start_stage {
     NSD_START_EXECUTE,
     NSD_START_PIDFD,
     NSD_START_KILLED,
-};
-
-/* Where the launcher's image comes from, as nsd_launch_start found it last. */
-enum nsd_image {
-    NSD_IMAGE_MEMFD,
-    NSD_IMAGE_FILE,
-    NSD_IMAGE_TMPFILE,
+    NSD_START_GUARD,
 };
 
 /* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. */

@@ -193,7 +193,34 @@ static void set_up_process(struct nsd_builder *builder,
         nsd_add(builder, NSD_DIE_WITH_PARENT);
 }
 
-void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request)
+/* One clone makes the process and its namespaces. What forbids it is told in direct.c; and
+ * clone() has no flag for the time namespace. */
+static bool can_clone(const struct nsd_request *request)
+{
+    bool changes_ids =
+        request->uid >= 0 || request->gid >= 0 || request->group_count >= 0;
+    bool maps_ids = (request->unshare & CLONE_NEWUSER) != 0;
+
+    return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
+           (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids &&
+           !request->no_clone && !(maps_ids && request->no_user_clone);
+}
+
+static void clone_new(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    bool has_pid = (request->unshare & CLONE_NEWPID) != 0;
+    enum nsd_end end = !request->watch                    ? NSD_ENDS_NOTHING
+                       : request->new_session && !has_pid ? NSD_ENDS_GROUP
+                                                          : NSD_ENDS_COMMAND;
+
+    nsd_add_step(builder, NSD_CLONE, NUMBERS(request->unshare, end), NOTHING);
+    if ((request->unshare & CLONE_NEWUSER) != 0)
+        nsd_add_map_root(builder);
+}
+
+/* The namespaces step by step, in a launcher. */
+static void unshare_and_fork(struct nsd_builder *builder,
+                             const struct nsd_request *request)
 {
     bool joins_pid = false;
     bool forks;
@@ -219,6 +246,16 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
         nsd_add(builder, NSD_FORK);
+}
+
+void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    if (request->fork && can_clone(request)) {
+        clone_new(builder, request);
+        open_targets(builder, request);
+    } else {
+        unshare_and_fork(builder, request);
+    }
     if ((request->unshare & CLONE_NEWNET) != 0)
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
@@ -233,7 +270,10 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
 void nsd_recipe_chroot_run(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
-    unshare_new(builder, request);
+    if (request->unshare != 0 && can_clone(request))
+        clone_new(builder, request);
+    else
+        unshare_new(builder, request);
     nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
     set_up_process(builder, request);
     nsd_add_exec(builder);

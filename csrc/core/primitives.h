@@ -32,10 +32,12 @@ struct nsd_request {
     int join_count;
     struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
     bool privileged;               /* CAP_SYS_ADMIN: decides the order of joins */
+    bool no_clone;                 /* the launcher is needed whatever is asked for */
+    bool no_user_clone;            /* or if that is a user namespace: core/direct.c */
     bool fork;                     /* before the command is executed, after unsharing */
     bool mount_proc;
     bool init;
-    bool watch;           /* a watchdog ends the command with the Python process */
+    bool watch;           /* the command ends with the Python process */
     bool die_with_parent; /* the kernel does, with the calling thread */
     const char *root;     /* NULL: stay; absolute */
     enum nsd_root_method root_method;

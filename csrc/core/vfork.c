@@ -10,7 +10,8 @@
  * of another thread can inherit them, and 10,000 open files cost nothing. The trace's
  * mapping is made here too: mappings are shared, descriptors are not.
  *
- * The way out is execveat, or the first error noted in start->stage and start->error.
+ * The way out is execve, of the launcher or (direct.c) of the command itself; or the first
+ * error, noted in start->stage and start->error, or with the step that failed.
  */
 #include "vfork.h"
 
@@ -276,11 +277,15 @@ int nsd_child_main(void *argument)
 
     start->stage = NSD_START_DESCRIPTORS;
     if (child_own_descriptors(start) == 0 && child_arrange_descriptors(start) == 0) {
+        child_reset_signals();
+        if (start->direct) {
+            nsd_child_perform(start);
+            _exit(127);
+        }
         start->stage = NSD_START_PLAN;
         plan = child_make_plan(start);
         if (plan >= 0) {
             start->stage = NSD_START_EXECUTE;
-            child_reset_signals();
             child_execute_image(start, plan);
         }
     }

@@ -10,7 +10,8 @@ struct nsd_start {
     struct nsd_child *child;
     char *bytes; /* the plan as it lies in its file, behind the trace */
     size_t size;
-    int *kept; /* ascending: descriptors above 2 that the launcher gets */
+    bool direct; /* the child performs the plan itself: direct.c */
+    int *kept;   /* ascending: descriptors above 2 that the child keeps */
     int kept_count;
     enum nsd_start_stage stage;
     int error;
@@ -18,5 +19,9 @@ struct nsd_start {
 
 /* Runs in the vfork child; never returns. argument is a struct nsd_start. */
 int nsd_child_main(void *argument);
+
+/* direct.c, in the vfork child: performs the plan up to its end; returns when that is a failure, which
+ * stands in child->results. */
+void nsd_child_perform(const struct nsd_start *start);
 
 #endif

@@ -1,4 +1,5 @@
-/* init.c - those that stay when the command runs: a PID 1 inside, a watchdog outside.
+/* init.c - those that stay when the command runs: a PID 1 inside; outside, a watchdog of one
+ * command, or the guard of all commands of a Python process.
  *
  * Whoever stays beside a container must be worth nothing to it: it was executed outside the
  * container's user namespace, is not dumpable (a step before the fork), has unmapped the
@@ -9,6 +10,7 @@
 
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/futex.h>
 #include <linux/poll.h>
 #include <linux/prctl.h>
 #include <linux/signal.h>
@@ -40,9 +42,9 @@ static void rename_to(struct nsd_launch *launch, const char *name)
     launch->name[i] = '\0';
 }
 
-/* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch). The parent's death is seen through its
- * pidfd: a pipe may be kept open by somebody's worker, PR_SET_PDEATHSIG fires when a mere
- * thread ends, getppid() races. */
+/* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch).
+ * The parent's death is seen through its pidfd: a pipe may be kept open by somebody's worker,
+ * PR_SET_PDEATHSIG fires when a mere thread ends, getppid() races. */
 _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
 {
     long command = sys2(__NR_pidfd_open, launch->command, 0);
@@ -51,6 +53,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
 
     if (command < 0)
         nsd_exit(0); /* it has come and gone */
+    forget_plan(launch);
     sys0(__NR_setsid);
     sys1(__NR_chdir, "/");
     either[0] = (struct pollfd){.fd = 0, .events = POLLIN};
@@ -67,6 +70,73 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
         if (group != 0)
             sys2(__NR_kill, -group, SIGKILL);
     }
+    nsd_exit(0);
+}
+
+/* A pid that was taken away from us and given to somebody else belongs to a process that was
+ * born later than ours. */
+static void end_ward(const struct nsd_ward *ward)
+{
+    int64_t started = 0;
+    long pidfd;
+
+    if (ward->pid <= 0)
+        return;
+    pidfd = sys2(__NR_pidfd_open, ward->pid, 0);
+    if (pidfd < 0)
+        return;
+    if (ward->since == 0 || nsd_started_at(ward->pid, &started) < 0 ||
+        (uint64_t)started <= ward->since) {
+        sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+        if (ward->group != 0)
+            sys2(__NR_kill, -ward->pid, SIGKILL);
+    }
+    sys1(__NR_close, pidfd);
+}
+
+static void guard(void *argument)
+{
+    struct nsd_launch *launch = argument;
+    const struct nsd_ward *wards =
+        (const struct nsd_ward *)(const void *)((char *)launch->trace + NSD_PAGE);
+    struct pollfd parent = {.fd = 0, .events = POLLIN};
+
+    sys0(__NR_setsid);
+    sys1(__NR_chdir, "/");
+    forget_plan(launch);
+    rename_to(launch, "nsdemo-watch");
+    nsd_hold(&launch->trace->guard);
+    __atomic_store_n(&launch->trace->guard, (uint32_t)sys0(__NR_gettid) | FUTEX_WAITERS,
+                     __ATOMIC_RELEASE);
+    sys3(__NR_futex, &launch->trace->guard, FUTEX_WAKE, 1);
+    while (sys5(__NR_ppoll, &parent, 1, 0, 0, 0) == -EINTR)
+        continue;
+    for (uint32_t i = 0; i < NSD_WARD_COUNT; i++)
+        end_ward(&wards[i]);
+    nsd_exit(0);
+}
+
+/* Leaves a guard behind and ends. The guard is nobody's child whom a waitpid(-1) of the Python
+ * program could wait for, and it shares a page with it where the kernel notes each command's
+ * pid before that has run its first instruction: whenever Python dies, the list is whole. */
+_Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *result)
+{
+    static char stack[8 * 1024] __attribute__((aligned(16)));
+    const struct __kernel_timespec patience = {.tv_sec = 2};
+    long pid;
+
+    sys3(__NR_dup3, launch->parent, 0, O_CLOEXEC);
+    close_from(1);
+    sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    pid = sys_clone(SIGCHLD, stack + sizeof(stack), &launch->trace->command, guard,
+                    launch);
+    while (pid >= 0 && __atomic_load_n(&launch->trace->guard, __ATOMIC_ACQUIRE) == 0 &&
+           sys4(__NR_futex, &launch->trace->guard, FUTEX_WAIT, 0, &patience) !=
+               -ETIMEDOUT)
+        continue;
+    result->end = nsd_counter();
+    result->value = pid;
+    result->error = pid < 0 ? (int32_t)-pid : 0;
     nsd_exit(0);
 }
 

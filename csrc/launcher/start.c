@@ -1,5 +1,7 @@
 /* start.c - _start, and the life of the launcher, stage by stage.
  *
+ * It performs those plans that must not be performed in borrowed memory (core/direct.c).
+ *
  *     first process   exec'd by Python's vfork child, outside any new user namespace
  *        |            opens, unshares or joins, writes id maps
  *        |-- fork --> second process, a direct child of Python (CLONE_PARENT)
@@ -29,6 +31,8 @@ static char third_stack[8 * 1024] __attribute__((aligned(16)));
 
 static struct robust_list held;
 static struct robust_list_head holding;
+
+_Static_assert(sizeof(struct nsd_trace) <= NSD_PAGE, "wards begin on page 1");
 
 #if defined(__x86_64__)
 __asm__(".globl _start\n"
@@ -91,7 +95,7 @@ void nsd_announce(struct nsd_launch *launch)
 
 static struct nsd_result *result_of(struct nsd_launch *launch, uint32_t index)
 {
-    return &launch->trace->results[index];
+    return &launch->results[index];
 }
 
 static _Noreturn void give_up(struct nsd_launch *launch)
@@ -170,18 +174,16 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
         if (launch->trace->failed)
             nsd_exit(1);
         exec->end = nsd_counter();
-        nsd_announce(launch);
         /* The parent may have died before the kernel was asked to tell. */
         if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)
             sys2(__NR_kill, pid, SIGKILL);
-    }
-    sys2(__NR_munmap, launch->head, launch->plan_size);
-    /* Under init the robust futex is still needed: init may die before it announces. */
-    if (!with_init)
+        if (launch->parent < 0)
+            nsd_exit(0); /* which announces it as well */
+        nsd_announce(launch);
         sys2(__NR_munmap, launch->trace, launch->trace_size);
-    if (launch->parent >= 0 || with_init)
-        nsd_stay_as_watchdog(launch);
-    nsd_exit(0);
+    }
+    /* Under init the robust futex is still needed: init may die before it announces. */
+    nsd_stay_as_watchdog(launch);
 }
 
 static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
@@ -205,53 +207,40 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_init(launch, pid);
 }
 
-static _Noreturn void execute(struct nsd_launch *launch, struct nsd_result *result)
-{
-    long tried;
-    long ret = nsd_execute(launch, &tried);
-
-    result->end = nsd_counter();
-    result->value = tried;
-    result->error = (int32_t)-ret;
-    give_up(launch);
-}
-
 static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
 {
     for (; index < launch->head->step_count; index++) {
-        const struct nsd_step *step = &launch->steps[index];
+        uint32_t operation = launch->steps[index].operation;
         struct nsd_result *result = result_of(launch, index);
-        long ret;
 
-        result->process = launch->self;
-        result->start = nsd_counter();
-        if (step->operation == NSD_EXEC)
-            execute(launch, result);
-        if (step->operation == NSD_FORK)
-            fork_second(launch, index);
-        if (step->operation == NSD_INIT)
-            fork_third(launch, index);
-        ret = nsd_perform(launch, step);
-        result->end = nsd_counter();
-        if (ret >= 0) {
-            result->value = ret;
-            continue;
+        if (operation == NSD_EXEC) {
+            nsd_execute(launch);
+            break;
         }
-        result->error = (int32_t)-ret;
-        if ((step->flags & NSD_TOLERATED) == 0)
+        if (operation == NSD_FORK || operation == NSD_INIT || operation == NSD_GUARD) {
+            result->process = launch->self;
+            result->start = nsd_counter();
+        }
+        if (operation == NSD_FORK)
+            fork_second(launch, index);
+        if (operation == NSD_INIT)
+            fork_third(launch, index);
+        if (operation == NSD_GUARD)
+            nsd_stand_guard(launch, result);
+        if (!nsd_perform_noted(launch, index))
             break;
     }
     give_up(launch);
 }
 
-/* Registers trace->state as a robust futex. The kernel marks it and wakes its waiter when
- * this process dies or executes the command: no descriptor that somebody's fork could keep
- * open, nothing to forget on any way out. */
-static void hold_state(struct nsd_trace *trace)
+/* Registers a robust futex. The kernel marks it and wakes its waiter when this process dies or
+ * executes the command: no descriptor that somebody's fork could keep open, nothing to forget
+ * on any way out. */
+void nsd_hold(uint32_t *futex)
 {
     held.next = (struct robust_list *)&holding;
     holding.list.next = &held;
-    holding.futex_offset = (long)((uintptr_t)&trace->state - (uintptr_t)&held);
+    holding.futex_offset = (long)((uintptr_t)futex - (uintptr_t)&held);
     sys2(__NR_set_robust_list, &holding, sizeof(holding));
 }
 
@@ -269,30 +258,16 @@ static long take_number(char *text)
 static int read_plan(struct nsd_launch *launch, char *base, size_t size)
 {
     struct nsd_plan_head *head;
-    uint64_t *offsets;
-    size_t vectors;
 
     launch->trace = (struct nsd_trace *)(void *)base;
+    launch->results = launch->trace->results;
     launch->trace_size = launch->trace->plan_offset;
     head = (struct nsd_plan_head *)(void *)(base + launch->trace_size);
     if (launch->trace_size >= size || head->magic != NSD_MAGIC)
         return -1;
     launch->head = head;
     launch->plan_size = size - launch->trace_size;
-    launch->steps = (const struct nsd_step *)(head + 1);
-    offsets = (uint64_t *)(void *)((char *)(head + 1) +
-                                   head->step_count * sizeof(struct nsd_step));
-    vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
-    launch->text = (const char *)(offsets + vectors);
-    launch->vectors = (char **)(void *)offsets;
-    for (size_t i = 0; i < vectors; i++)
-        if (offsets[i] != 0)
-            offsets[i] += (uint64_t)(uintptr_t)launch->text;
-    for (int i = 0; i < NSD_SLOTS; i++) {
-        launch->slot[i] = head->slot[i];
-        if (head->slot[i] >= 0)
-            sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
-    }
+    nsd_lay_out(launch);
     return 0;
 }
 
@@ -314,10 +289,9 @@ _Noreturn void nsd_main(uintptr_t *stack)
     if (base < 0 && base > -4096)
         nsd_exit(125);
     the_launch.name = argv[0];
-    the_launch.parent = -1;
     the_launch.self = NSD_FIRST;
     if (read_plan(&the_launch, (char *)base, (size_t)size) < 0)
         nsd_exit(125);
-    hold_state(the_launch.trace);
+    nsd_hold(&the_launch.trace->state);
     proceed(&the_launch, 0);
 }

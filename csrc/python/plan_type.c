@@ -2,7 +2,9 @@
 #include "binding.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 static const char *const operation_names[NSD_OPERATION_COUNT] = {
 #define X(name, word) [NSD_##name] = (word),
@@ -431,6 +433,10 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     request.gid = gid;
     request.groups_implied = groups_implied != 0;
     request.privileged = nsd_has_capability(21 /* CAP_SYS_ADMIN */);
+    request.no_clone = !nsd_can_check_commands();
+    /* Who is not dumpable may not write the id maps of a child with its memory. */
+    request.no_user_clone = (request.unshare & CLONE_NEWUSER) != 0 &&
+                            (prctl(PR_GET_DUMPABLE) != 1 || nsd_may_write_python());
     if (take_joins(joins, &request) < 0 ||
         nsd_optional_bytes(root, &request.root) < 0 ||
         nsd_optional_bytes(hostname, &request.hostname) < 0 ||

@@ -23,7 +23,7 @@ static const char *const stage_names[] = {
     [NSD_START_CLONE] = "clone",     [NSD_START_DESCRIPTORS] = "descriptors",
     [NSD_START_IMAGE] = "image",     [NSD_START_PLAN] = "plan",
     [NSD_START_EXECUTE] = "execute", [NSD_START_PIDFD] = "pidfd_open",
-    [NSD_START_KILLED] = "killed",
+    [NSD_START_KILLED] = "killed",   [NSD_START_GUARD] = "guard",
 };
 
 static void close_streams(struct nsd_streams *streams)
@@ -237,7 +237,7 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         call.plan = &((struct plan_object *)plan)->builder;
         call.options.pass_fds = passed;
         call.close_fds = closed;
-        call.talks = streams != Py_None;
+        call.talks = call.options.waits = streams != Py_None;
         call.deadline = deadline;
         ret = start_and_talk(&call, &thread);
         PyEval_RestoreThread(thread);
@@ -397,9 +397,11 @@ static PyObject *get_returncode(PyObject *object, void *unused)
     }
 
 GETTER(pid, PyLong_FromLong(self->child.command))
+GETTER(owner, PyLong_FromLong(self->child.owner))
 GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
 GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
 GETTER(failed, PyLong_FromLong(self->failed))
+GETTER(has_init, PyBool_FromLong(self->child.has_init))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
 GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
 
@@ -417,9 +419,11 @@ static PyMethodDef process_methods[] = {
 
 static PyGetSetDef process_getset[] = {
     {"pid", get_pid, NULL, NULL, NULL},
+    {"owner", get_owner, NULL, NULL, NULL},
     {"first_pid", get_first_pid, NULL, NULL, NULL},
     {"pidfd", get_pidfd, NULL, NULL, NULL},
     {"failed", get_failed, NULL, NULL, NULL},
+    {"has_init", get_has_init, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},
     {"status_lost", get_status_lost, NULL, NULL, NULL},
     {"returncode", get_returncode, NULL, NULL, NULL},

@@ -1,4 +1,5 @@
 /* The core without Python: plans are launched, talked to, waited for, broken and ended. */
+#include "core/guard.h"
 #include "core/launch.h"
 #include "core/namespaces.h"
 #include "core/primitives.h"
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -38,7 +40,14 @@ void __asan_unpoison_memory_region(void const volatile *address, size_t size);
 
 int __wrap_clone(int (*entry)(void *), void *stack, int flags, void *argument, ...)
 {
-    int ret = __real_clone(entry, stack, flags, argument);
+    va_list rest;
+    pid_t *parent_tid;
+    int ret;
+
+    va_start(rest, argument);
+    parent_tid = va_arg(rest, pid_t *);
+    va_end(rest);
+    ret = __real_clone(entry, stack, flags, argument, parent_tid);
 
 #ifdef WITH_ASAN
     __asan_unpoison_memory_region((char *)stack - 32 * 1024, 32 * 1024);
@@ -191,7 +200,8 @@ static void every_step_has_a_result_and_a_time(void)
         int64_t start = nsd_child_time(&child, result->start);
 
         CHECK_NUMBER(result->error, 0);
-        CHECK(result->process == NSD_FIRST || result->process == NSD_SECOND);
+        CHECK(result->process == NSD_CALLER || result->process == NSD_FIRST ||
+              result->process == NSD_SECOND);
         CHECK(start >= before && start <= nsd_child_time(&child, result->end));
         CHECK(start <= now && start > now - 60000000000);
         before = start;
@@ -452,6 +462,33 @@ static void a_stolen_status_is_found_or_owned_up_to(void)
     nsd_child_release(&child);
 }
 
+/* What the guard does when this process dies is in tests/test_ending.py. */
+static void a_full_guard_is_relieved_by_another(void)
+{
+    struct nsd_ward **wards = calloc(NSD_WARD_COUNT + 1, sizeof(*wards));
+    enum nsd_start_stage stage;
+    struct nsd_ward *again;
+
+    CHECK(wards != NULL);
+    for (uint32_t i = 0; i <= NSD_WARD_COUNT; i++) {
+        CHECK_NUMBER(nsd_ward_take(&wards[i], NULL, &stage), 0);
+        CHECK_NUMBER(wards[i]->pid, -1);
+        nsd_ward_born(wards[i]);
+        CHECK(wards[i]->since > 0);
+        if (i == 0)
+            CHECK(wards[i]->group == 0);
+        else
+            CHECK(wards[i] != wards[i - 1]);
+    }
+    for (uint32_t i = 0; i <= NSD_WARD_COUNT; i++)
+        nsd_ward_give_back(wards[i]);
+    CHECK_NUMBER(nsd_ward_take(&again, NULL, &stage), 0);
+    nsd_ward_give_back(again);
+    nsd_ward_give_back(NULL);
+    free(wards);
+    no_child_is_left();
+}
+
 static void a_bad_descriptor_is_an_error_before_anything_runs(void)
 {
     struct nsd_builder plan;
@@ -554,6 +591,7 @@ int main(void)
     RUN(releasing_ends_what_still_runs);
     RUN(a_launch_can_be_abandoned);
     RUN(a_stolen_status_is_found_or_owned_up_to);
+    RUN(a_full_guard_is_relieved_by_another);
     RUN(a_bad_descriptor_is_an_error_before_anything_runs);
     RUN(the_caller_is_left_as_it_was);
     RUN(one_plan_can_be_launched_many_times);

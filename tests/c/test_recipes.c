@@ -69,8 +69,7 @@ static void the_container_of_the_tour(void)
 {
     struct nsd_request request = the_container();
 
-    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
-                         "drop_inheritable exec");
+    CHECK_SPAWN(request, "clone propagation mount setsid drop_inheritable exec");
 }
 
 static void under_a_root_of_its_own(void)
@@ -84,9 +83,8 @@ static void under_a_root_of_its_own(void)
     request.hostname = "boxy";
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
-    CHECK_TEXT(in_words(&builder),
-               "open_root watch unshare hide fork sethostname propagation bind mount "
-               "pivot_root setsid drop_inheritable chdir exec");
+    CHECK_TEXT(in_words(&builder), "clone open_root sethostname propagation bind mount "
+                                   "pivot_root setsid drop_inheritable chdir exec");
     step = find(&builder, NSD_MOUNT);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "proc");
     CHECK_TEXT(nsd_builder_text(&builder, step->text[3]), "/srv/box");
@@ -96,7 +94,8 @@ static void under_a_root_of_its_own(void)
     CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "/srv/box");
     CHECK_TEXT(nsd_builder_text(&builder, step->text[1]), "/srv/box");
     CHECK_NUMBER(find(&builder, NSD_PROPAGATION)->number[0], MS_REC | MS_PRIVATE);
-    CHECK_NUMBER(find(&builder, NSD_UNSHARE)->number[0], FIVE);
+    CHECK_NUMBER(find(&builder, NSD_CLONE)->number[0], FIVE);
+    CHECK_NUMBER(find(&builder, NSD_CLONE)->number[1], NSD_ENDS_COMMAND);
     nsd_builder_free(&builder);
 }
 
@@ -106,9 +105,8 @@ static void chroot_instead_of_pivot_root(void)
 
     request.root = "/srv/box";
     request.root_method = NSD_BY_CHROOT;
-    CHECK_SPAWN(request,
-                "open_root watch unshare hide fork propagation mount chroot setsid "
-                "drop_inheritable exec");
+    CHECK_SPAWN(request, "clone open_root propagation mount chroot setsid "
+                         "drop_inheritable exec");
 }
 
 static void with_an_init_and_a_network(void)
@@ -132,18 +130,30 @@ static void an_ordinary_user_becomes_root_first(void)
     request.privileged = false;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
-    CHECK_TEXT(in_words(&builder), "watch unshare write write write unshare hide fork "
+    CHECK_TEXT(in_words(&builder), "clone write write write "
                                    "propagation mount setsid drop_inheritable exec");
-    CHECK_NUMBER(builder.steps[1].number[0], CLONE_NEWUSER);
+    CHECK_NUMBER(builder.steps[0].number[0], FIVE | CLONE_NEWUSER);
     snprintf(map, sizeof(map), "0 %u 1", (unsigned int)geteuid());
-    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[2].text[1]), map);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), map);
     /* setgroups before gid_map: the kernel refuses the map otherwise */
-    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[3].text[0]),
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[2].text[0]),
                "/proc/self/setgroups");
-    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[4].text[0]),
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[3].text[0]),
                "/proc/self/gid_map");
-    CHECK_NUMBER(builder.steps[5].number[0], FIVE);
     nsd_builder_free(&builder);
+    /* In a launcher's own memory, where ours will not do. */
+    request.no_user_clone = true;
+    CHECK_SPAWN(request, "watch unshare write write write unshare hide fork "
+                         "propagation mount setsid drop_inheritable exec");
+}
+
+static void the_time_namespace_has_no_clone_flag(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare |= CLONE_NEWTIME;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
+                         "drop_inheritable exec");
 }
 
 static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
@@ -158,15 +168,23 @@ static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
     CHECK_SPAWN(request, "unshare propagation setsid drop_inheritable exec");
 }
 
-static void without_a_pid_namespace_nothing_forks_but_for_the_watchdog(void)
+static void without_a_pid_namespace_the_process_group_ends_with_the_command(void)
 {
     struct nsd_request request = the_container();
+    struct nsd_builder builder;
 
     request.unshare = CLONE_NEWUTS;
     request.mount_proc = false;
-    CHECK_SPAWN(request, "watch unshare hide fork setsid drop_inheritable exec");
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "clone setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[0].number[1], NSD_ENDS_GROUP);
+    nsd_builder_free(&builder);
     request.watch = false;
-    CHECK_SPAWN(request, "unshare setsid drop_inheritable exec");
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_NUMBER(builder.steps[0].number[1], NSD_ENDS_NOTHING);
+    nsd_builder_free(&builder);
 }
 
 static void credentials_come_late_and_groups_first(void)
@@ -204,12 +222,9 @@ static void a_session_or_a_group_or_neither(void)
     struct nsd_request request = the_container();
 
     request.new_session = false;
-    CHECK_SPAWN(request,
-                "watch unshare hide fork propagation mount drop_inheritable exec");
+    CHECK_SPAWN(request, "clone propagation mount drop_inheritable exec");
     request.process_group = 0;
-    CHECK_SPAWN(
-        request,
-        "watch unshare hide fork propagation mount setpgid drop_inheritable exec");
+    CHECK_SPAWN(request, "clone propagation mount setpgid drop_inheritable exec");
 }
 
 static void mounts_that_stay_as_they_are(void)
@@ -217,7 +232,7 @@ static void mounts_that_stay_as_they_are(void)
     struct nsd_request request = the_container();
 
     request.propagation = -1;
-    CHECK_SPAWN(request, "watch unshare hide fork mount setsid drop_inheritable exec");
+    CHECK_SPAWN(request, "clone mount setsid drop_inheritable exec");
 }
 
 static struct nsd_request the_visitor(void)
@@ -335,7 +350,7 @@ static void chroot_run_is_one_process(void)
     nsd_builder_init(&builder);
     nsd_recipe_chroot_run(&builder, &request);
     CHECK_TEXT(in_words(&builder),
-               "unshare write write write chroot drop_inheritable chdir "
+               "clone write write write chroot drop_inheritable chdir "
                "die_with_parent exec");
     nsd_builder_free(&builder);
 }
@@ -348,7 +363,8 @@ int main(void)
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
-    RUN(without_a_pid_namespace_nothing_forks_but_for_the_watchdog);
+    RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
+    RUN(the_time_namespace_has_no_clone_flag);
     RUN(credentials_come_late_and_groups_first);
     RUN(a_session_or_a_group_or_neither);
     RUN(mounts_that_stay_as_they_are);

@@ -1,6 +1,6 @@
-/* launcher/steps.c, compiled for a hosted program with sanitizers: every operation is
+/* steps/steps.c, compiled for a hosted program with sanitizers: every operation is
  * performed in a forked child, succeeds once where it can, and is broken once on purpose. */
-#include "launcher/launcher.h"
+#include "steps/steps.h"
 
 #include "check.h"
 
@@ -331,6 +331,8 @@ static void dying_with_the_parent_needs_that_parent(void)
 
 static void those_that_change_who_we_are_live_elsewhere(void)
 {
+    CHECK_NUMBER(STEP(CLONE, NONE, NONE), -ENOSYS);
+    CHECK_NUMBER(STEP(GUARD, NONE, NONE), -ENOSYS);
     CHECK_NUMBER(STEP(FORK, NONE, NONE), -ENOSYS);
     CHECK_NUMBER(STEP(INIT, NONE, NONE), -ENOSYS);
     CHECK_NUMBER(STEP(EXEC, NONE, NONE), -ENOSYS);
@@ -342,13 +344,16 @@ static void check_execution(const char *first, const char *second, long error,
 {
     char *vectors[] = {(char[]){"name"},          NULL, NULL, (char *)(uintptr_t)first,
                        (char *)(uintptr_t)second, NULL};
-    long found = -1;
+    struct nsd_result result = {0};
 
+    head.step_count = 1;
     head.argv_count = 1;
     head.path_count = 2;
+    launch.results = &result;
     launch.vectors = vectors;
-    CHECK_NUMBER(nsd_execute(&launch, &found), error);
-    CHECK_NUMBER(found, tried);
+    nsd_execute(&launch);
+    CHECK_NUMBER(result.error, -error);
+    CHECK_NUMBER(result.value, tried);
 }
 
 static void executing_reports_the_error_that_matters(void)
@@ -362,13 +367,58 @@ static void executing_succeeds_with_the_second_path(void)
 {
     char *vectors[] = {(char[]){"true"},      NULL, NULL, (char[]){"/nowhere/true"},
                        (char[]){"/bin/true"}, NULL};
-    long tried;
+    struct nsd_result result = {0};
 
+    head.step_count = 1;
     head.argv_count = 1;
     head.path_count = 2;
+    launch.results = &result;
     launch.vectors = vectors;
-    nsd_execute(&launch, &tried);
+    nsd_execute(&launch);
     UNREACHED("the command was not executed");
+}
+
+/* A program like /bin/true that names another loader. */
+static void write_program(const char *path, const char *loader)
+{
+    static char bytes[256 * 1024];
+    int from = open("/bin/true", O_RDONLY | O_CLOEXEC);
+    int to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+    ssize_t size = read(from, bytes, sizeof(bytes));
+    char *found = memmem(bytes, (size_t)size, "/lib", 4);
+
+    CHECK(to >= 0 && size > 0 && (size_t)size < sizeof(bytes) && found != NULL);
+    strcpy(found, loader);
+    CHECK_NUMBER(write(to, bytes, (size_t)size), size);
+    close(from);
+    close(to);
+}
+
+static void a_command_that_leads_to_its_caller_is_told(void)
+{
+    char link[64], script[64], program[64];
+    FILE *file;
+
+    snprintf(link, sizeof(link), "%s/exe", root);
+    snprintf(script, sizeof(script), "%s/script", root);
+    snprintf(program, sizeof(program), "%s/program", root);
+    CHECK_NUMBER(symlink("/proc/self/exe", link), 0);
+    CHECK_NUMBER(nsd_check_command(link), -ELOOP);
+    file = fopen(script, "we");
+    CHECK(file != NULL && fprintf(file, "#! %s -x\n", link) > 0 && fclose(file) == 0);
+    CHECK_NUMBER(nsd_check_command(script), -ELOOP);
+    write_program(program, "/proc/self/exe");
+    CHECK_NUMBER(nsd_check_command(program), -ELOOP);
+    unlink(program);
+    write_program(program, "/lib/none");
+    CHECK_NUMBER(nsd_check_command(program), 0); /* execve says what is wrong */
+    CHECK_NUMBER(nsd_check_command("/bin/true"), 0);
+    CHECK_NUMBER(nsd_check_command("/dev/null"), 0);
+    CHECK_NUMBER(nsd_check_command("/nowhere/true"), -ENOENT);
+    CHECK_NUMBER(nsd_check_command("/bin/true/x"), -ENOTDIR);
+    unlink(link);
+    unlink(script);
+    unlink(program);
 }
 
 static void make_root(void)
@@ -462,6 +512,7 @@ int main(void)
     IN_CHILD(those_that_change_who_we_are_live_elsewhere);
     IN_CHILD(executing_reports_the_error_that_matters);
     IN_CHILD(executing_succeeds_with_the_second_path);
+    IN_CHILD(a_command_that_leads_to_its_caller_is_told);
     RUN(every_operation_was_performed);
     return 0;
 }

@@ -1,10 +1,10 @@
 /* steps.c - one function per operation: what the kernel is asked to do.
  *
- * The law of this program: no libc, no malloc, no Python, no words. A step returns a value
- * or -errno; nsdemo/_explain.py finds the words. The comment over each function names its
- * numbers and texts, in the order in which core/primitives.c and nsdemo/_plan.py give them.
+ * A step returns a value or -errno; nsdemo/_explain.py finds the words. The comment over each
+ * function names its numbers and texts, in the order in which core/primitives.c and
+ * nsdemo/_plan.py give them.
  */
-#include "launcher.h"
+#include "steps.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
@@ -75,10 +75,9 @@ static long open_root_again(const struct nsd_launch *launch, const char *path,
     return ret < 0 ? close_after(fd, ret) : fd;
 }
 
-/* The 22nd field of /proc/PID/stat: when the process started, in clock ticks since boot. A
- * pid and this number together name one process. The name, field 2, may hold anything, so
- * the count begins behind its last ")". */
-static long started_at(long pid, int64_t *ret_ticks)
+/* A pid and this number together name one process. The process's name, field 2, may hold
+ * anything, so the count begins behind its last ")". */
+long nsd_started_at(long pid, int64_t *ret_ticks)
 {
     char path[32] = "/proc/", buffer[1024], digits[16];
     size_t length = 6, n = 0;
@@ -119,7 +118,7 @@ static long open_process(struct nsd_launch *launch, const struct nsd_step *step)
 
     if (fd < 0)
         return fd;
-    ret = started_at(step->number[0], &ticks);
+    ret = nsd_started_at(step->number[0], &ticks);
     if (ret == 0 && ticks != step->number[1])
         ret = -ESRCH;
     if (ret < 0)
@@ -419,8 +418,10 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return sys3(__NR_setresuid, step->number[0], step->number[0], step->number[0]);
     case NSD_DIE_WITH_PARENT:
         return die_with_parent(launch);
-    case NSD_FORK: /* these change who we are: start.c */
+    case NSD_CLONE: /* numbers: CLONE_NEW* flags, enum nsd_end; by the core: launch.c */
+    case NSD_FORK:  /* these change who we are: launcher/start.c */
     case NSD_INIT:
+    case NSD_GUARD:
     case NSD_EXEC:
     case NSD_OPERATION_COUNT:
         break;
@@ -428,36 +429,83 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     return -ENOSYS;
 }
 
-/* Tries each path as execvp(3) does; returns only on failure. ret_tried is the index of the
- * path that the error is about. */
-long nsd_execute(struct nsd_launch *launch, long *ret_tried)
+bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
 {
+    const struct nsd_step *step = &launch->steps[index];
+    struct nsd_result *result = &launch->results[index];
+    long ret;
+
+    result->process = launch->self;
+    result->start = nsd_counter();
+    ret = nsd_perform(launch, step);
+    result->end = nsd_counter();
+    if (ret < 0)
+        result->error = (int32_t)-ret;
+    else
+        result->value = ret;
+    return ret >= 0 || (step->flags & NSD_TOLERATED) != 0;
+}
+
+/* During execve there is a moment in which root inside may look at the new process, and
+ * descriptors that are to be closed by it are still open. */
+static void close_what_we_hold(const struct nsd_launch *launch)
+{
+    for (int i = 0; i < NSD_SLOTS; i++)
+        if (launch->slot[i] >= 0)
+            sys1(__NR_close, launch->slot[i]);
+    if (launch->parent >= 0)
+        sys1(__NR_close, launch->parent);
+}
+
+/* Tries each path as execvp(3) does. */
+void nsd_execute(struct nsd_launch *launch)
+{
+    struct nsd_result *result = &launch->results[launch->head->step_count - 1];
     char **argv = launch->vectors;
     char **envp = argv + launch->head->argv_count + 1;
     char **paths = envp + launch->head->envp_count + 1;
     const uint64_t no_signals = 0;
-    long error = -ENOENT;
+    long error = -ENOENT, tried = 0;
 
-    *ret_tried = 0;
-    /* During execve there is a moment in which root inside may look at the new process, and
-     * descriptors that are to be closed by it are still open. */
-    if (launch->self != NSD_FIRST) {
-        for (int i = 0; i < NSD_SLOTS; i++)
-            if (launch->slot[i] >= 0)
-                sys1(__NR_close, launch->slot[i]);
-        if (launch->parent >= 0)
-            sys1(__NR_close, launch->parent);
-    }
+    result->process = launch->self;
+    result->start = nsd_counter();
+    if (launch->self != NSD_FIRST)
+        close_what_we_hold(launch);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
     for (long i = 0; paths[i] != NULL; i++) {
-        long ret = sys3(__NR_execve, paths[i], argv, envp);
+        long ret = launch->borrowed ? nsd_check_command(paths[i]) : 0;
 
+        if (ret == 0)
+            ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
             continue;
-        *ret_tried = i;
+        tried = i;
         error = ret;
         if (ret != -EACCES)
             break;
     }
-    return error;
+    result->end = nsd_counter();
+    result->value = tried; /* the path that the error is about */
+    result->error = (int32_t)-error;
+}
+
+void nsd_lay_out(struct nsd_launch *launch)
+{
+    struct nsd_plan_head *head = launch->head;
+    size_t steps_size = head->step_count * sizeof(struct nsd_step);
+    uint64_t *offsets = (uint64_t *)(void *)((char *)(head + 1) + steps_size);
+    size_t vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
+
+    launch->steps = (const struct nsd_step *)(head + 1);
+    launch->text = (const char *)(offsets + vectors);
+    launch->vectors = (char **)(void *)offsets;
+    for (size_t i = 0; i < vectors; i++)
+        if (offsets[i] != 0)
+            offsets[i] += (uint64_t)(uintptr_t)launch->text;
+    for (int i = 0; i < NSD_SLOTS; i++) {
+        launch->slot[i] = head->slot[i];
+        if (head->slot[i] >= 0)
+            sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
+    }
+    launch->parent = -1;
 }

@@ -51,11 +51,6 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 #error "nsdemo runs on x86_64 and aarch64"
 #endif
 
-/* A clone whose child runs entry(argument) on a stack of its own and never returns; in
- * start.c, because the stack changes under the compiler's feet. */
-long sys_clone(unsigned long flags, void *stack_top, int32_t *parent_tid,
-               void (*entry)(void *), void *argument);
-
 #define sys_word(x) ((long)(x))
 #define sys0(nr) sys6(nr, 0, 0, 0, 0, 0, 0)
 #define sys1(nr, a) sys6(nr, sys_word(a), 0, 0, 0, 0, 0)

@@ -1,0 +1,26 @@
+/* guard.h - one process that ends our commands when we end, however that happens.
+ *
+ * The guard is started with the first command that needs it, and sleeps until this process is
+ * dead. It costs a launch nothing but a write into a page that both share: clone(2) is given
+ * the place of a ward to put the new pid in (CLONE_PARENT_SETTID), and does so before the
+ * command's process runs. No descriptor stays open here, and the guard is not our child.
+ *
+ * A fork of this process has no guard until it launches something itself.
+ */
+#ifndef NSD_GUARD_H
+#define NSD_GUARD_H
+
+#include "launch.h"
+
+/* Takes a ward, and starts a guard if there is none, or if it is full or was killed. 0, or a
+ * negative errno with *reterr_stage. Whoever takes one gives it back; any thread may. */
+int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
+                  enum nsd_start_stage *reterr_stage);
+
+/* The pid in the ward is ours from now on, and no later process's. */
+void nsd_ward_born(struct nsd_ward *ward);
+
+/* NULL is allowed. */
+void nsd_ward_give_back(struct nsd_ward *ward);
+
+#endif

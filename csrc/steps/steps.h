@@ -1,0 +1,58 @@
+/* steps.h - the steps of a plan, for whoever performs them: the launcher, or the core's vfork
+ * child.
+ *
+ * The law here: no libc, no malloc, no errno, no words. Raw system calls on memory that was
+ * laid out before, so that it works in a program without a C library, and in a child that
+ * borrows the memory of a threaded Python.
+ */
+#ifndef NSD_STEPS_H
+#define NSD_STEPS_H
+
+#include "../plan.h"
+#include "sys.h"
+
+#include <stdbool.h>
+
+/* One launch, as its processes see it. */
+struct nsd_launch {
+    struct nsd_trace *trace;    /* shared with the core; NULL in the core's own child */
+    struct nsd_result *results; /* one for each step */
+    struct nsd_plan_head *head; /* NULL once it has been unmapped */
+    size_t plan_size;
+    size_t trace_size;
+    const struct nsd_step *steps;
+    char **vectors; /* argv, envp, paths: turned from offsets into pointers */
+    const char *text;
+    char *name; /* argv[0], what ps shows */
+    enum nsd_process self;
+    int slot[NSD_SLOTS];
+    int parent;      /* pidfd of the Python process, -1 without a watchdog */
+    int ends_group;  /* the watchdog ends the command's process group too */
+    long parent_pid; /* of the Python process, if we are to end with it; else 0 */
+    int32_t command; /* pid of the second process */
+    bool borrowed;   /* our memory is Python's: mind where the command leads */
+};
+
+/* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
+void nsd_lay_out(struct nsd_launch *launch);
+
+const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
+                     int n);
+
+/* Asks the kernel for one step; a value, or -errno. */
+long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step);
+
+/* Performs step number index and notes its result; false: the plan ends here. */
+bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index);
+
+/* Executes the command, which is the last step; returns only on failure, which is noted. */
+void nsd_execute(struct nsd_launch *launch);
+
+/* command.c. May this path be executed in borrowed memory? 0: as far as we are concerned;
+ * -ELOOP: a link of /proc leads out of the root; -ENOENT, -ENOTDIR: it leads nowhere. */
+long nsd_check_command(const char *path);
+
+/* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
+long nsd_started_at(long pid, int64_t *ret_ticks);
+
+#endif
