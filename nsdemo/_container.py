@@ -93,6 +93,8 @@ def _launch(
         )
     except OSError as error:
         stage = error.strerror or ""
+        if stage == "descriptors" and error.errno == errno.EBADF:
+            stdio.raise_if_closed()
         step = Step("start", (stage,), None, error.errno or errno.EIO)
         raise setup_failed(step, (step,), describe(step), hints_for(step, core)) from None
     finally:
@@ -241,9 +243,9 @@ class Container(Generic[AnyStr]):
         self._trace = None
         self.args = plan._options.get("args") or plan._core.command()[0]
         self.root = plan._options.get("root")
-        self.stdin, self.stdout, self.stderr = (
-            as_file(fd, number, settings) for number, fd in enumerate(stdio.parent)
-        )
+        self.stdin = as_file(stdio.parent[0], 0, settings)
+        self.stdout = as_file(stdio.parent[1], 1, settings)
+        self.stderr = as_file(stdio.parent[2], 2, settings)
         return self
 
     @property

@@ -88,6 +88,8 @@ def _environment(
 
 def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> tuple[int, int, Any, bool, int]:
     """(uid, gid, groups or None, implied?, umask) with -1 for "keep"."""
+    if uid is None and gid is None and groups is None and umask is None:
+        return -1, -1, None, False, -1
     if isinstance(groups, (str, bytes)):
         raise TypeError("groups is a list of numbers, not a string")
     implied = groups is None and (uid is not None or gid is not None)
@@ -121,12 +123,14 @@ class Namespaces:
             flag = CLONE_FLAGS[keyword]
             if value is True:
                 self.unshare |= flag
+            elif value is False or value is None:
+                continue
             elif keyword == "user" and isinstance(value, str) and "/" not in value:
                 raise TypeError(
                     "user= is a user namespace, not a user's name: to become a user, pass "
                     f"uid=pwd.getpwnam({value!r}).pw_uid"
                 )
-            elif value is not False and value is not None:
+            else:
                 resolved, flags = known.get(id(value), (None, 0))
                 if resolved is None:
                     resolved = value if isinstance(value, Resolved) else Resolved(value)
@@ -221,15 +225,15 @@ def make_plan(
         implied,
         umask,
     )
-    options = {key: given[key] for key in REMEMBERED if _is_given(given.get(key))}
+    options = {
+        key: value
+        for key in REMEMBERED
+        if (value := given.get(key)) is not None and value is not False and value != ()
+    }
     options["args"] = args
     if root is not None:
         options["root"] = os.fsdecode(root)
     return Plan._from_core(core, options)
-
-
-def _is_given(value: Any) -> bool:
-    return not (value is None or value is False or value == ())
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

@@ -25,6 +25,8 @@ class Stdio:
         self.child = [-1, -1, -1]
         self.parent = [-1, -1, -1]
         self.close: list[int] = []  # the command's ends: ours only until it has them
+        if stdin is None and stdout is None and stderr is None:
+            return
         try:
             for number, value in enumerate((stdin, stdout, stderr)):
                 self.child[number] = self._take(number, value)
@@ -39,7 +41,7 @@ class Stdio:
 
     def _take(self, number: int, value: Any) -> int:
         if value is None:
-            return self._inherited(number)
+            return -1  # the core finds out if it is closed
         if value == PIPE:
             ends = os.pipe()
             ours, theirs = ends if number else ends[::-1]
@@ -53,22 +55,23 @@ class Stdio:
         if value == STDOUT:
             if number != 2:
                 raise ValueError("STDOUT can only be given for stderr")
-            return self.child[1] if self.child[1] >= 0 else self._inherited(1, 1)
+            return self.child[1] if self.child[1] >= 0 else 1
         fd = value if isinstance(value, int) else value.fileno()
         if not _is_open(fd):
             raise OSError(errno.EBADF, f"{_NAMES[number]}: descriptor {fd} is not open")
         return int(fd)
 
-    @staticmethod
-    def _inherited(number: int, result: int = -1) -> int:
-        if not _is_open(number):
-            keyword = ("stdin", "stdout", "stderr")[number]
-            raise OSError(
-                errno.EBADF,
-                f"{_NAMES[number]} is closed in this process, so the command cannot inherit "
-                f"it: pass {keyword}=nsdemo.DEVNULL",
-            )
-        return result
+    def raise_if_closed(self) -> None:
+        """The core could not arrange the descriptors: is one of ours closed?"""
+        for number, fd in enumerate(self.child):
+            inherited = number if fd < 0 else fd
+            if inherited in (0, 1, 2) and not _is_open(inherited):
+                keyword = ("stdin", "stdout", "stderr")[inherited]
+                raise OSError(
+                    errno.EBADF,
+                    f"{_NAMES[inherited]} is closed in this process, so the command cannot "
+                    f"inherit it: pass {keyword}=nsdemo.DEVNULL",
+                )
 
 
 def _is_open(fd: int) -> bool:
@@ -80,6 +83,8 @@ def _is_open(fd: int) -> bool:
 
 
 def check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
+    if not pass_fds:
+        return ()
     fds = sorted(set(pass_fds))
     for fd in fds:
         if isinstance(fd, bool) or not isinstance(fd, int):

@@ -24,7 +24,7 @@ MS_PROPAGATION = {
 # The search path under another root: the one the Docker images have agreed on.
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_CLEAN_PATH = CLEAN_PATH.encode()
+_CLEAN_FOLDERS = tuple(folder + b"/" for folder in CLEAN_PATH.encode().split(b":"))
 
 # The kernel's bounds (execve(2)): one string, and all of them together.
 MAX_STRING = 128 * 1024
@@ -121,10 +121,10 @@ def _encode(what: str, value: Any) -> bytes:
     return text
 
 
-def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], bytes]:
-    """envp, and the value of PATH."""
+def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], tuple[bytes, ...]]:
+    """envp, and the folders of PATH, each with a slash."""
     if isinstance(env, CleanEnvironment):  # made here, so there is nothing to check
-        return [f"{key}={value}".encode() for key, value in env.items()], _CLEAN_PATH
+        return [f"{key}={value}".encode() for key, value in env.items()], _CLEAN_FOLDERS
     search = os.fsencode(os.defpath)
     envp = []
     for name, content in env.items():
@@ -135,7 +135,7 @@ def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], bytes]:
         if key == b"PATH":
             search = value
         envp.append(key + b"=" + value)
-    return envp, search
+    return envp, tuple((folder or b".") + b"/" for folder in search.split(b":"))
 
 
 def command_vectors(
@@ -150,7 +150,7 @@ def command_vectors(
     argv = [_encode("arguments", arg) for arg in args]
     if not argv or not argv[0]:
         raise ValueError("args is empty: name the command to run")
-    envp, search = _encode_environment(os.environ if env is None else env)
+    envp, folders = _encode_environment(os.environ if env is None else env)
     total = sum(map(len, argv)) + sum(map(len, envp))
     if total > MAX_COMMAND:
         raise OSError(
@@ -161,4 +161,4 @@ def command_vectors(
     program = argv[0]
     if b"/" in program:
         return argv, envp, [program]
-    return argv, envp, [(folder or b".") + b"/" + program for folder in search.split(b":")]
+    return argv, envp, [folder + program for folder in folders]

@@ -317,7 +317,7 @@ def test_the_pidfd_of_a_running_command_is_refused(strace: str) -> None:
     ("fault", "stage"),
     [
         ("pidfd_open:error=EMFILE:when=1", "guard"),
-        ("dup3:signal=SIGKILL:when=1", "guard"),
+        ("dup3:signal=SIGKILL:when=1", "killed"),
     ],
 )
 def test_no_guard(fault: str, stage: str, strace: str) -> None:

@@ -1,6 +1,7 @@
 #include "guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -43,8 +44,10 @@ static void reap(pid_t pid)
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
 static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stage)
 {
+    /* Ours may be closed, and a guard must not hold a terminal open for a moment. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct nsd_launch_options options = {
-        .stdio = {-1, -1, -1},
+        .stdio = {null, null, null},
         .image_path = image_path,
         .shared = (1u + NSD_WARD_PAGES) * NSD_PAGE,
     };
@@ -59,6 +62,8 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     if (ret == 0)
         ret = nsd_launch_start(&plan, &options, &first, reterr_stage);
     nsd_builder_free(&plan);
+    if (null >= 0)
+        close(null);
     if (ret < 0)
         return ret;
     *reterr_stage = NSD_START_GUARD;

@@ -157,7 +157,9 @@ static void set_up_mounts(struct nsd_builder *builder,
             NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
             TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
     if (pivots)
-        nsd_add_step(builder, NSD_PIVOT_ROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
+        nsd_add_step(builder, NSD_PIVOT_ROOT,
+                     NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),
+                     TEXTS(root));
     else if (root != NULL || request->root_of.pid != 0)
         nsd_add_step(builder, NSD_CHROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
 }

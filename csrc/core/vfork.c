@@ -81,7 +81,7 @@ static int child_arrange_descriptors(const struct nsd_start *start)
         /* Out of each other's way: stdout=0 with stdin=1 must not meet half-way. */
         if (from[i] >= 0 && from[i] < 3 && from[i] != i)
             from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 3);
-        if (from[i] < 0 && start->options->stdio[i] >= 0)
+        if (from[i] < 0 && (start->options->stdio[i] >= 0 || fcntl(i, F_GETFD) < 0))
             return -1;
     }
     for (int i = 0; i < 3; i++) {

@@ -271,7 +271,8 @@ static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
     return here < 0 ? ret : close_after(here, ret);
 }
 
-/* numbers: slot to compare the root with or -1; texts: new root
+/* numbers: slot to compare the root with or -1, whether all mounts are private already;
+ * texts: new root
  *
  * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
  * slave propagation keeps that from reaching anybody who shares mounts with us. */
@@ -290,7 +291,7 @@ static long pivot_root(const struct nsd_launch *launch, const struct nsd_step *s
         ret = sys2(__NR_pivot_root, ".", ".");
     if (ret == 0)
         ret = sys1(__NR_fchdir, old);
-    if (ret == 0)
+    if (ret == 0 && step->number[1] == 0)
         ret = sys5(__NR_mount, 0, ".", 0, MS_SLAVE | MS_REC, 0);
     if (ret == 0)
         ret = sys2(__NR_umount2, ".", MNT_DETACH);
