@@ -175,7 +175,7 @@ def as_table(rows: Iterable[Namespace], width: int | None = None, every: bool = 
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo lsns``: print the list and return the exit status."""
-    from ._cli import Parser
+    from .flags import Parser
 
     kinds = {**{kernel: kernel for kernel in TYPES}, **{word: key for key, word in TYPES.items()}}
     parser = Parser(
