@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from . import _core
@@ -19,6 +20,7 @@ from ._values import (
     command_vectors,
     encode_hostname,
     encode_path,
+    is_given,
 )
 
 CAP_SYS_CHROOT = 18
@@ -195,41 +197,42 @@ def make_plan(
     env = _environment(given["env"], clean, given["uid"], unshares_user)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
-    core = _core.recipe(
-        kind,
-        argv,
-        envp,
-        paths,
-        namespaces.unshare,
-        namespaces.joins(),
-        None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
-        (namespaces.keep(), root_of),
-        fork,
-        mount_proc,
-        init,
-        watch,
-        root,
-        root_method == "chroot",
-        propagation,
-        None if hostname is None else encode_hostname(hostname),
-        cwd,
-        new_session,
-        group,
-        uid,
-        gid,
-        groups,
-        implied,
-        umask,
-    )
-    options = {key: given[key] for key in REMEMBERED if _is_given(given.get(key))}
+
+    def recipe(kind: str, watch: int) -> _core.Plan:
+        return _core.recipe(
+            kind,
+            argv,
+            envp,
+            paths,
+            namespaces.unshare,
+            namespaces.joins(),
+            None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
+            (namespaces.keep(), root_of),
+            fork,
+            mount_proc,
+            init,
+            watch,
+            root,
+            root_method == "chroot",
+            propagation,
+            None if hostname is None else encode_hostname(hostname),
+            cwd,
+            new_session,
+            group,
+            uid,
+            gid,
+            groups,
+            implied,
+            umask,
+        )
+
+    options = {key: given[key] for key in REMEMBERED if is_given(given.get(key))}
     options["args"] = args
     if root is not None:
         options["root"] = os.fsdecode(root)
-    return Plan._from_core(core, options)
-
-
-def _is_given(value: Any) -> bool:
-    return not (value is None or value is False or value == ())
+    # Started instead of run, nobody's thread waits for it.
+    watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    return Plan._from_core(recipe(kind, watch), options, watched)
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:
