@@ -78,15 +78,8 @@ class Step:
         raise AttributeError("a Step does not change")
 
     def _key(self) -> tuple[Any, ...]:
-        return (
-            self.operation,
-            self.args,
-            self.result,
-            self.errno,
-            self.start_ns,
-            self.duration_ns,
-            self.pid,
-        )
+        times = (self.start_ns, self.duration_ns)
+        return (self.operation, self.args, self.result, self.errno, *times, self.pid)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Step, self._key()
@@ -241,6 +234,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<nsdemo.Plan of {len(self)} steps>"
+
+    def _repr_html_(self) -> str:
+        from .notebook import plan
+
+        return plan(self)._repr_html_()
 
     # -- namespaces --------------------------------------------------------------------
 

@@ -1,0 +1,180 @@
+"""A trace as a timeline: a lane for each process, a line for each system call."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import nsdemo
+
+from ._picture import (
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    Picture,
+    clean,
+    columns_of,
+    drawing,
+    escape,
+    notice,
+    table,
+)
+from ._svg import LINE, Drawing, width_of
+
+MOST = 200  # steps
+_CALL = 88  # columns of a system call
+_LANE = 34  # from one lane to the next, in pixels
+_BAR = 110  # the longest bar, in pixels
+# The operations after which another process goes on.
+_BIRTHS = ("fork", "init")
+
+
+def timeline(source: Any) -> Picture:
+    """What the kernel was asked for, in time: a lane for each process, failures marked.
+
+    source is a trace (Steps in order), or whatever has one: a Container, a CompletedProcess, a
+    NamespaceError. A dot is a call that worked, a cross one that failed, an arrow leads to the
+    process that goes on; the bars show how long each call took.
+
+    Raises TypeError for anything else.
+
+        >>> print(notebook.timeline(box))
+    """
+    steps = _steps_of(source)
+    steps = [step for step in steps if step.pid or step.errno]
+    if not steps:
+        return notice("This trace is empty: no step was performed.")
+    left_out = max(0, len(steps) - MOST)
+    steps = steps[:MOST]
+    roles = _roles(steps)
+    failed = [step for step in steps if step.errno]
+    total = sum(step.duration_ns for step in steps) / 1000
+    title = "Timeline of system calls"
+    said = f"{len(steps)} steps by {len(roles)} process{'es' if len(roles) != 1 else ''}, "
+    said += f"{total:.0f} µs in the kernel"
+    said += (
+        f"; failed: {', '.join(step.operation for step in failed)}." if failed else "; none failed."
+    )
+    if left_out:
+        said += f" {left_out} more are not shown."
+    heads = ("process", "µs", "system call", "")
+    rows = [(str(s.pid), _micro(s), _call(s), _outcome(s)) for s in steps]
+    legend = [f"{pid}: {role}" for pid, role in roles.items()]
+    text = "\n".join([f"{title}: {said}", *legend, columns_of([heads, *rows], right=(0, 1))])
+    spoken = [f"{row[0]}: {row[2]} {row[3]}".rstrip() for row in rows[:40]]
+    svg = _draw(steps, roles).finish(title, clean(" | ".join([said, *legend, *spoken]), 6000))
+    return drawing(text, svg)
+
+
+def _steps_of(source: Any) -> list[nsdemo.Step]:
+    trace = getattr(source, "trace", source)
+    if not isinstance(trace, Sequence) or not all(isinstance(s, nsdemo.Step) for s in trace):
+        raise TypeError(
+            "a timeline is made from a trace, or from what has one (a Container, a "
+            f"CompletedProcess, a NamespaceError), not from {type(source).__name__}"
+        )
+    return list(trace)
+
+
+def _call(step: nsdemo.Step) -> str:
+    """The call as strace has it, without pid and outcome."""
+    return clean(nsdemo.Step(step.operation, step.args), _CALL)
+
+
+def _micro(step: nsdemo.Step) -> str:
+    return f"{step.duration_ns / 1000:.0f}"
+
+
+def _outcome(step: nsdemo.Step) -> str:
+    if not step.errno:
+        return ""
+    name = errno.errorcode.get(step.errno, str(step.errno))
+    return f"FAILED {name} ({os.strerror(step.errno)})"
+
+
+def _roles(steps: Sequence[nsdemo.Step]) -> dict[int, str]:
+    """What each process of a trace is for, in the order in which they appear."""
+    roles: dict[int, str] = {}
+    for step in steps:
+        roles.setdefault(step.pid, "a helper, which ends")
+        if step.operation == "watch":
+            roles[step.pid] = "a helper, which stays to end the container if we die"
+        elif step.operation == "init":
+            roles[step.pid] = "the container's init"
+        elif step.operation == "exec":
+            roles[step.pid] = "the command" if not step.errno else "would be the command"
+        elif step.operation == "start":
+            roles[step.pid] = "us"
+    return roles
+
+
+def _draw(steps: Sequence[nsdemo.Step], roles: dict[int, str]) -> Drawing:
+    sheet = Drawing()
+    lanes = {pid: 8 + number * _LANE for number, pid in enumerate(roles)}
+    longest = max(step.duration_ns for step in steps) or 1
+    # A legend above: a line for each process, with a stem down to its lane.
+    for number, (pid, role) in enumerate(roles.items()):
+        base = 16.0 + number * LINE
+        sheet.text(lanes[pid] + 12, base, f"process {pid}: {role}", kind="nsd-lane")
+        sheet.dot(lanes[pid], base - 4.5, 3, colour=GREY)
+    top = len(roles) * LINE + 10
+    bars = max(lanes.values()) + 26
+    numbers = bars + _BAR + 8 + width_of("000000 µs")
+    calls = numbers + 14
+    last = {step.pid: number for number, step in enumerate(steps)}
+    for number, pid in enumerate(roles):
+        sheet.line(
+            [(lanes[pid], 12 + number * LINE), (lanes[pid], top + last[pid] * LINE + 11)],
+            colour=GREY,
+            kind="nsd-thread",
+        )
+    for number, step in enumerate(steps):
+        middle = top + number * LINE + 11
+        base = middle + 4.5
+        x = lanes[step.pid]
+        if step.operation in _BIRTHS and number + 1 < len(steps) and not step.errno:
+            after = next((s.pid for s in steps[number + 1 :] if s.pid != step.pid), step.pid)
+            if after != step.pid:
+                points = [(x, middle), (lanes[after] - 6, middle + LINE * 0.8)]
+                sheet.line(points, colour=BLUE, arrow=True, thick=True, kind="nsd-birth")
+        if step.errno:
+            sheet.cross(x, middle, colour=RED, kind="nsd-failed")
+        else:
+            sheet.dot(x, middle, colour=GREEN, kind="nsd-step")
+        size = max(1.5, _BAR * step.duration_ns / longest)
+        colour = RED if step.errno else GREY
+        sheet.box(bars, middle - 5, size, 10, colour=colour, kind="nsd-time")
+        sheet.text(numbers, base, f"{_micro(step)} µs", anchor="end", faint=True)
+        words = f"{_call(step)}  {_outcome(step)}".rstrip()
+        sheet.text(calls, base, words, bold=bool(step.errno), kind="nsd-call")
+    return sheet
+
+
+def plan(plan: nsdemo.Plan) -> Picture:
+    """A Plan as a numbered list of system calls, and who would make each.
+
+    Raises TypeError if it is no Plan.
+
+        >>> print(notebook.plan(nsdemo.spawn(["sh"], dry_run=True)))
+    """
+    if not isinstance(plan, nsdemo.Plan):
+        raise TypeError(f"plan() shows a Plan, not {type(plan).__name__}")
+    steps = plan.steps
+    who = "1st process"
+    rows = []
+    for number, step in enumerate(steps[:MOST], 1):
+        rows.append((str(number), who, clean(step, 160)))
+        if step.operation in _BIRTHS:
+            who = "2nd process" if step.operation == "fork" else "3rd process"
+    equals = [clean(line, 2000) for line in str(plan).splitlines() if line.startswith("# ")]
+    if len(steps) > MOST:
+        equals.insert(0, f"# {len(steps) - MOST} more steps are not shown")
+    heads = ("step", "who", "system call")
+    title = f"A plan of {len(steps)} step{'s' if len(steps) != 1 else ''}: nothing has run"
+    text = "\n".join([title, columns_of([heads, *rows], right=(0,)), *equals])
+    html = table(title, heads, rows)
+    html += f"<pre>{escape(chr(10).join(equals))}</pre>" if equals else ""
+    return Picture(text, html)
