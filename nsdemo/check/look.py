@@ -50,6 +50,7 @@ Report = dict[str, Any]
 
 
 def setns(fd: int, kind: int) -> None:
+    """setns(2): os has it from Python 3.12 on."""
     if _libc.setns(fd, kind) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -63,16 +64,19 @@ def read_at(directory: int, name: str) -> str:
 
 
 def identity(fd: int) -> list[int]:
+    """(device, inode) of what a descriptor names."""
     found = os.fstat(fd)
     return [found.st_dev, found.st_ino]
 
 
 def status_of(process: int) -> dict[str, str]:
+    """The lines of /proc/PID/status."""
     lines = read_at(process, "status").splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 def namespaces_of(process: int) -> dict[str, list[int]]:
+    """The identities of a process's namespaces, by keyword."""
     found = {}
     for keyword, name in NAMESPACES.items():
         try:
@@ -97,6 +101,7 @@ def mounts_of(text: str) -> list[list[str]]:
 
 
 def unescape(text: str) -> str:
+    """A path of mountinfo as it is."""
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text
@@ -115,9 +120,11 @@ class Target:
 
     @property
     def ended(self) -> bool:
+        """Has it ended? A zombie has."""
         return self.status["State"][0] in "ZX"
 
     def open_namespace(self, name: str) -> int:
+        """A descriptor of one of its namespaces."""
         return os.open(f"ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.process)
 
 
@@ -162,9 +169,11 @@ class Self:
         return -1
 
     def mounts(self) -> list[list[str]]:
+        """The mounts that we see, wherever we are now."""
         return mounts_of(read_at(self.process, "mountinfo"))
 
     def place(self, fd: int) -> list[int]:
+        """(device, inode, mount) of a directory."""
         return [*identity(fd), self.mount_of(fd)]
 
     def read(self, path: str, most: int) -> bytes | None:
@@ -193,6 +202,7 @@ def join_owner(fd: int) -> None:
 
 
 def join_user(fd: int) -> None:
+    """Enter a user namespace, if it is not ours: for that the kernel says EINVAL."""
     mine = os.stat("/proc/self/ns/user")
     if identity(fd) != [mine.st_dev, mine.st_ino]:
         setns(fd, CLONE_NEWUSER)
@@ -211,6 +221,7 @@ def join_mounts(target: Target) -> None:
 
 
 def follow_root(target: Target) -> None:
+    """Have the process's root as ours."""
     os.fchdir(target.root)
     os.chroot(".")
 
@@ -295,6 +306,7 @@ def escape(target: Target, request: Report) -> Report:
 
 
 def sleep_named(name: bytes, ready: int) -> None:
+    """The life of a child that is only looked at."""
     _libc.prctl(PR_SET_NAME, name, 0, 0, 0)
     os.write(ready, b"1")
     while True:
@@ -395,6 +407,7 @@ def mapped(target: Target, request: Report) -> Report:
 
 
 def shown(text: str) -> str:
+    """A path for JSON, which takes no lone surrogates."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -461,6 +474,7 @@ PARTS = {
 
 
 def in_child(part: str, target: Target, request: Report) -> Report:
+    """One part of the look, in a process that goes in and does not come back."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
@@ -481,6 +495,7 @@ def in_child(part: str, target: Target, request: Report) -> Report:
 
 
 def look(request: Report) -> Report:
+    """The whole report: about the caller, the process, and the parts asked for."""
     me = Self()
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     report: Report = {
@@ -509,6 +524,7 @@ def look(request: Report) -> Report:
 
 
 def main() -> None:
+    """Read the request, print the report."""
     _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     try:
         report = look(json.loads(sys.argv[1]))
