@@ -39,7 +39,8 @@ def keepers(target: Any, namespace: str) -> Picture:
     elif not found.processes:
         said.append("It lives on without a process, until the last of these has gone.")
     if found.unreadable:
-        said.append(f"{found.unreadable} other processes are not ours to look at.")
+        words = "processes are" if found.unreadable != 1 else "process is"
+        said.append(f"{found.unreadable} other {words} not ours to look at.")
     if namespace in _NOT_SEEN:
         said.append(_NOT_SEEN[namespace])
     notes = " ".join(said)

@@ -49,14 +49,16 @@ def mounts(target: Any, against: Any = None) -> Picture:
     heads = ("", "mount point", "type", "source", "directory", "propagation", "options")
     lines = [_line(mark, mount, depth) for mark, mount, depth in _indented(rows)]
     text = f"{title}\n{notes}\n{columns_of([heads, *lines])}"
+    words = {"+": f"only {_short(target)}", "-": f"only {_short(against)}", "=": "both"}
     shown: list[Sequence[Cell]] = [
-        ((f"{line[0]} {_WORDS[line[0]]}", _MARKS[line[0]]), *line[1:]) for line in lines
+        ((f"{line[0]} {words[line[0]]}", _MARKS[line[0]]), *line[1:]) for line in lines
     ]
     html = table(title, ("seen by", *heads[1:]), shown)
-    return Picture(text, f"{html}<p>{escape(notes)}</p>")
+    return Picture(text, f"<p>{escape(notes)}</p>{html}")
 
 
-_WORDS = {"+": "it only", "-": "other only", "=": "both"}
+def _short(target: Any) -> str:
+    return "you" if target is None else f"pid {kernel.pid_of(target)}"
 
 
 def _difference(its: Sequence[kernel.Mount], ours: Sequence[kernel.Mount]) -> list[_Row]:

@@ -35,21 +35,24 @@ GREEN, RED, BLUE, GREY = "#1f9d55", "#dc4a3d", "#3b82c4", "#808080"
 
 _STYLE = """<style>
 .nsdemo{color:var(--jp-content-font-color1,inherit);font-size:13px;line-height:1.4;
-overflow:auto;max-height:44em;margin:.3em 0}
-.nsdemo table{border-collapse:collapse;margin:.2em 0;font-size:13px}
-.nsdemo caption{text-align:left;font-weight:bold;padding:.2em 0;color:inherit;caption-side:top}
-.nsdemo th,.nsdemo td{text-align:left;vertical-align:top;padding:.15em .7em .15em .3em;
-color:inherit;background:none;border:0;border-bottom:1px solid #8085;max-width:60em;
+overflow:auto;max-height:48em;margin:.3em 0}
+.nsdemo table{border-collapse:collapse;margin:.2em 0;font-size:13px;color:inherit}
+.nsdemo table caption{text-align:left;font-weight:bold;padding:.2em 0;color:inherit;
+caption-side:top;white-space:nowrap}
+.nsdemo table th,.nsdemo table td{text-align:left;vertical-align:top;color:inherit;border:0;
+border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em .4em;max-width:60em;
 overflow-wrap:anywhere;white-space:pre-wrap;unicode-bidi:isolate}
-.nsdemo td,.nsdemo code,.nsdemo pre{font-family:var(--jp-code-font-family,ui-monospace,Menlo,
-Consolas,"DejaVu Sans Mono",monospace);color:inherit;background:none}
-.nsdemo pre{margin:.2em 0;white-space:pre-wrap;overflow-wrap:anywhere}
-.nsdemo .nsd-good{border-left:4px solid #1f9d55}
-.nsdemo .nsd-bad{border-left:4px double #dc4a3d}
-.nsdemo .nsd-same{border-left:4px dotted #808080}
+.nsdemo table td,.nsdemo pre{font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,
+"DejaVu Sans Mono",monospace);color:inherit}
+.nsdemo pre{margin:.2em 0;background:none;white-space:pre-wrap;overflow-wrap:anywhere}
+.nsdemo table th.nsd-good{border-left:4px solid #1f9d55}
+.nsdemo table th.nsd-bad{border-left:4px double #dc4a3d}
+.nsdemo table th.nsd-same{border-left:4px dotted #808080}
+.nsdemo table td.nsd-good{background:rgba(31,157,85,.16)}
+.nsdemo table td.nsd-same{background:rgba(128,128,128,.16)}
 .nsdemo .nsd-notice{border-left:4px solid #808080;padding:.2em .7em}
 .nsdemo p{margin:.3em 0}
-.nsdemo svg{display:block;max-width:none}
+.nsdemo svg{display:block;max-width:none;margin:.5em 0}
 @media print{.nsdemo{max-height:none;overflow:visible}}
 </style>"""
 

@@ -149,11 +149,11 @@ def _spoken(rows: list[_Row], most: int = 30) -> str:
 
 def _draw(rows: list[_Row], isolated: bool) -> Drawing:
     sheet = Drawing()
-    outer = max([width_of("outside"), *(width_of(str(row.process.pid)) for row in rows)])
-    inner = outer + 24 + max([width_of("inside"), *(width_of(row.inside) for row in rows)])
+    outer = max([width_of("pid outside"), *(width_of(str(row.process.pid)) for row in rows)])
+    inner = outer + 24 + max([width_of("pid inside"), *(width_of(row.inside) for row in rows)])
     tree = inner + 26
-    sheet.text(outer, 16, "outside", anchor="end", bold=True)
-    sheet.text(inner, 16, "inside", anchor="end", bold=True)
+    sheet.text(outer, 16, "pid outside", anchor="end", bold=True)
+    sheet.text(inner, 16, "pid inside", anchor="end", bold=True)
     sheet.text(tree, 16, "command", bold=True)
     _frame(sheet, rows, isolated, outer + 12, tree)
     bottoms: dict[int, float] = {}  # where the line below the last process of a level begins

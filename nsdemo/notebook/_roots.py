@@ -9,7 +9,7 @@ import nsdemo
 from nsdemo import kernel
 
 from ._card import label_of
-from ._picture import BLUE, GREEN, GREY, RED, Picture, clean, drawing, told
+from ._picture import GREEN, GREY, RED, Picture, clean, drawing, told
 from ._svg import LINE, Drawing, width_of
 
 _MOST = 8  # targets
@@ -53,9 +53,7 @@ def roots(*targets: Any) -> Picture:
     shown = targets if len(targets) > 1 else (None, *targets)
     views = [_view(target) for target in shown]
     title = "The process's / against the / of its mount namespace"
-    text = "\n\n".join(
-        ["\n".join([title, *_as_lines(views[0])]), *map("\n".join, map(_as_lines, views[1:]))]
-    )
+    text = f"{title}\n" + "\n\n".join("\n".join(_as_lines(view)) for view in views)
     spoken = " ".join(_spoken(view) for view in views)
     return drawing(text, _draw(views).finish(title, spoken))
 
@@ -101,8 +99,8 @@ def _draw_one(sheet: Drawing, view: _View, x: float) -> float:
     path = clean(view.root.path, 40)
     own = f"inode {view.root.identity[1]}"
     verdict = "one directory" if view.root.same else "two directories"
-    words = [view.label, view.where, "who joins arrives here", f"{path} {own}", "the process's /"]
-    size = max([260.0, *(width_of(word) + 60 for word in words)])
+    words = [view.label, view.where, "and it is the process's /", f"{path}  {own}"]
+    size = max(width_of(word) for word in words) + 48
     colour = GREY if view.is_ours else GREEN
     height = 30 + 2 * 64 + LINE
     sheet.text(x, 16, view.label, bold=True)
@@ -112,21 +110,19 @@ def _draw_one(sheet: Drawing, view: _View, x: float) -> float:
     sheet.text(x + 10, 45, view.where, faint=True)
     top = 56.0
     wide = size - 20
-    kind = "nsd-one" if view.root.same else "nsd-two"
-    sheet.box(
-        x + 10, top, wide, 48, colour=GREEN if view.root.same else GREY, thick=True, kind=kind
-    )
-    sheet.text(x + 20, top + 19, f"/  {_inode(view)}")
-    sheet.text(x + 20, top + 39, "who joins arrives here", faint=True)
     if view.root.same:
-        sheet.box(x + 10, top + 48, wide, 26, colour=BLUE, thick=True, kind="nsd-process-root")
-        sheet.text(x + 20, top + 66, "the process's / is the same one")
+        sheet.box(x + 10, top, wide, 116, colour=GREEN, thick=True, kind="nsd-one")
+        sheet.text(x + 20, top + 39, f"/  {_inode(view)}")
+        sheet.text(x + 20, top + 63, "who joins arrives here,", faint=True)
+        sheet.text(x + 20, top + 83, "and it is the process's /", faint=True)
     else:
+        sheet.box(x + 10, top, wide, 48, thick=True, kind="nsd-two")
+        sheet.text(x + 20, top + 19, f"/  {_inode(view)}")
+        sheet.text(x + 20, top + 39, "who joins arrives here", faint=True)
         sheet.line([(x + 30, top + 48), (x + 30, top + 68)], colour=RED, thick=True, arrow=True)
         sheet.text(x + 42, top + 63, "chroot", faint=True)
-        sheet.box(
-            x + 10, top + 68, wide, 48, colour=RED, dashed=True, thick=True, kind="nsd-process-root"
-        )
+        kind = "nsd-process-root"
+        sheet.box(x + 10, top + 68, wide, 48, colour=RED, dashed=True, thick=True, kind=kind)
         sheet.text(x + 20, top + 87, f"{path}  {own}")
         sheet.text(x + 20, top + 107, "the process's /", faint=True)
     sheet.text(x + 10, top + 138, verdict, bold=True)

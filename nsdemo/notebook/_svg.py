@@ -19,6 +19,9 @@ LINE = 22  # from one line of text to the next
 _FONT = "var(--jp-code-font-family,ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace)"
 
 
+_TWO_SPACES = "\N{NO-BREAK SPACE}" * 2
+
+
 def width_of(text: str) -> float:
     """How wide a text is, in pixels."""
     return columns(text) * COLUMN
@@ -60,7 +63,8 @@ class Drawing:
             + (f' text-anchor="{anchor}"' if anchor != "start" else "")
             + (' font-weight="bold"' if bold else "")
             + (' opacity=".75"' if faint else "")
-            + f">{escape(words)}</text>"
+            # Two spaces would become one.
+            + f">{escape(words.replace('  ', _TWO_SPACES))}</text>"
         )
 
     def box(
@@ -119,6 +123,14 @@ class Drawing:
             )
             self._polygon(head, colour, "nsd-head")
 
+    def bar(self, x: float, y: float, width: float, *, colour: str, kind: str) -> None:
+        """A bar of a chart, ten pixels high."""
+        self._reach(x + width, y + 10)
+        self._parts.append(
+            f'<rect x="{_number(x)}" y="{_number(y)}" width="{_number(width)}" height="10" '
+            f'fill="{colour}" fill-opacity=".7" class="{kind}"/>'
+        )
+
     def dot(self, x: float, y: float, radius: float = 4.5, *, colour: str, kind: str = "") -> None:
         """A filled circle."""
         self._reach(x + radius, y + radius)
@@ -155,7 +167,7 @@ class Drawing:
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" '
             f'height="{height}" viewBox="-2 -2 {width} {height}" '
             f'aria-labelledby="{name}-t {name}-d" font-size="{SIZE}" fill="currentColor" '
-            f'xml:space="preserve" style="font-family:{_FONT};white-space:pre">'
+            f'style="font-family:{_FONT}">'
             f'<title id="{name}-t">{escape(title)}</title>'
             f'<desc id="{name}-d">{escape(description)}</desc>{body}</svg>'
         )

@@ -98,14 +98,16 @@ def _outcome(step: nsdemo.Step) -> str:
 def _roles(steps: Sequence[nsdemo.Step]) -> dict[int, str]:
     """What each process of a trace is for, in the order in which they appear."""
     roles: dict[int, str] = {}
+    born = False
     for step in steps:
-        roles.setdefault(step.pid, "a helper, which ends")
+        roles.setdefault(step.pid, "was to be the command" if born else "a helper, which ends")
+        born = born or step.operation in _BIRTHS
         if step.operation == "watch":
             roles[step.pid] = "a helper, which stays to end the container if we die"
         elif step.operation == "init":
             roles[step.pid] = "the container's init"
         elif step.operation == "exec":
-            roles[step.pid] = "the command" if not step.errno else "would be the command"
+            roles[step.pid] = "the command" if not step.errno else "was to be the command"
         elif step.operation == "start":
             roles[step.pid] = "us"
     return roles
@@ -146,7 +148,7 @@ def _draw(steps: Sequence[nsdemo.Step], roles: dict[int, str]) -> Drawing:
             sheet.dot(x, middle, colour=GREEN, kind="nsd-step")
         size = max(1.5, _BAR * step.duration_ns / longest)
         colour = RED if step.errno else GREY
-        sheet.box(bars, middle - 5, size, 10, colour=colour, kind="nsd-time")
+        sheet.bar(bars, middle - 5, size, colour=colour, kind="nsd-time")
         sheet.text(numbers, base, f"{_micro(step)} µs", anchor="end", faint=True)
         words = f"{_call(step)}  {_outcome(step)}".rstrip()
         sheet.text(calls, base, words, bold=bool(step.errno), kind="nsd-call")

@@ -141,27 +141,25 @@ def ownership(*targets: Any) -> Picture:
 
     Source: user_namespaces(7), ioctl_nsfs(2).
     """
-    everybody = [None, *targets]
-    labels = [label_of(target) for target in everybody]
     known: dict[tuple[int, int], kernel.UserNamespace] = {}
     members: dict[tuple[int, int], list[str]] = {}
     owns: dict[tuple[int, int], dict[tuple[str, tuple[int, int]], list[str]]] = {}
     hidden: list[str] = []
-    for target, label in zip(everybody, labels, strict=True):
+    for target in (None, *targets):
+        label = label_of(target)
+        short = "you" if target is None else f"pid {kernel.pid_of(target)}"
         namespaces = nsdemo.namespaces(target)
-        chain = kernel.user_namespaces(target)
-        known |= {each.identity: each for each in chain}
+        known |= {each.identity: each for each in kernel.user_namespaces(target)}
         members.setdefault(namespaces["user"], []).append(label)
         for name, identity in namespaces.items():
             if name == "user":
                 continue
             owner = kernel.owner(target, name)
             if owner is None:
-                hidden.append(f"the owner of the {name} namespace of {label} is not ours to see")
+                hidden.append(f"the owner of {name} {identity[1]} ({short}) is not ours to see")
                 continue
             known.setdefault(owner.identity, owner)
-            owned = owns.setdefault(owner.identity, {})
-            owned.setdefault((name, identity), []).append(label)
+            owns.setdefault(owner.identity, {}).setdefault((name, identity), []).append(short)
     nodes = _tree(known, members, owns)
     title = "User namespaces, and what each owns"
     lines = [line for node in nodes for line in _as_lines(node)]
@@ -191,7 +189,7 @@ def _tree(
         owned = owns.get(each.identity, {})
         width = max((len(name) for name, _ in owned), default=0)
         lines = tuple(
-            f"{name:<{width}} {inode} of {' and '.join(labels)}"
+            f"{name:<{width}} {inode}  ({', '.join(labels)})"
             for (name, (_, inode)), labels in owned.items()
         )
         nodes.append(_Node(each, depth, tuple(members.get(each.identity, ())), lines))
