@@ -364,7 +364,7 @@ def test_words(page: Path) -> None:
     text = page.read_text()
     assert not re.search(r"/home/|/root/|/work/|/Users/", text)
     assert not re.search(r"TODO|FIXME|XXX|placeholder|\bfor now\b", text, re.IGNORECASE)
-    assert max(map(len, text.splitlines())) <= 112
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_the_lessons_are_small() -> None:
