@@ -1,8 +1,8 @@
 """The course, as Markdown notebooks beside this file, and the three things that they import.
 
-``needs`` stops a lesson with doctor's reason where the machine refuses what the lesson is about.
-``root_with_python`` makes a root that has this Python in it. ``engine_container`` starts a container of Docker or
-Podman, where an engine runs. TEACHING.md, beside this file too, is for who gives the course.
+``needs`` stops a lesson with doctor's reason where the machine refuses what the lesson is about;
+``root_with_python`` makes a root with this Python in it; ``engine_container`` starts a container
+of Docker or Podman, where one of them runs. TEACHING.md is for whoever gives the course.
 """
 
 from __future__ import annotations

@@ -71,8 +71,7 @@ def _start(engine: str, root: str | os.PathLike[str]) -> EngineContainer:
     _run([engine, "import", "-", name], _archive(root))
     try:
         _show(
-            [engine, "run", "-d", "--rm", "--network", "none", "--name", name, name]
-            + ["sleep", "600"]
+            [engine, "run", "-d", "--rm", "--network", "none", "--name", name, name, "sleep", "1h"]
         )
         pid = int(_show([engine, "inspect", "--format", "{{.State.Pid}}", name]))
         print(pid)
