@@ -11,12 +11,22 @@ passed on, so the defaults are those of the Python calls.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import nsdemo
 
-__all__ = ["Call", "FlagError", "Parser", "chroot_parser", "enter_parser", "read", "spawn_parser"]
+__all__ = [
+    "Call",
+    "FlagError",
+    "Parser",
+    "chroot_parser",
+    "containers",
+    "enter_parser",
+    "read",
+    "spawn_parser",
+]
 
 NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
 
@@ -226,6 +236,9 @@ def enter_parser() -> Parser:
     return parser
 
 
+PARSERS = {"chroot": chroot_parser, "spawn": spawn_parser, "enter": enter_parser}
+
+
 # -- the three calls -----------------------------------------------------------------------
 
 
@@ -236,12 +249,16 @@ class Call:
         name: "chroot", "spawn" or "enter".
         keywords: the arguments for the Python call, but for the command and its environment.
         command: the words of the command, if any.
+        more: the options that are the caller's own, see ``read``.
         dry_run, trace, timeout: what to do with the plan; timeout in seconds or None.
     """
 
-    def __init__(self, name: str, keywords: dict[str, Any], command: list[str]) -> None:
+    def __init__(
+        self, name: str, keywords: dict[str, Any], command: list[str], more: dict[str, Any]
+    ) -> None:
         self.name = name
         self.command = command
+        self.more = more
         self.dry_run: bool = keywords.pop("dry_run", False)
         self.trace: bool = keywords.pop("trace", False)
         self.timeout: float | None = keywords.pop("timeout", None)
@@ -277,14 +294,20 @@ class Call:
         return plan
 
 
-def read(name: str, words: Sequence[str], variables: Mapping[str, Any] | None = None) -> Call:
+def read(
+    name: str,
+    words: Sequence[str],
+    variables: Mapping[str, Any] | None = None,
+    extend: Callable[[Parser], None] | None = None,
+) -> Call:
     """Understand the words of a command line.
 
     Args:
         name: "chroot", "spawn" or "enter".
         words: what follows the name.
-        variables: where a directory or a target may be named by a variable, as in a notebook;
-            to name a file that is called like one, write ./NAME.
+        variables: where a directory or a target may be named by a variable, as in a notebook; a
+            directory that is called like one is written ./NAME.
+        extend: adds options of the caller's own to the parser; they come back as ``more``.
 
     Returns:
         Call.
@@ -293,26 +316,51 @@ def read(name: str, words: Sequence[str], variables: Mapping[str, Any] | None = 
         FlagError: an unknown flag, a missing word, a target that is none.
         SystemExit: after --help, which is printed.
     """
-    parser = {"chroot": chroot_parser, "spawn": spawn_parser, "enter": enter_parser}[name]()
+    parser = PARSERS[name]()
+    theirs = {action.dest for action in parser._actions}
+    if extend is not None:
+        extend(parser)
     first = {"chroot": "root", "enter": "target"}.get(name)
     keywords, command = _arguments(parser, words, first)
     for key in ("root", "join", "target", *NAMESPACES):
-        if isinstance(keywords.get(key), str):
-            keywords[key] = (variables or {}).get(keywords[key], keywords[key])
+        if isinstance(word := keywords.get(key), str) and word in (variables or {}):
+            assert variables is not None
+            keywords[key] = _from_variable(parser, key, word, variables[word])
     if name == "chroot":
         uid, gid = keywords.pop("userspec", (None, None))
         keywords = {"uid": uid, "gid": gid, **keywords}
     if isinstance(keywords.get("target"), str):
         parser.error(_no_target(keywords["target"], variables))
-    return Call(name, keywords, command)
+    more = {key: keywords.pop(key) for key in keywords.keys() - theirs - {"root", "target", "gid"}}
+    return Call(name, keywords, command, more)
+
+
+def _from_variable(parser: Parser, key: str, name: str, value: Any) -> Any:
+    """What a variable stands for: a directory, or a container, a pid, what has one."""
+    if key == "root":
+        return value if isinstance(value, (str, os.PathLike)) else name
+    if isinstance(value, nsdemo.Container) or hasattr(value, "fileno"):
+        return value
+    pid = getattr(value, "pid", value)
+    if isinstance(pid, bool) or not isinstance(pid, int):
+        parser.error(f"{name} is a {type(value).__name__}, not a container or a pid")
+    return pid
 
 
 def _no_target(text: str, variables: Mapping[str, Any] | None) -> str:
     if variables is None:
         return f"the target is a pid, not {text!r}"
-    running = [name for name, value in variables.items() if isinstance(value, nsdemo.Container)]
-    known = f"the containers here are {', '.join(running)}" if running else "there is no container"
-    return f"{text!r} is neither a variable nor a pid; {known}"
+    running = ", ".join(containers(variables)) or "none"
+    return f"{text!r} is neither a variable nor a pid (running containers here: {running})"
+
+
+def containers(variables: Mapping[str, Any]) -> list[str]:
+    """The names of running containers among variables."""
+    return [
+        name
+        for name, value in variables.items()
+        if isinstance(value, nsdemo.Container) and value.poll() is None and name[:1] != "_"
+    ]
 
 
 def _arguments(
