@@ -352,6 +352,7 @@ def test_what_cannot_be_started(kernel: Kernel, head: str, error: str, words: st
     kernel.fine("empty.remove()")
 
 
+@pytest.mark.leaves("pyzmq starts a thread of its own with the first large message")
 def test_a_script_that_is_too_long(kernel: Kernel) -> None:
     cell = kernel.run(f"%%spawn\n: {'x' * 131072}\n")
     assert cell.stderr.startswith("UsageError: the script is longer than 128 KiB")

@@ -10,6 +10,7 @@ read by the same parser. Imported by ``load_ipython_extension`` only: it needs I
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import keyword
 import os
@@ -156,7 +157,11 @@ class Magics:
             if saved is not None:
                 self._shell.user_ns[saved] = box
             if call.more.get("bg"):
-                work = threading.Thread(target=_in_background, args=(box, pipes, call), daemon=True)
+                # In this cell's context: ipykernel finds there where output belongs.
+                context = contextvars.copy_context()
+                work = threading.Thread(
+                    target=context.run, args=(_in_background, box, pipes, call), daemon=True
+                )
                 work.start()
                 on_failure.pop_all()
                 return
