@@ -216,7 +216,8 @@ def shim(engine: Engine) -> str:
     The engine is a real one. The learner's needs no options; this one has all its files elsewhere,
     and runs on machines that give it fewer rights than an engine is used to.
     """
-    client, run = shlex.join(engine.client), shlex.join(engine.run_options)
+    client = shlex.join(engine.client)
+    run = shlex.join(engine.run_options).replace("--network none", "")  # the lesson says so itself
     return f"""#!/bin/sh
 PATH={os.environ["PATH"]}:/usr/sbin:/sbin
 command=$1
@@ -252,7 +253,7 @@ def test_lesson_3_says_why_there_is_no_engine() -> None:
     done = execute(lesson_called("join"), shims={"podman": broken})
 
     assert done.errors() == []
-    assert "docker: not installed" in done.text()
+    assert "docker is not installed" in done.text()
     assert "podman cannot, here: no storage today" in done.text()
     assert "There is no container of an engine" in done.text()
     assert "s2: a probe for each namespace: passed" in done.verdicts()["s2"]
@@ -274,9 +275,8 @@ def test_a_machine_that_refuses_stops_it_with_doctors_reason(lesson: Path) -> No
     assert first.ename == "Refused"
     text = "\n".join(first.traceback)
     assert text == str(first.evalue)
-    findings = nsdemo.doctor()
     assert "This lesson stops here" in text
-    assert any(f"  {finding.name}: " in text for finding in findings)
+    assert "user.max_user_namespaces is 0" in text
     assert "Traceback" not in text
 
 
