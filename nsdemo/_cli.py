@@ -32,6 +32,7 @@ usage: nsdemo COMMAND ...
   nsdemo spawn  [OPTION...] [CMD...]           run a command in new namespaces (as unshare)
   nsdemo enter  [OPTION...] PID [CMD...]       run a command inside a container (as nsenter)
   nsdemo lsns   [OPTION...] [PID]              list namespaces and who is in them
+  nsdemo check  ID (FILE | --pid PID)          check a challenge of the course
 
 nsdemo COMMAND --help tells more; nsdemo --version."""
 
@@ -118,6 +119,12 @@ def _lsns(words: Sequence[str]) -> int:
     return _lsns.main(words)
 
 
+def _check(words: Sequence[str]) -> int:
+    from .check import command
+
+    return command.main(words, Parser)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chroot": partial(_call, "chroot"),
     "spawn": partial(_call, "spawn"),
@@ -125,6 +132,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": _doctor,
     "tour": _tour,
     "lsns": _lsns,
+    "check": _check,
 }
 
 
