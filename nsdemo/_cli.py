@@ -33,6 +33,7 @@ usage: nsdemo COMMAND ...
   nsdemo spawn  [OPTION...] [CMD...]           run a command in new namespaces (as unshare)
   nsdemo enter  [OPTION...] PID [CMD...]       run a command inside a container (as nsenter)
   nsdemo lsns   [OPTION...] [PID]              list namespaces and who is in them
+  nsdemo check  ID (FILE | --pid PID)          check a challenge of the course
 
 nsdemo COMMAND --help tells more; nsdemo --version."""
 
@@ -125,6 +126,12 @@ def _lsns(words: Sequence[str]) -> int:
     return _lsns.main(words)
 
 
+def _check(words: Sequence[str]) -> int:
+    from .check import command
+
+    return command.main(words, Parser)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chroot": partial(_call, "chroot"),
     "spawn": partial(_call, "spawn"),
@@ -133,6 +140,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "tour": _tour,
     "learn": _learn,
     "lsns": _lsns,
+    "check": _check,
 }
 
 

@@ -101,9 +101,9 @@ def root(target: Any = None) -> Root:
 def _directory(fd: int) -> tuple[Identity, int]:
     """(device, inode) and the number of the mount of an open directory."""
     found = os.fstat(fd)
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-        fields = dict(line.split(":\t", 1) for line in info)
-    return (found.st_dev, found.st_ino), int(fields["mnt_id"])
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+        fields = dict(line.split(b":\t", 1) for line in info)
+    return (found.st_dev, found.st_ino), int(fields[b"mnt_id"])
 
 
 def open_namespace_root(target: Any = None) -> int:

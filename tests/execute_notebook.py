@@ -1,4 +1,4 @@
-"""Execute a lesson in a real kernel, as a program of its own: ``execute_notebook.py LESSON [CELLS]``.
+"""Execute a lesson in a real kernel, as a program: ``execute_notebook.py LESSON [CELLS]``.
 
 The result is JSON on standard output: the notebook with its outputs, the seconds it took, and the
 command lines of the processes that the kernel left behind. Every orphan becomes a child of this

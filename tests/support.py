@@ -201,9 +201,10 @@ def no_power() -> nsdemo.Plan:
 
 _PREAMBLE = """\
 import asyncio, concurrent.futures.thread, contextlib, errno, gc, json, locale, os, pickle, resource
-import signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+import encodings.ascii, signal, subprocess, sys, tempfile, threading, time, traceback, warnings
 sys.path[:0] = {paths!r}
 import nsdemo, nsdemo._explain, nsdemo._diagnosis, nsdemo._api, nsdemo._targets, nsdemo.rootfs
+import nsdemo.kernel, nsdemo.notebook
 from support import *
 """
 

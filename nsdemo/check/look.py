@@ -19,6 +19,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -273,7 +274,8 @@ def escape(target: Target, request: Report) -> Report:
     follow_root(target)
     made = None
     with os.scandir("/") as listing:
-        below = [entry.name for entry in listing if entry.is_dir(follow_symlinks=False)]
+        first = itertools.islice(listing, MOST_FILES)
+        below = [entry.name for entry in first if entry.is_dir(follow_symlinks=False)]
     if not below:
         below, made = [f"nsdemo-check-{os.getpid()}"] * 2, f"nsdemo-check-{os.getpid()}"
         try:
@@ -446,7 +448,8 @@ def _other_files(known: set[str]) -> tuple[list[str], bool]:
     while pending:
         folder = pending.pop()
         try:
-            entries = list(os.scandir(folder))
+            with os.scandir(folder) as listing:
+                entries = list(itertools.islice(listing, MOST_FILES + 1))
         except OSError:
             continue
         for entry in entries:

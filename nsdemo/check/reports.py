@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nsdemo
 
-from .result import Fact
+from .result import Fact, Result
 
 _LOOK = str(Path(__file__).with_name("look.py"))
 _PATIENCE = 5.0  # seconds; a look takes a few hundredths
@@ -68,6 +69,14 @@ def look(box: Any, *parts: str, tokens: Sequence[Token] = (), name: str = "") ->
     if process.returncode:
         raise RuntimeError(f"the look at process {pid} failed:\n{complaint}")
     return dict(json.loads(answer))
+
+
+def until_passed(judge: Callable[[], Result], seconds: float = 0.7) -> Result:
+    """The first verdict that is good, or the last one: what was just started needs a moment."""
+    end = time.monotonic() + seconds
+    while not (result := judge()).passed and result.facts[0].passed and time.monotonic() < end:
+        time.sleep(0.05)
+    return result
 
 
 def presence(report: Report) -> Fact:

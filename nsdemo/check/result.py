@@ -44,8 +44,7 @@ class Fact:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", printable(self.seen))
-        if self.passed:
-            object.__setattr__(self, "question", "")
+        object.__setattr__(self, "question", "" if self.passed else printable(self.question))
 
     def __str__(self) -> str:
         lines = [f"{_word(self.passed)}  {self.asked}", f"      seen: {self.seen}"]

@@ -31,10 +31,13 @@ class Refused(Exception):
         self.refused = refused
 
     def __str__(self) -> str:
+        names: dict[tuple[str, ...], list[str]] = {}
+        for name, _, *reason in self.refused:
+            names.setdefault(tuple(map(str, reason)), []).append(name)
         lines = ["This lesson stops here: the machine refuses what it is about."]
-        for name, _, detail, forbidden_by, advice in self.refused:
+        for (detail, forbidden_by, advice), rows in names.items():
             who = f" (forbidden by {forbidden_by})" if forbidden_by else ""
-            lines.append(f"  {name}: {detail}{who}")
+            lines.append(f"  {', '.join(rows)}: {detail}{who}")
             lines += [f"    what to do: {advice}"] if advice else []
         lines.append("nsdemo.doctor() shows all that works here, and all that does not.")
         return "\n".join(lines)

@@ -55,7 +55,7 @@ def start(root: str | os.PathLike[str]) -> EngineContainer | None:
     for engine in ("docker", "podman"):
         finding = findings[engine]
         if not finding.works:
-            print(f"{engine}: {finding.detail}. {finding.advice}".rstrip())
+            print(f"{engine} {finding.detail}.")
             continue
         try:
             return _start(engine, root)
@@ -110,7 +110,9 @@ def _run(command: list[str], data: bytes = b"") -> str:
     except OSError as error:
         raise _Refusal(str(error)) from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        said = done.stderr.decode(errors="replace").splitlines()
+        # Docker's last words are where to read about its flags.
+        said = [line for line in said if line and not line.startswith(("See '", "Run '"))]
         raise _Refusal(said[-1] if said else f"exit status {done.returncode}")
     return done.stdout.decode(errors="replace").strip()
 
