@@ -73,13 +73,14 @@ def execute(notebook: Any) -> str:
     nbclient, config = needs("nbclient"), needs("traitlets.config")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     with tempfile.TemporaryDirectory() as place:
+        # Socket files that only we can reach, not ports of the machine.
+        manager = {"transport": "ipc", "connection_file": os.path.join(place, "kernel.json")}
         client = nbclient.NotebookClient(
             notebook,
             kernel_name="python3",
             timeout=_CELL_TIMEOUT,
             resources={"metadata": {"path": place}},
-            # Socket files that only we can reach, not ports of the machine.
-            config=config.Config({"KernelManager": {"transport": "ipc"}}),
+            config=config.Config({"KernelManager": manager}),
         )
         try:
             client.execute()
@@ -89,6 +90,8 @@ def execute(notebook: Any) -> str:
             return f"a cell took longer than {_CELL_TIMEOUT} seconds"
         except nbclient.exceptions.DeadKernelError:
             return "the kernel died"
+        except RuntimeError as error:  # it did not start
+            return str(error)
     return ""
 
 
