@@ -189,7 +189,7 @@ def main(words: Sequence[str]) -> int:
         "solutions, and open JupyterLab there.",
         EPILOG,
     )
-    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path)
+    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=None)
     parser.add_argument("--list", action="store_true", help="only list the lessons")
     parser.add_argument(
         "--html", action="store_true", help="execute the lessons and write them as web pages"
@@ -205,9 +205,9 @@ def main(words: Sequence[str]) -> int:
         for lesson in course:
             print(f"{lesson.name:<24} {lesson.title}")
         return 0
-    if given.get("folder") is None and "html" in given:
+    if given["folder"] is None and "html" in given:
         parser.error("DIR is missing: where are the pages to be written?")
-    folder = Path(os.path.abspath(given.get("folder") or FOLDER))
+    folder = Path(os.path.abspath(given["folder"] or FOLDER))
     solutions = "solutions" in given
     if "html" in given:
         from ._pages import write_pages
