@@ -199,6 +199,19 @@ def test_the_learners_copy_runs_and_fails_the_challenges(lesson: Path) -> None:
 
 
 @each_lesson
+def test_every_cell_can_be_run_twice(lesson: Path) -> None:
+    """Learners do. What the first run has made is cleaned up by the second, or by the end."""
+    if not IS_ROOT:
+        may_be_ordinary()
+
+    done = execute(lesson, TWICE="1")
+
+    assert done.errors() == []
+    assert done.left == []
+    assert done.files == []
+
+
+@each_lesson
 def test_a_kernel_that_is_killed_leaves_no_process(lesson: Path) -> None:
     """In the middle of the lesson's last part, before anything is cleaned up."""
     if not IS_ROOT:
