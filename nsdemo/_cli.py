@@ -1,4 +1,4 @@
-"""The command line: the three calls with flags, doctor, tour and lsns.
+"""The command line: the three calls with flags, doctor, tour, learn and lsns.
 
 The flags are in ``flags``. Exit statuses are those of chroot(1), env(1) and timeout(1): 125, which
 no command of one's own is likely to use, says that nsdemo itself failed.
@@ -27,6 +27,7 @@ USAGE = """\
 usage: nsdemo COMMAND ...
 
   nsdemo tour                                  a container, made step by step before your eyes
+  nsdemo learn  [OPTION...] [DIR]              the lessons, as notebooks in JupyterLab
   nsdemo doctor                                what this machine allows, and who forbids the rest
   nsdemo chroot [OPTION...] ROOT [CMD...]      run a command under another / (as chroot)
   nsdemo spawn  [OPTION...] [CMD...]           run a command in new namespaces (as unshare)
@@ -113,6 +114,12 @@ def _tour(words: Sequence[str]) -> int:
     return _tour.main()
 
 
+def _learn(words: Sequence[str]) -> int:
+    from . import _learn
+
+    return _learn.main(words)
+
+
 def _lsns(words: Sequence[str]) -> int:
     from . import _lsns
 
@@ -131,6 +138,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enter": partial(_call, "enter"),
     "doctor": _doctor,
     "tour": _tour,
+    "learn": _learn,
     "lsns": _lsns,
     "check": _check,
 }

@@ -115,7 +115,7 @@ def running_kernel(folder: Path) -> Iterator[Kernel]:
     """A kernel of this environment, whose working directory and files are in a folder."""
     places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")
     ours = {name: str(folder / name.lower()) for name in places}
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_name="python3", transport="ipc")
     manager.connection_file = str(folder / "connection.json")
     manager.start_kernel(cwd=str(folder), env={**os.environ, **ours})
     kernel = None
