@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ _MOST_OUTPUT = 4000  # characters of a stream
 def container(container: nsdemo.Container[Any]) -> Picture:
     """A running container: its namespaces and its processes. One that has ended says so."""
     status = container.poll()
-    shown = clean(" ".join(map(str, container.args)), 120)
+    shown = _words(container.args)
     if status is not None:
         return notice(f"This container has ended ({status_words(status)}): {shown}")
     parts = [card(container), processes(container)]
@@ -26,6 +28,11 @@ def container(container: nsdemo.Container[Any]) -> Picture:
     text = "\n\n".join([head, *(part.text for part in parts)])
     html = "".join(f"<p></p>{part.html}" for part in parts)
     return Picture(text, f"<p><strong>{escape(head)}</strong></p>{html}")
+
+
+def _words(args: Any) -> str:
+    """A command as one types it."""
+    return clean(shlex.join(map(os.fsdecode, args)), 120)
 
 
 def status_words(status: int) -> str:
@@ -43,8 +50,7 @@ def status_words(status: int) -> str:
 
 def completed(process: nsdemo.CompletedProcess[Any]) -> Picture:
     """A command that is over: status, what it printed, and how its container was made."""
-    args = process.args if isinstance(process.args, (list, tuple)) else [process.args]
-    head = f"{status_words(process.returncode)}: {clean(' '.join(map(str, args)), 120)}"
+    head = f"{status_words(process.returncode)}: {_words(process.args)}"
     head = head[0].upper() + head[1:]
     texts, parts = [head], [f"<p><strong>{escape(head)}</strong></p>"]
     for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
