@@ -435,7 +435,8 @@ def test_root_with_python_has_a_python_that_runs() -> None:
     if not IS_ROOT and not user_namespaces():
         pytest.skip("this machine gives ordinary users no user namespace")
     with lessons.root_with_python(["bash"]) as root:
-        command = ["python3", "-IS", "-c", "import os, sys; print(os.listdir('/'), sys.version)"]
+        Path(root, "show.py").write_text("import os, sys; print(os.listdir('/'), sys.version)")
+        command = ["python3", "-IS", "/show.py"]
         done = nsdemo.chroot_run(root, command, capture_output=True, text=True)
 
     assert done.stderr == ""
