@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import nsdemo
@@ -122,21 +123,36 @@ def findings(found: nsdemo.Findings) -> Picture:
 def show_errors(shell: Any) -> None:
     """Let an IPython shell show step, cause and hint below the traceback of a NamespaceError.
 
-    shell is what ``load_ipython_extension`` is handed. Whoever has set a handler of custom
-    exceptions before loses it: IPython knows one.
+    The traceback ends where nsdemo was called; what lies below is in the step. shell is what
+    ``load_ipython_extension`` is handed. IPython has one handler of this kind: one that was set
+    before is replaced, and ``shell.set_custom_exc((), None)`` takes this one away.
     """
 
     def handler(
         shell: Any,
         kind: type[BaseException],
         error: BaseException,
-        trace: Any,
+        trace: TracebackType | None,
         tb_offset: Any = None,
     ) -> None:
-        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        shell.showtraceback((kind, error, _callers(trace)), tb_offset=tb_offset)
         if isinstance(error, nsdemo.NamespaceError):
             from IPython.display import display
 
             display(failure(error))  # type: ignore[no-untyped-call]
 
     shell.set_custom_exc((nsdemo.NamespaceError,), handler)
+
+
+def _callers(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of nsdemo itself at its end."""
+    package = os.path.dirname(os.path.abspath(nsdemo.__file__)) + os.sep
+    kept: list[TracebackType] = []
+    here = trace
+    while here is not None and not here.tb_frame.f_code.co_filename.startswith(package):
+        kept.append(here)
+        here = here.tb_next
+    shown = None
+    for each in reversed(kept):
+        shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown or trace
