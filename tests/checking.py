@@ -6,21 +6,26 @@ root, as one without any power.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support import HERE, IMPORTABLE, IS_ROOT, ORDINARY, QUIET
+from support import HERE, IMPORTABLE, IS_ROOT, ORDINARY
 
 PRELUDE = """\
 import os, sys, time
+from pathlib import Path
 import nsdemo
 from nsdemo import check
 from support import no_power, report, leftovers, snapshot
@@ -53,16 +58,17 @@ def identity(ordinary: bool) -> dict[str, Any]:
     return {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
 
 
-def environment(folder: Path, ordinary: bool) -> dict[str, str]:
-    """Ours, with a directory for temporary files in which nothing may be left."""
-    temporary = folder / f"tmp-{ordinary}"
-    temporary.mkdir(exist_ok=True)
+@contextlib.contextmanager
+def place(ordinary: bool) -> Iterator[Path]:
+    """A directory of the user's, in which nothing may be left. Not pytest's: that is root's."""
+    folder = Path(tempfile.mkdtemp(prefix="checking-"))
     if ordinary and IS_ROOT:
-        for path in (folder.parent.parent, folder.parent, folder):
-            path.chmod(path.stat().st_mode | 0o055)
-        os.chown(temporary, ORDINARY, ORDINARY)
-    paths = f"{IMPORTABLE}:{HERE}"
-    return {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary), "LC_ALL": "C.UTF-8"}
+        os.chown(folder, ORDINARY, ORDINARY)
+    try:
+        yield folder
+        assert not (left := os.listdir(folder)), f"left behind: {left}"
+    finally:
+        shutil.rmtree(folder)
 
 
 class Verdict(NamedTuple):
@@ -84,39 +90,53 @@ class Verdict(NamedTuple):
         return "; ".join(fact["seen"] for fact in self.facts if not fact["passed"])
 
 
-def live(body: str, folder: Path, ordinary: bool = False) -> Verdict:
+def live(body: str, ordinary: bool = False) -> Verdict:
     """Run a program whose last line is report(**RESULT.as_dict())."""
-    command = [python_of(ordinary), "-W", "error", "-c", PRELUDE + textwrap.dedent(body)]
-    return _verdict(command, folder, ordinary)
+    words = ["-W", "error", "-c", PRELUDE + textwrap.dedent(body)]
+    return _verdict(run(words, ordinary))
 
 
 def grade(
     challenge: str, source: str, folder: Path, ordinary: bool = False, timeout: float = 20
 ) -> Verdict:
-    """``nsdemo check CHALLENGE FILE --json`` of a solution."""
+    """``nsdemo check CHALLENGE FILE --json`` of a solution; the file is read by an open one."""
     file = folder / f"solution-{time.monotonic_ns()}.py"
     file.write_text(textwrap.dedent(source))
-    file.chmod(0o644)
-    words = ["check", challenge, str(file), "--json", "--timeout", str(timeout)]
-    return _verdict([python_of(ordinary), "-m", "nsdemo", *words], folder, ordinary)
+    words = ["-m", "nsdemo", "check", challenge, "/dev/stdin", "--json", "--timeout", str(timeout)]
+    with file.open() as stdin:
+        return _verdict(run(words, ordinary, stdin=stdin))
 
 
-def _verdict(command: list[str], folder: Path, ordinary: bool) -> Verdict:
-    env = environment(folder, ordinary)
-    start = time.monotonic()
-    ran = subprocess.run(
-        command,
-        **QUIET,
-        **identity(ordinary),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd="/",
-        env=env,
-    )
-    seconds = time.monotonic() - start
-    assert ran.returncode in (0, 1), f"status {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+class Ran(NamedTuple):
+    """A finished command, and how long it took."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(words: list[str], ordinary: bool = False, stdin: Any = subprocess.DEVNULL) -> Ran:
+    """Run Python with these words; nothing may be left where temporary files are."""
+    with place(ordinary) as folder:
+        paths = f"{IMPORTABLE}:{HERE}"
+        env = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+        start = time.monotonic()
+        ran = subprocess.run(
+            [python_of(ordinary), *words],
+            **identity(ordinary),
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd="/",
+            env=env,
+        )
+        return Ran(ran.returncode, ran.stdout, ran.stderr, time.monotonic() - start)
+
+
+def _verdict(ran: Ran) -> Verdict:
+    assert ran.code in (0, 1), f"status {ran.code}\n{ran.stdout}\n{ran.stderr}"
     assert not ran.stderr, ran.stderr
-    assert not (left := os.listdir(env["TMPDIR"])), f"left behind: {left}"
     found = json.loads(ran.stdout if ran.stdout.startswith("{\n") else ran.stdout.splitlines()[-1])
-    return Verdict(found["passed"], found["facts"], ran.returncode, seconds)
+    return Verdict(found["passed"], found["facts"], ran.code, ran.seconds)

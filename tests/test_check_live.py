@@ -17,7 +17,8 @@ ROOT = """\
 with nsdemo.Rootfs.busybox() as root:
     path = root.path
     sleep = ["sleep", "600"]
-    plan = no_power().unshare("mount", "uts", "ipc", "pid").fork().make_private("/").bind(root, root)
+    plan = no_power().unshare("mount", "uts", "ipc", "pid").fork()
+    plan = plan.make_private("/").bind(root, root)
 """
 
 
@@ -45,8 +46,8 @@ OWN = "its mount namespace is its own"
 
 @users
 @pytest.mark.parametrize("lines", [PIVOTED, SPAWNED], ids=["Plan", "spawn"])
-def test_s1_passes_what_pivoted(lines: str, ordinary: bool, tmp_path: Path) -> None:
-    found = live(check_of("s1", lines), tmp_path, ordinary)
+def test_s1_passes_what_pivoted(lines: str, ordinary: bool) -> None:
+    found = live(check_of("s1", lines), ordinary)
     assert found.passed, found.seen
     assert len(found.facts) == 6
     assert not any(fact["question"] for fact in found.facts)
@@ -67,17 +68,17 @@ CHEATS_S1 = {
         {NOWHERE, ESCAPE},
     ),
     "the host left in a corner": (
-        'box = plan.bind("/", f"{path}/mnt").pivot_root(root).exec(sleep).start()',
+        'box = plan.bind("/", f"{path}/run").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
-    "the host in a corner with an unreadable name": (
-        'os.mkdir(os.fsencode(path) + b"/mnt/\\xff\\r\\x85")\n'
-        'corner = os.fsdecode(os.fsencode(path) + b"/mnt/\\xff\\r\\x85")\n'
+    "the host in a corner with an odd name": (
+        'corner = f"{path}/run/\\r\\x85 \\t\\n\\\\040"\n'
+        "os.mkdir(corner)\n"
         'box = plan.bind("/", corner).pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
     "a directory of temporary files in a corner": (
-        'box = plan.bind(os.environ["TMPDIR"], f"{path}/mnt").pivot_root(root).exec(sleep).start()',
+        'box = plan.bind(os.environ["TMPDIR"], f"{path}/run").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
     "shared again": (
@@ -90,25 +91,29 @@ CHEATS_S1 = {
 
 @pytest.mark.parametrize("cheat", CHEATS_S1)
 @users
-def test_s1_fails_what_only_looks_right(cheat: str, ordinary: bool, tmp_path: Path) -> None:
+def test_s1_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_S1[cheat]
-    found = live(check_of("s1", lines), tmp_path, ordinary)
+    found = live(check_of("s1", lines), ordinary)
     assert not found.passed
-    assert set(found.failed) == failed
+    # Who stays in our mount namespace has our mounts, which are shared on many machines.
+    allowed = failed | {SHARED} if OWN in failed else failed
+    assert failed <= set(found.failed) <= allowed
     assert all(fact["question"] for fact in found.facts if not fact["passed"])
 
 
-def test_s1_does_not_believe_a_changed_interpreter(tmp_path: Path) -> None:
+def test_s1_does_not_believe_a_changed_interpreter() -> None:
     """The look is taken by another process: os and nsdemo may say here what they like."""
     lines = """
 box = plan.chroot(root).exec(sleep).start()
-same = os.stat("/")
+same, real = os.stat("/"), (os.stat, os.lstat, os.fstat, os.readlink, nsdemo.namespaces)
 nsdemo.namespaces = lambda target=None: {"mount": (4, id(target))}
 os.stat = os.lstat = os.fstat = lambda *args, **options: same
 os.readlink = lambda *args, **options: "mnt:[1]"
-open = lambda *args, **options: (_ for _ in ())
+result = check.s1(box)
+os.stat, os.lstat, os.fstat, os.readlink, nsdemo.namespaces = real
+check.s1 = lambda handed: result
 """
-    assert set(live(check_of("s1", lines), tmp_path).failed) == {LANDS, ESCAPE}
+    assert set(live(check_of("s1", lines)).failed) == {LANDS, ESCAPE}
 
 
 def test_s1_leaves_the_container_as_it_was(rootfs: Path) -> None:
@@ -135,8 +140,8 @@ BY_CHROOT = 'box = plan.mount("proc", f"{path}/proc", "proc").chroot(root).exec(
 
 @users
 @pytest.mark.parametrize("lines", [PIVOTED, BY_CHROOT], ids=["pivot_root", "chroot"])
-def test_s3_passes_the_demo(lines: str, ordinary: bool, tmp_path: Path) -> None:
-    found = live(check_of("s3", lines), tmp_path, ordinary)
+def test_s3_passes_the_demo(lines: str, ordinary: bool) -> None:
+    found = live(check_of("s3", lines), ordinary)
     assert found.passed, found.seen
     assert len(found.facts) == 6
     assert found.seconds < 2
@@ -145,7 +150,7 @@ def test_s3_passes_the_demo(lines: str, ordinary: bool, tmp_path: Path) -> None:
 FAKE_PROC = """
 for name in ("1", "2", "3", "4", "5", "self"):
     os.makedirs(f"{path}/fake/{name}", exist_ok=True)
-    open(f"{path}/fake/{name}/comm", "w").write("sleep\\n")
+    Path(f"{path}/fake/{name}/comm").write_text("sleep\\n")
 box = plan.bind(f"{path}/fake", f"{path}/proc").pivot_root(root).exec(sleep).start()
 """
 CHEATS_S3 = {
@@ -156,26 +161,23 @@ CHEATS_S3 = {
         {PROC},
     ),
     "no fork": (
-        'plan = no_power().unshare("mount", "uts", "ipc", "pid").make_private("/").bind(root, root)\n'
-        "box = plan.pivot_root(root).exec(sleep).start()",
+        'plan = no_power().unshare("mount", "uts", "ipc", "pid").make_private("/")\n'
+        "box = plan.bind(root, root).pivot_root(root).exec(sleep).start()",
         {NEW, PIDS, PROC},
     ),
     "not the first in its namespace": (
-        'outer = plan.mount("proc", f"{path}/proc", "proc").pivot_root(root)\n'
-        'outer = outer.exec(["sh", "-c", "sleep 600 & sleep 600"]).start()\n'
-        "while True:\n"
-        '    text = open(f"/proc/{outer.pid}/task/{outer.pid}/children").read().split()\n'
-        "    if len(text) == 2: break\n"
-        "class box:\n"
-        "    __enter__ = __exit__ = lambda *rest: None\n"
+        'plan = plan.mount("proc", f"{path}/proc", "proc").pivot_root(root)\n'
+        'Path(f"{path}/dev/null").touch()\n'
+        'box = plan.exec(["sh", "-c", "sleep 600 & wait"]).start()\n'
+        'children = Path(f"/proc/{box.pid}/task/{box.pid}/children")\n'
+        "while not children.read_text(): time.sleep(0.01)\n"
         "real = check.s3\n"
-        "check.s3 = lambda ignored: real(int(text[1]))\n"
-        "import contextlib; box = contextlib.ExitStack(); box.push(outer)",
+        "check.s3 = lambda handed: real(int(children.read_text()))",
         {PIDS},
     ),
     "without uts": (
-        'plan = no_power().unshare("mount", "ipc", "pid").fork().make_private("/").bind(root, root)\n'
-        + PIVOTED.strip(),
+        'plan = no_power().unshare("mount", "ipc", "pid").fork().make_private("/")\n'
+        "plan = plan.bind(root, root)\n" + PIVOTED.strip(),
         {NEW},
     ),
     "under the host's root": ("box = nsdemo.spawn(sleep)", {NOWHERE}),
@@ -184,9 +186,9 @@ CHEATS_S3 = {
 
 @pytest.mark.parametrize("cheat", CHEATS_S3)
 @users
-def test_s3_fails_what_only_looks_right(cheat: str, ordinary: bool, tmp_path: Path) -> None:
+def test_s3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_S3[cheat]
-    found = live(check_of("s3", lines), tmp_path, ordinary)
+    found = live(check_of("s3", lines), ordinary)
     assert not found.passed
     assert set(found.failed) == failed
 
@@ -211,8 +213,8 @@ def check_of_bash(lines: str) -> str:
 
 @users
 @pytest.mark.parametrize("options", ["", 'root_method="chroot", mount_proc=False'])
-def test_c1_passes_bash_in_what_it_needs(options: str, ordinary: bool, tmp_path: Path) -> None:
-    found = live(check_of_bash(f"box = start({options})"), tmp_path, ordinary)
+def test_c1_passes_bash_in_what_it_needs(options: str, ordinary: bool) -> None:
+    found = live(check_of_bash(f"box = start({options})"), ordinary)
     assert found.passed, found.seen
     assert len(found.facts) == 5
     assert found.seconds < 2
@@ -220,7 +222,7 @@ def test_c1_passes_bash_in_what_it_needs(options: str, ordinary: bool, tmp_path:
 
 CHEATS_C1 = {
     "one file too many": (
-        'open(f"{path}/etc/motd", "w").write("Hello")\nbox = start()',
+        'Path(f"{path}/etc/motd").write_text("Hello")\nbox = start()',
         {ELSE},
     ),
     "bash of the host": (
@@ -229,22 +231,21 @@ CHEATS_C1 = {
     ),
     "another program called bash": (
         "import shutil\n"
-        'with nsdemo.Rootfs.busybox() as other: shutil.copy(f"{other}/bin/busybox", path)\n'
+        'with nsdemo.Rootfs.busybox() as other: shutil.copy(f"{other.path}/bin/busybox", path)\n'
         'box = nsdemo.spawn(["/busybox", "sleep", "600"], root=root)\n'
         'os.rename(f"{path}/busybox", f"{path}/bash")',
         {RUNS, ELSE},
     ),
     "a library that is gone by now": (
         "box = start()\ntime.sleep(0.2)\n"
-        "import glob\n"
-        '(libc,) = {os.path.realpath(p) for p in glob.glob(f"{path}/**/libc.so*", recursive=True)}\n'
+        '(libc,) = {os.path.realpath(each) for each in Path(path).rglob("libc.so*")}\n'
         "os.remove(libc)",
         {INSIDE},
     ),
     "a library replaced by another file of that name": (
         "box = start()\ntime.sleep(0.2)\n"
-        "import glob, shutil\n"
-        '(libc,) = {os.path.realpath(p) for p in glob.glob(f"{path}/**/libc.so*", recursive=True)}\n'
+        "import shutil\n"
+        '(libc,) = {os.path.realpath(each) for each in Path(path).rglob("libc.so*")}\n'
         'shutil.copy(libc, f"{path}/new")\nos.rename(f"{path}/new", libc)',
         {INSIDE, ELSE},
     ),
@@ -253,9 +254,9 @@ CHEATS_C1 = {
 
 @pytest.mark.parametrize("cheat", CHEATS_C1)
 @users
-def test_c1_fails_what_only_looks_right(cheat: str, ordinary: bool, tmp_path: Path) -> None:
+def test_c1_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_C1[cheat]
-    found = live(check_of_bash(lines), tmp_path, ordinary)
+    found = live(check_of_bash(lines), ordinary)
     assert not found.passed
     assert set(found.failed) == failed
 
@@ -268,9 +269,9 @@ ENOMEM = "a process that the check starts there fails with ENOMEM, and elsewhere
 
 
 @users
-def test_c3_passes_who_can_have_no_children(ordinary: bool, tmp_path: Path) -> None:
+def test_c3_passes_who_can_have_no_children(ordinary: bool) -> None:
     lines = 'box = nsdemo.spawn(["sh", "-c", "/bin/true; read x"], fork=False, stdin=nsdemo.PIPE)'
-    found = live(check_of("c3", lines), tmp_path, ordinary)
+    found = live(check_of("c3", lines), ordinary)
     assert found.passed, found.seen
     assert len(found.facts) == 4
     assert found.seconds < 2
@@ -291,13 +292,8 @@ CHEATS_C3 = {
         {ENOMEM},
     ),
     "short of memory": (
-        "import resource\n"
-        "limit = resource.getrlimit(resource.RLIMIT_AS)\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (1 << 24, limit[1]))\n"
-        "try:\n"
-        '    box = nsdemo.spawn(["sh", "-c", "read x"], stdin=nsdemo.PIPE)\n'
-        "finally:\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, limit)",
+        'words = "ulimit -v 10000; read x"\n'
+        'box = nsdemo.spawn(["sh", "-c", words], stdin=nsdemo.PIPE)',
         {ELSEWHERE},
     ),
 }
@@ -305,9 +301,9 @@ CHEATS_C3 = {
 
 @pytest.mark.parametrize("cheat", CHEATS_C3)
 @users
-def test_c3_fails_what_only_looks_right(cheat: str, ordinary: bool, tmp_path: Path) -> None:
+def test_c3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_C3[cheat]
-    found = live(check_of("c3", lines), tmp_path, ordinary)
+    found = live(check_of("c3", lines), ordinary)
     assert not found.passed
     assert set(found.failed) == failed
 
@@ -330,8 +326,8 @@ def test_a_dead_container_is_a_failed_fact(asked: object) -> None:
 
 
 @pytest.mark.parametrize("asked", ["s1", "s3", "c1", "c3"])
-def test_the_process_of_another_user_is_a_failed_fact(asked: str, tmp_path: Path) -> None:
-    found = live(f"report(**check.{asked}(1).as_dict())", tmp_path, ordinary=True)
+def test_the_process_of_another_user_is_a_failed_fact(asked: str) -> None:
+    found = live(f"report(**check.{asked}(1).as_dict())", ordinary=True)
     assert found.failed == ["the process is alive, and yours to look at"]
     assert "belongs to uid 0; you are uid" in found.seen
 
