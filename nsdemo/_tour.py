@@ -419,11 +419,17 @@ def _our_name() -> str:
         python = Path(sys.executable).name
         found = shutil.which(python)
         same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
-        return f"{python if same else sys.executable} -m nsdemo"
+        return f"{python if same else _from_here(sys.executable)} -m nsdemo"
     program = Path(sys.argv[0])
     found = shutil.which(program.name)
     same = found is not None and Path(found).absolute() == program.absolute()
-    return program.name if same else str(program)
+    return program.name if same else _from_here(str(program))
+
+
+def _from_here(program: str) -> str:
+    """A path as short as it can be pasted: relative if it lies under the working directory."""
+    here = os.getcwd().rstrip("/") + "/"
+    return program.removeprefix(here) if program.count("/") > here.count("/") else program
 
 
 def main() -> int:

@@ -4,11 +4,13 @@ The result is JSON on standard output: the notebook with its outputs, the second
 command lines of the processes that the kernel left behind. Every orphan becomes a child of this
 program (PR_SET_CHILD_SUBREAPER), so none is overlooked, and none of somebody else's is counted.
 With CELLS the kernel is killed, by SIGKILL, after so many code cells, as if the machine had done
-it; without, it is asked to shut down after the last one, as Jupyter does.
+it; without, it is asked to shut down after the last one, as Jupyter does. LEARNER=1 in the
+environment leaves out the solutions, TWICE=1 runs every cell twice.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import os
@@ -65,6 +67,8 @@ def main() -> None:
     notebook = jupytext.read(sys.argv[1])
     if os.environ.get("LEARNER") == "1":
         without_solutions(notebook)
+    if os.environ.get("TWICE") == "1":
+        notebook.cells = [copy.deepcopy(cell) for cell in notebook.cells for _ in range(2)]
     mine = set(children())
     begin = time.monotonic()
     execute(notebook, int(sys.argv[2]) if len(sys.argv) > 2 else None)

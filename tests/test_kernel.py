@@ -387,6 +387,6 @@ def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
         sizes = set()
         for _ in range(40):
             found = kernel.processes(box)
-            assert found[0].pid == box.pid
+            assert box.pid in {each.pid for each in found}
             sizes.add(len(found))
         assert eventually(lambda: len(kernel.processes(box)) != len(found), 2) or len(sizes) > 1

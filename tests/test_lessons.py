@@ -199,6 +199,19 @@ def test_the_learners_copy_runs_and_fails_the_challenges(lesson: Path) -> None:
 
 
 @each_lesson
+def test_every_cell_can_be_run_twice(lesson: Path) -> None:
+    """Learners do. What the first run has made is cleaned up by the second, or by the end."""
+    if not IS_ROOT:
+        may_be_ordinary()
+
+    done = execute(lesson, TWICE="1")
+
+    assert done.errors() == []
+    assert done.left == []
+    assert done.files == []
+
+
+@each_lesson
 def test_a_kernel_that_is_killed_leaves_no_process(lesson: Path) -> None:
     """In the middle of the lesson's last part, before anything is cleaned up."""
     if not IS_ROOT:
@@ -422,7 +435,8 @@ def test_root_with_python_has_a_python_that_runs() -> None:
     if not IS_ROOT and not user_namespaces():
         pytest.skip("this machine gives ordinary users no user namespace")
     with lessons.root_with_python(["bash"]) as root:
-        command = ["python3", "-IS", "-c", "import os, sys; print(os.listdir('/'), sys.version)"]
+        Path(root, "show.py").write_text("import os, sys; print(os.listdir('/'), sys.version)")
+        command = ["python3", "-IS", "/show.py"]
         done = nsdemo.chroot_run(root, command, capture_output=True, text=True)
 
     assert done.stderr == ""

@@ -51,6 +51,11 @@ CALLERS = [
 ]
 
 
+def too_long(lines: list[str]) -> list[str]:
+    """Lines over 80 characters, but for the last: to be pasted, with a path that is the user's."""
+    return [line for line in lines[:-1] if len(line) > 80]
+
+
 def command(caller: str, temporary: Path) -> list[str]:
     tour = ["-m", "nsdemo", "tour"]
     if caller == "self":
@@ -112,7 +117,7 @@ def test_everybody_sees_a_whole_tour(caller: str, temporary: Path) -> None:
     assert answer.returncode == 0
     text = answer.stdout
     lines = text.splitlines()
-    assert max(map(len, lines)) <= 80, [line for line in lines if len(line) > 80]
+    assert too_long(lines) == []
     assert not [line for line in lines if line != line.rstrip()]
     assert "\x1b" not in text
     assert "Traceback" not in text
@@ -236,7 +241,7 @@ def test_colour_only_on_a_terminal_that_wants_it(
     assert "\x1b[32misolated\x1b[0m" in coloured
     plain = re.sub(r"\x1b\[\d+m", "", coloured)
     assert "\x1b" not in plain
-    assert max(map(len, plain.splitlines())) <= 80
+    assert too_long(plain.splitlines()) == []
     assert "\x1b" not in on_a_terminal(words, NO_COLOR="1")
     assert "\x1b" not in on_a_terminal(words, TERM="dumb")
 

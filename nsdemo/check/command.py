@@ -54,6 +54,8 @@ def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -
     if "json" in given:
         print(json.dumps(result.as_dict(), indent=2))
     else:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8
         print(result)
     return 0 if result.passed else 1
 

@@ -30,7 +30,7 @@ def judge_s3(report: Report, name: str) -> Result:
     facts = [presence(report)]
     if facts[0].passed:
         facts += [new_namespaces(report), two_pids(report), own_proc(report, name)]
-        facts += [token_out_of_reach(report), mounts_unchanged(report)]
+        facts += [token_out_of_reach(report), mounts_unchanged(report, facts[-1].passed)]
     return Result("s3", "without --fork, --mount-proc and --root", facts)
 
 
@@ -70,8 +70,8 @@ def own_proc(report: Report, name: str) -> Fact:
     return Fact(asked, last == ["proc"] and found["comm"] == name, seen, question)
 
 
-def mounts_unchanged(report: Report) -> Fact:
-    """Has nothing of its mounts reached the caller?"""
+def mounts_unchanged(report: Report, has_proc: bool) -> Fact:
+    """Has nothing of its mounts reached the caller? has_proc: it has a /proc of its own."""
     asked = "your own mounts are unchanged"
     question = "A new mount namespace is a copy. What still connects the copy to the original?"
     caller = report["caller"]
@@ -81,25 +81,25 @@ def mounts_unchanged(report: Report) -> Fact:
         if not added and len(now) != len(caller["mounts_before"]):
             return Fact(asked, False, "some of your mounts are gone", question)
     else:
-        added = [mount for mount in now if _came_from(mount, report)]
+        theirs = _telling(report, has_proc)
+        added = [mount for mount in now if (mount[0], mount[1]) in theirs]
     if added:
         seen = ", ".join(f"{kind} on {point}" for _, _, point, _, kind in added[:3])
         return Fact(asked, False, f"among your mounts now: {seen}", question)
-    theirs = report["joined"].get("mounts", report["mounts"])
     groups = {group for *_, group, _ in now if group.startswith("shared:")}
-    connected = [point for _, _, point, group, _ in theirs if group in groups]
+    all_of_it = report["joined"].get("mounts", report["mounts"])
+    connected = [point for _, _, point, group, _ in all_of_it if group in groups]
     if connected:
         seen = f"what is mounted under {connected[0]} inside appears among your mounts, too"
         return Fact(asked, False, seen, question)
     return Fact(asked, True, "none of its mounts is among yours")
 
 
-def _came_from(mount: list[str], report: Report) -> bool:
-    """Is this mount of the caller's the container's /proc, or the bind that is its root?"""
-    device, inner_root, _, _, kind = mount
-    for its_device, its_root, its_point, _, its_kind in report["mounts"]:
-        if its_point == "/proc" and its_kind == kind == "proc" and its_device == device:
-            return bool(report["namespaces"]["pid"] != report["caller"]["namespaces"]["pid"])
-        if its_point == "/" and (its_device, its_root) == (device, inner_root) != (device, "/"):
-            return True
-    return False
+def _telling(report: Report, has_proc: bool) -> set[tuple[str, str]]:
+    """(device, root) of mounts that can only be the container's: its root, and its /proc."""
+    seen = {point: (device, root) for device, root, point, _, _ in report["mounts"]}  # topmost
+    found = {seen["/proc"]} if has_proc else set()
+    # A file system that is somebody's root whole is mounted elsewhere with good reason.
+    if report["root"] != report["caller"]["root"] and seen.get("/", ("", "/"))[1] != "/":
+        found.add(seen["/"])
+    return found

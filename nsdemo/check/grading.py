@@ -142,7 +142,7 @@ class Session:
         self._mounts.seek(0)
         caller = {key: self.caller[key] for key in ("namespaces", "root", "pids")}
         caller["mounts_before"] = self.caller["mounts"]
-        caller["mounts"] = mounts_of(self._mounts.read().decode("utf-8", "backslashreplace"))
+        caller["mounts"] = mounts_of(self._mounts.read().decode("utf-8", "surrogateescape"))
         return report | {"caller": caller}
 
     def ask(self, inner: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ NAMESPACES = {
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 NS_GET_USERNS = 0xB701
 PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
-MOST_MOUNTS, MOST_TRIES, MOST_FILES, MOST_MAPPED = 2000, 8000, 2000, 500
+MOST_MOUNTS, MOST_TRIES, MOST_FILES, MOST_MAPPED = 2000, 20000, 2000, 500
 READ_AT_MOST = 1 << 24
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -58,10 +58,10 @@ def setns(fd: int, kind: int) -> None:
 
 
 def read_at(directory: int, name: str) -> str:
-    """A file of /proc as text: everything that is not UTF-8 comes out escaped."""
+    """A file of /proc as text. It has hostile names in it: split it at newlines only."""
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     with open(fd, "rb") as file:
-        return file.read(READ_AT_MOST).decode("utf-8", "backslashreplace")
+        return file.read(READ_AT_MOST).decode("utf-8", "surrogateescape")
 
 
 def identity(fd: int) -> list[int]:
@@ -72,7 +72,7 @@ def identity(fd: int) -> list[int]:
 
 def status_of(process: int) -> dict[str, str]:
     """The lines of /proc/PID/status."""
-    lines = read_at(process, "status").splitlines()
+    lines = read_at(process, "status").split("\n")
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
@@ -91,13 +91,14 @@ def namespaces_of(process: int) -> dict[str, list[int]]:
 def mounts_of(text: str) -> list[list[str]]:
     """[device, root, mount point, propagation, type] of each line of a mountinfo."""
     found = []
-    for line in text.splitlines()[:MOST_MOUNTS]:
+    for line in text.split("\n")[:-1]:
         left, _, right = line.partition(" - ")
         fields = left.split(" ")
-        kind = right.split(" ")[0]
-        found.append([fields[2], unescape(fields[3]), unescape(fields[4]), *fields[6:7], kind])
-        if len(found[-1]) == 4:
-            found[-1].insert(3, "")
+        paths = (unescape(fields[3]), unescape(fields[4]))
+        propagation = fields[6] if len(fields) > 6 else ""
+        found.append([fields[2], *paths, propagation, right.split(" ")[0]])
+    if len(found) > MOST_MOUNTS:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     return found
 
 
@@ -164,7 +165,7 @@ class Self:
 
     def mount_of(self, fd: int) -> int:
         """The mount that a descriptor lies on."""
-        for line in read_at(self.process, f"fdinfo/{fd}").splitlines():
+        for line in read_at(self.process, f"fdinfo/{fd}").split("\n"):
             if line.startswith("mnt_id:"):
                 return int(line.split()[1])
         return -1
@@ -252,7 +253,7 @@ def find_token(me: Self, request: Report) -> str | None:
             for ending in endings(path):
                 tries += 1
                 if tries > MOST_TRIES:
-                    return None
+                    raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
                 here = point.rstrip("/") + ending
                 if me.read(here, len(text)) == text.encode():
                     return here
@@ -347,7 +348,7 @@ def _comm_inside(target: Target, inner: str) -> str:
     except OSError as error:
         return f"({os.strerror(error.errno or 0)})"
     with open(fd, "rb") as file:
-        return file.read(64).decode("utf-8", "backslashreplace").rstrip("\n")
+        return file.read(64).decode("utf-8", "replace").rstrip("\n")
 
 
 def birth(target: Target, request: Report) -> Report:
@@ -388,7 +389,7 @@ def mapped(target: Target, request: Report) -> Report:
     join_mounts(target)
     follow_root(target)
     with open(maps, "rb") as file:
-        lines = file.read(READ_AT_MOST).decode("utf-8", "surrogateescape").splitlines()
+        lines = file.read(READ_AT_MOST).decode("utf-8", "surrogateescape").split("\n")
     files: dict[tuple[str, str, str], bool] = {}
     for line in lines:
         fields = line.split(None, 5)
@@ -401,16 +402,11 @@ def mapped(target: Target, request: Report) -> Report:
     outside = [path for (_, _, path), good in files.items() if not good]
     return {
         "sha256": digest,
-        "inside": [shown(path) for path in inside],
-        "outside": [shown(path) for path in outside],
-        "others": [shown(path) for path in others],
+        "inside": sorted(inside),
+        "outside": outside,
+        "others": others,
         "complete": complete,
     }
-
-
-def shown(text: str) -> str:
-    """A path for JSON, which takes no lone surrogates."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _lies_inside(me: Self, device: str, inode: str, path: str) -> bool:
@@ -518,8 +514,11 @@ def look(request: Report) -> Report:
         "pids": target.status["NSpid"].split(),
         "name": target.status["Name"],
         "root": identity(target.root),
-        "mounts": mounts_of(read_at(target.process, "mountinfo")),
     }
+    try:
+        report["mounts"] = mounts_of(read_at(target.process, "mountinfo"))
+    except OSError:
+        return report | {"refused": f"process {target.pid} has too many mounts to be looked at"}
     for part in request["parts"]:
         report[part] = in_child(part, target, request)
     target.status = status_of(target.process)  # it may have ended while we looked

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import nsdemo
+from nsdemo import kernel
 
 from .reports import Token, write_token
 
@@ -90,7 +91,7 @@ class Skeleton:
 
     def mount(self, plan: nsdemo.Plan) -> nsdemo.Plan:
         """The steps that put everything in its place."""
-        mounted = _mount_points()
+        mounted = [mount.point for mount in kernel.mounts()]
         for source, target in self.binds:
             plan = plan.bind(source, target)
             below = [point for point in mounted if point.startswith(source.rstrip("/") + "/")]
@@ -109,11 +110,6 @@ def _available_memory() -> float:
     lines = Path("/proc/meminfo").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     return sizes["MemAvailable"] / sizes["MemTotal"]
-
-
-def _mount_points() -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    return [line.split(" ")[4] for line in lines if "\\" not in line.split(" ")[4]]
 
 
 def _read_only(plan: nsdemo.Plan, source: str, target: str) -> nsdemo.Plan:
@@ -221,16 +217,15 @@ class Sandbox:
         pending = [self.box.pid]
         while pending:
             pid = pending.pop()
+            found = kernel.process(pid)
+            if found is not None:
+                yield pid, list(found.pids)
             try:
-                status = Path(f"/proc/{pid}/status").read_text(errors="replace")
                 for task in os.listdir(f"/proc/{pid}/task"):
                     children = Path(f"/proc/{pid}/task/{task}/children").read_text()
                     pending += map(int, children.split())
             except OSError:  # it has ended meanwhile
                 continue
-            for line in status.splitlines():
-                if line.startswith("NSpid:"):
-                    yield pid, [int(number) for number in line.split()[1:]]
 
     def over_bounds(self) -> str:
         """Which bound it has broken, in words; "" if none. To be asked now and then."""

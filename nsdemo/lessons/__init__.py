@@ -68,11 +68,11 @@ def needs(*rows: str) -> None:
 def root_with_python(programs: Sequence[str] = ()) -> nsdemo.Rootfs:
     """Make a root from programs of this machine and from this Python, as /bin/python3.
 
-    Start it with -I and -S. It knows the modules that are part of the interpreter (os, sys, time),
-    and not those that are files, such as json.
+    Start it with -I and -S, and give it a file or its input: -c needs more modules from 3.13 on. It
+    knows those that are part of the interpreter (os, sys, time), and no others, such as json.
 
         >>> with root_with_python() as root:
-        ...     nsdemo.chroot_run(root, ["python3", "-IS", "-c", "print(6 * 7)"])
+        ...     nsdemo.chroot_run(root, ["python3", "-IS"], input=b"print(6 * 7)")
 
     """
     python = os.path.realpath(sys.executable)

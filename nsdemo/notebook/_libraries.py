@@ -199,7 +199,7 @@ def _draw(lines: list[_Line], shown: list[str], said: str) -> Drawing:
             kind=f"nsd-{line.kind}",
         )
         bold = line.kind in ("program", "missing")
-        sheet.text(x + 7, y + 16, text, bold=bold, faint=line.kind == "again")
+        sheet.text(x + 7, y + 16, text, bold=bold, faint=line.kind == "again", kind="nsd-name")
         bottoms[line.depth] = y + LINE
     sheet.text(0, len(lines) * (LINE + 4) + 16, said, faint=True)
     return sheet

@@ -14,6 +14,8 @@ MOST = 600  # lines
 _FEW = 60  # so many may be the same and still be shown
 _MARKS = {"+": "nsd-good", "-": "nsd-bad", "=": "nsd-same"}
 
+_INDENT = "\N{NO-BREAK SPACE}" * 2  # a path is not parted from it
+
 _Row = tuple[str, kernel.Mount]
 
 
@@ -51,7 +53,8 @@ def mounts(target: Any, against: Any = None) -> Picture:
     text = f"{title}\n{notes}\n{columns_of([heads, *lines])}"
     words = {"+": f"only {_short(target)}", "-": f"only {_short(against)}", "=": "both"}
     shown: list[Sequence[Cell]] = [
-        ((f"{line[0]} {words[line[0]]}", _MARKS[line[0]]), *line[1:]) for line in lines
+        ((f"{mark} {words[mark]}", _MARKS[mark]), place.replace("  ", _INDENT), *rest)
+        for mark, place, *rest in lines
     ]
     html = table(title, ("seen by", *heads[1:]), shown)
     return Picture(text, f"<p>{escape(notes)}</p>{html}")

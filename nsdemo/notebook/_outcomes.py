@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import nsdemo
@@ -18,7 +21,7 @@ _MOST_OUTPUT = 4000  # characters of a stream
 def container(container: nsdemo.Container[Any]) -> Picture:
     """A running container: its namespaces and its processes. One that has ended says so."""
     status = container.poll()
-    shown = clean(" ".join(map(str, container.args)), 120)
+    shown = _words(container.args)
     if status is not None:
         return notice(f"This container has ended ({status_words(status)}): {shown}")
     parts = [card(container), processes(container)]
@@ -26,6 +29,11 @@ def container(container: nsdemo.Container[Any]) -> Picture:
     text = "\n\n".join([head, *(part.text for part in parts)])
     html = "".join(f"<p></p>{part.html}" for part in parts)
     return Picture(text, f"<p><strong>{escape(head)}</strong></p>{html}")
+
+
+def _words(args: Any) -> str:
+    """A command as one types it."""
+    return clean(shlex.join(map(os.fsdecode, args)), 120)
 
 
 def status_words(status: int) -> str:
@@ -43,8 +51,7 @@ def status_words(status: int) -> str:
 
 def completed(process: nsdemo.CompletedProcess[Any]) -> Picture:
     """A command that is over: status, what it printed, and how its container was made."""
-    args = process.args if isinstance(process.args, (list, tuple)) else [process.args]
-    head = f"{status_words(process.returncode)}: {clean(' '.join(map(str, args)), 120)}"
+    head = f"{status_words(process.returncode)}: {_words(process.args)}"
     head = head[0].upper() + head[1:]
     texts, parts = [head], [f"<p><strong>{escape(head)}</strong></p>"]
     for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
@@ -116,21 +123,36 @@ def findings(found: nsdemo.Findings) -> Picture:
 def show_errors(shell: Any) -> None:
     """Let an IPython shell show step, cause and hint below the traceback of a NamespaceError.
 
-    shell is what ``load_ipython_extension`` is handed. Whoever has set a handler of custom
-    exceptions before loses it: IPython knows one.
+    The traceback ends where nsdemo was called; what lies below is in the step. shell is what
+    ``load_ipython_extension`` is handed. IPython has one handler of this kind: one that was set
+    before is replaced, and ``shell.set_custom_exc((), None)`` takes this one away.
     """
 
     def handler(
         shell: Any,
         kind: type[BaseException],
         error: BaseException,
-        trace: Any,
+        trace: TracebackType | None,
         tb_offset: Any = None,
     ) -> None:
-        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        shell.showtraceback((kind, error, _callers(trace)), tb_offset=tb_offset)
         if isinstance(error, nsdemo.NamespaceError):
             from IPython.display import display
 
             display(failure(error))  # type: ignore[no-untyped-call]
 
     shell.set_custom_exc((nsdemo.NamespaceError,), handler)
+
+
+def _callers(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of nsdemo itself at its end."""
+    package = os.path.dirname(os.path.abspath(nsdemo.__file__)) + os.sep
+    kept: list[TracebackType] = []
+    here = trace
+    while here is not None and not here.tb_frame.f_code.co_filename.startswith(package):
+        kept.append(here)
+        here = here.tb_next
+    shown = None
+    for each in reversed(kept):
+        shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown or trace

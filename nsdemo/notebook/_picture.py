@@ -33,28 +33,36 @@ _ASCII = str.maketrans(
 # contrast of 3:1 on white and on black alike, and a word or a shape says the same.
 GREEN, RED, BLUE, GREY = "#1f9d55", "#dc4a3d", "#3b82c4", "#808080"
 
+# The class is named twice to weigh more than JupyterLab's rules for tables.
 _STYLE = """<style>
 .nsdemo{color:var(--jp-content-font-color1,inherit);font-size:13px;line-height:1.4;
 overflow:auto;max-height:48em;margin:.3em 0}
-.nsdemo table{border-collapse:collapse;margin:.2em 0;font-size:13px;color:inherit}
-.nsdemo table caption{text-align:left;font-weight:bold;padding:.2em 0;color:inherit;
+.nsdemo.nsdemo table{border-collapse:collapse;table-layout:auto;margin:.2em 0;font-size:13px;
+color:inherit}
+.nsdemo.nsdemo table caption{text-align:left;font-weight:bold;padding:.2em 0;color:inherit;
 caption-side:top;white-space:nowrap}
-.nsdemo table th,.nsdemo table td{text-align:left;vertical-align:top;color:inherit;border:0;
-border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em .4em;max-width:60em;
-overflow-wrap:anywhere;white-space:pre-wrap;unicode-bidi:isolate}
-.nsdemo table td,.nsdemo pre{font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,
-"DejaVu Sans Mono",monospace);color:inherit}
+.nsdemo.nsdemo table tbody tr{background:none}
+.nsdemo.nsdemo table th,.nsdemo.nsdemo table td{text-align:left;vertical-align:top;color:inherit;
+border:0;border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em .4em;
+max-width:60em;overflow-wrap:break-word;white-space:pre-wrap;unicode-bidi:isolate}
+.nsdemo.nsdemo table th{white-space:nowrap}
+.nsdemo.nsdemo table td,.nsdemo pre{font-family:var(--jp-code-font-family,ui-monospace,Menlo,
+Consolas,"DejaVu Sans Mono",monospace);color:inherit}
 .nsdemo pre{margin:.2em 0;background:none;white-space:pre-wrap;overflow-wrap:anywhere}
-.nsdemo table th.nsd-good{border-left:4px solid #1f9d55}
-.nsdemo table th.nsd-bad{border-left:4px double #dc4a3d}
-.nsdemo table th.nsd-same{border-left:4px dotted #808080}
-.nsdemo table td.nsd-good{background:rgba(31,157,85,.16)}
-.nsdemo table td.nsd-same{background:rgba(128,128,128,.16)}
+.nsdemo.nsdemo table th.nsd-good{border-left:4px solid #1f9d55}
+.nsdemo.nsdemo table th.nsd-bad{border-left:4px double #dc4a3d}
+.nsdemo.nsdemo table th.nsd-same{border-left:4px dotted #808080}
+.nsdemo.nsdemo table td.nsd-good{background:rgba(31,157,85,.16)}
+.nsdemo.nsdemo table td.nsd-same{background:rgba(128,128,128,.16)}
 .nsdemo .nsd-notice{border-left:4px solid #808080;padding:.2em .7em}
 .nsdemo p{margin:.3em 0}
 .nsdemo svg{display:block;max-width:none;margin:.5em 0}
 @media print{.nsdemo{max-height:none;overflow:visible}}
 </style>"""
+
+
+# A shell's $ is no formula: what MathJax 2 and 3 leave alone, in a notebook and in a page of one.
+_NO_MATH = "tex2jax_ignore mathjax_ignore"
 
 
 class Picture:
@@ -82,7 +90,7 @@ class Picture:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f'<div class="nsdemo">{_STYLE}{self.html}</div>'
+        return f'<div class="nsdemo {_NO_MATH}">{_STYLE}{self.html}</div>'
 
 
 def drawing(text: str, svg: str, below: str = "") -> Picture:

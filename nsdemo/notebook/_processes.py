@@ -162,7 +162,7 @@ def _draw(rows: list[_Row], isolated: bool) -> Drawing:
         middle = base - 4.5
         level = min(len(row.above), _DEEPEST)
         x = tree + level * _STEP
-        sheet.text(outer, base, str(row.process.pid), anchor="end", faint=not row.is_outside)
+        sheet.text(outer, base, str(row.process.pid), anchor="end", faint=row.is_outside)
         if row.inside:
             first = isolated and row.process.inner == 1
             sheet.text(inner, base, row.inside, anchor="end", bold=first, kind="nsd-inner")

@@ -25,9 +25,9 @@ from ._picture import (
 from ._svg import LINE, Drawing, width_of
 
 MOST = 200  # steps
-_CALL = 88  # columns of a system call
+_CALL = 76  # columns of a system call
 _LANE = 34  # from one lane to the next, in pixels
-_BAR = 110  # the longest bar, in pixels
+_BAR = 70  # the longest bar, in pixels
 # The operations after which another process goes on.
 _BIRTHS = ("fork", "init")
 
@@ -61,11 +61,20 @@ def timeline(source: Any) -> Picture:
     if left_out:
         said += f" {left_out} more are not shown."
     heads = ("process", "µs", "system call", "")
-    rows = [(str(s.pid), _micro(s), _call(s), _outcome(s)) for s in steps]
+    root = _root_of(steps)
+    calls = [_call(step, root) for step in steps]
+    rows = [
+        (str(step.pid), _micro(step), call, _outcome(step))
+        for step, call in zip(steps, calls, strict=True)
+    ]
     legend = [f"{pid}: {role}" for pid, role in roles.items()]
+    if root:
+        legend.append(f"ROOT is {clean(root, 80)}")
     text = "\n".join([f"{title}: {said}", *legend, columns_of([heads, *rows], right=(0, 1))])
     spoken = [f"{row[0]}: {row[2]} {row[3]}".rstrip() for row in rows[:40]]
-    svg = _draw(steps, roles).finish(title, clean(" | ".join([said, *legend, *spoken]), 6000))
+    svg = _draw(steps, roles, calls, legend[len(roles) :]).finish(
+        title, clean(" | ".join([said, *legend, *spoken]), 6000)
+    )
     return drawing(text, svg)
 
 
@@ -79,9 +88,20 @@ def _steps_of(source: Any) -> list[nsdemo.Step]:
     return list(trace)
 
 
-def _call(step: nsdemo.Step) -> str:
+def _root_of(steps: Sequence[nsdemo.Step]) -> str:
+    """The container's root, whose long name would hide the rest of a call; "" if there is none."""
+    for step in steps:
+        if step.operation in ("pivot_root", "chroot", "open_root") and step.args:
+            return str(step.args[0]) if len(str(step.args[0])) > len("ROOT") + 4 else ""
+    return ""
+
+
+def _call(step: nsdemo.Step, root: str) -> str:
     """The call as strace has it, without pid and outcome."""
-    return clean(nsdemo.Step(step.operation, step.args), _CALL)
+    text = str(nsdemo.Step(step.operation, step.args))
+    if root:
+        text = text.replace(f'"{root}"', "ROOT").replace(f'"{root}/', '"ROOT/')
+    return clean(text, _CALL)
 
 
 def _micro(step: nsdemo.Step) -> str:
@@ -113,7 +133,12 @@ def _roles(steps: Sequence[nsdemo.Step]) -> dict[int, str]:
     return roles
 
 
-def _draw(steps: Sequence[nsdemo.Step], roles: dict[int, str]) -> Drawing:
+def _draw(
+    steps: Sequence[nsdemo.Step],
+    roles: dict[int, str],
+    calls: Sequence[str],
+    notes: Sequence[str],
+) -> Drawing:
     sheet = Drawing()
     lanes = {pid: 8 + number * _LANE for number, pid in enumerate(roles)}
     longest = max(step.duration_ns for step in steps) or 1
@@ -124,8 +149,8 @@ def _draw(steps: Sequence[nsdemo.Step], roles: dict[int, str]) -> Drawing:
         sheet.dot(lanes[pid], base - 4.5, 3, colour=GREY)
     top = len(roles) * LINE + 10
     bars = max(lanes.values()) + 26
-    numbers = bars + _BAR + 8 + width_of("000000 µs")
-    calls = numbers + 14
+    numbers = bars + _BAR + 8 + width_of("00000 µs")
+    start = numbers + 14
     last = {step.pid: number for number, step in enumerate(steps)}
     for number, pid in enumerate(roles):
         sheet.line(
@@ -150,8 +175,10 @@ def _draw(steps: Sequence[nsdemo.Step], roles: dict[int, str]) -> Drawing:
         colour = RED if step.errno else GREY
         sheet.bar(bars, middle - 5, size, colour=colour, kind="nsd-time")
         sheet.text(numbers, base, f"{_micro(step)} µs", anchor="end", faint=True)
-        words = f"{_call(step)}  {_outcome(step)}".rstrip()
-        sheet.text(calls, base, words, bold=bool(step.errno), kind="nsd-call")
+        words = f"{calls[number]}  {_outcome(step)}".rstrip()
+        sheet.text(start, base, words, bold=bool(step.errno), kind="nsd-call")
+    for number, note in enumerate(notes, len(steps)):
+        sheet.text(start, top + number * LINE + 15.5, note, faint=True)
     return sheet
 
 
@@ -165,16 +192,16 @@ def plan(plan: nsdemo.Plan) -> Picture:
     if not isinstance(plan, nsdemo.Plan):
         raise TypeError(f"plan() shows a Plan, not {type(plan).__name__}")
     steps = plan.steps
-    who = "1st process"
+    who = "first"
     rows = []
     for number, step in enumerate(steps[:MOST], 1):
         rows.append((str(number), who, clean(step, 160)))
         if step.operation in _BIRTHS:
-            who = "2nd process" if step.operation == "fork" else "3rd process"
+            who = "second" if step.operation == "fork" else "third"
     equals = [clean(line, 2000) for line in str(plan).splitlines() if line.startswith("# ")]
     if len(steps) > MOST:
         equals.insert(0, f"# {len(steps) - MOST} more steps are not shown")
-    heads = ("step", "who", "system call")
+    heads = ("step", "process", "system call")
     title = f"A plan of {len(steps)} step{'s' if len(steps) != 1 else ''}: nothing has run"
     text = "\n".join([title, columns_of([heads, *rows], right=(0,)), *equals])
     html = table(title, heads, rows)
