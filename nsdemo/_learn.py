@@ -24,9 +24,9 @@ FOLDER = "nsdemo-lessons"
 LESSONS = Path(__file__).parent / "lessons"
 
 EPILOG = """\
-What you have done in a notebook stays: a notebook that is there is never written to. Words after
--- are options for JupyterLab, such as --ip; it listens on the loopback interface and asks for a
-token, as always."""
+What you have done in a notebook stays: a notebook that is there is never
+written to. Words after -- are options for JupyterLab, such as --ip; it listens
+on the loopback interface and asks for a token, as always."""
 
 
 class Lesson:
