@@ -185,8 +185,8 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(
         "learn",
         "[OPTION...] [DIR] [-- JUPYTER OPTION...]",
-        f"Put the lessons into a folder (default: {FOLDER}) as notebooks, without the\n"
-        "solutions, and open JupyterLab there.",
+        f"Put the lessons into a folder (default: {FOLDER}) as notebooks, without\n"
+        "the solutions, and open JupyterLab there.",
         EPILOG,
     )
     parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=None)

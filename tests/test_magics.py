@@ -330,7 +330,7 @@ def test_a_mistake_in_the_first_line(kernel: Kernel, head: str, words: str) -> N
         ("%%enter ended", "ProcessLookupError", "%%spawn --bg --save NAME"),
         ("%%enter 4194304", "ProcessLookupError", "there is no process 4194304"),
         ("%%spawn --join ended", "ProcessLookupError", "the container has ended"),
-        ("%%spawn --root /nowhere/x", "NamespaceError", "there is no /nowhere"),
+        ("%%spawn --root /nowhere/x", "NamespaceError", "open the root /nowhere/x: No such file"),
         ("%%chroot empty", "FileNotFoundError", "there is no shell inside: 'sh or bash'"),
         ("%%chroot empty", "FileNotFoundError", "Rootfs.from_host(['bash'])"),
         ("%%spawn --shell zsch", "FileNotFoundError", "'zsch'"),
