@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +143,16 @@ def test_pictures(kernel: Kernel) -> None:
     traced = kernel.fine("%%spawn --trace\necho hello\n")
     assert traced.stdout == "hello\n"
     assert "unshare" in traced.data[0]["text/plain"]
+
+
+def test_the_readme_shows_a_container_in_three_cells(own_kernel: Kernel) -> None:
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    section = readme.read_text().partition("## In a notebook\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^```\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert len(cells) == 3
+    first = [own_kernel.fine(cell) for cell in cells]
+    assert "<svg" in first[2].data[0]["text/html"]
+    first[1].until(lambda cell: cell.stdout == "I am 1 on boxy\n")
 
 
 # -- live ------------------------------------------------------------------------------------
