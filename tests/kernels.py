@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TIMEOUT = 30.0
+
+# The one event loop that all clients share lives as long as this process: before any test.
+ensure_event_loop()
 
 
 class Cell:
