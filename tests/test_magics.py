@@ -259,6 +259,22 @@ def test_what_a_script_leaves_in_a_container_lives_as_long_as_that(
     assert eventually(lambda: not processes_with(marker))
 
 
+def test_the_container_that_was_entered_ends_first(kernel: Kernel) -> None:
+    kernel.fine("box = nsdemo.spawn(['sleep', '600'], stdin=nsdemo.DEVNULL)")
+    cell = kernel.start("%%enter box\necho inside; sleep 600\n")
+    cell.until(lambda cell: "inside" in cell.stdout)
+    pid = next(
+        pid
+        for pid in processes_with("600")
+        if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(kernel.pid)
+    )
+    os.kill(pid, signal.SIGKILL)
+    cell.finish()
+    assert cell.error == "CalledProcessError"
+    assert "was ended by signal 9 (Killed)" in cell.traceback
+    assert kernel.fine("print(box.wait())").stdout == "-9\n"
+
+
 def test_a_container_in_the_background(kernel: Kernel, marker: str) -> None:
     first = kernel.fine(f"%%spawn --bg --save box --hostname boxy\necho here; sleep {marker}\n")
     first.until(lambda cell: "here" in cell.stdout)

@@ -152,7 +152,7 @@ class Magics:
         pipes = Pipes()
         with contextlib.ExitStack() as on_failure:
             on_failure.enter_context(pipes)
-            box = _start(call, cell, pipes)
+            box, goes_on = _start(call, cell, pipes)
             on_failure.callback(_stop, box)
             if saved is not None:
                 self._shell.user_ns[saved] = box
@@ -160,12 +160,12 @@ class Magics:
                 # In this cell's context: ipykernel finds there where output belongs.
                 context = contextvars.copy_context()
                 work = threading.Thread(
-                    target=context.run, args=(_in_background, box, pipes, call), daemon=True
+                    target=context.run, args=(_in_background, box, pipes, goes_on), daemon=True
                 )
                 work.start()
                 on_failure.pop_all()
                 return
-            _in_foreground(box, pipes, call, cell)
+            _in_foreground(box, pipes, call, cell, goes_on)
 
     # -- completion ------------------------------------------------------------------------
 
@@ -231,15 +231,16 @@ def _check(call: flags.Call, cell: str) -> None:
         )
 
 
-def _start(call: flags.Call, cell: str, pipes: Pipes) -> nsdemo.Container[Any]:
-    """Start the first shell that there is."""
+def _start(call: flags.Call, cell: str, pipes: Pipes) -> tuple[nsdemo.Container[Any], bool]:
+    """Start the first shell that there is; and may what it leaves behind go on?"""
     shells = [call.more["shell"]] if "shell" in call.more else SHELLS
     stdio: dict[str, Any] = {"stdout": pipes.stdout, "stderr": pipes.stderr}
     notes: list[str] = []
     for shell in shells:
         try:
             plan = call.plan([shell, "-c", cell], stdin=nsdemo.DEVNULL, **stdio)
-            return plan.start(die_with_parent=call.keywords.get("die_with_parent", True))
+            box = plan.start(die_with_parent=call.keywords.get("die_with_parent", True))
+            return box, _goes_on(plan, call)
         except FileNotFoundError as error:
             if isinstance(error, nsdemo.NamespaceError) or len(shells) == 1:
                 raise
@@ -259,14 +260,16 @@ def _start(call: flags.Call, cell: str, pipes: Pipes) -> nsdemo.Container[Any]:
     raise missing
 
 
-def _in_foreground(box: nsdemo.Container[Any], pipes: Pipes, call: flags.Call, cell: str) -> None:
+def _in_foreground(
+    box: nsdemo.Container[Any], pipes: Pipes, call: flags.Call, cell: str, goes_on: bool
+) -> None:
     """Show the output until the script has ended; its status and its end are the cell's."""
     in_time = False
     try:
         in_time = pipes.follow(box, call.timeout)
     finally:
         # Also after an interrupt: the container ends, and what it still said is shown.
-        status = box.wait() if in_time and _goes_on(call) else _stop(box)
+        status = box.wait() if in_time and goes_on else _stop(box)
         pipes.finish()
         if call.trace:
             display(notebook.timeline(box.trace))
@@ -278,17 +281,17 @@ def _in_foreground(box: nsdemo.Container[Any], pipes: Pipes, call: flags.Call, c
         raise _brief(nsdemo.CalledProcessError(status, cell), _ended(status))
 
 
-def _in_background(box: nsdemo.Container[Any], pipes: Pipes, call: flags.Call) -> None:
+def _in_background(box: nsdemo.Container[Any], pipes: Pipes, goes_on: bool) -> None:
     with pipes:
         pipes.follow(box)
-        box.wait() if _goes_on(call) else _stop(box)
+        box.wait() if goes_on else _stop(box)
         pipes.finish()
 
 
-def _goes_on(call: flags.Call) -> bool:
+def _goes_on(plan: nsdemo.Plan, call: flags.Call) -> bool:
     """May what the script left in the background go on? In a container that was there before."""
-    plan = call.plan(["true"]) if call.name == "enter" else ()
-    return any(step.operation == "join" and step.args[0] & _CLONE_NEWPID for step in plan)
+    joined = [step.args[0] for step in plan if step.operation == "join"]
+    return call.name == "enter" and any(kinds & _CLONE_NEWPID for kinds in joined)
 
 
 def _ended(status: int) -> str:
