@@ -25,6 +25,7 @@ FILES = {
     "cgroup": "cgroup",
     "time": "time",
 }
+_MOST_MOUNTS = 1 << 26  # bytes: the kernel's 100,000 mounts with long names
 _MOST_ARGUMENTS = 4096  # bytes: more of a command line is nothing to look at
 
 Identity = tuple[int, int]  # (device, inode), as nsdemo.namespaces() has them
@@ -110,10 +111,20 @@ def pids() -> list[int]:
 
 
 def process(pid: int) -> Process | None:
-    """One process, or None if there is none (any more)."""
+    """One process, or None if there is none (any more).
+
+    Just after its execve(2) a process has no args yet.
+    """
+    found = _status(pid)
+    return None if found is None else _with_args(found)
+
+
+def _status(pid: int) -> Process | None:
+    """A process without its command line."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            status = dict(line.rstrip(b"\n").split(b":\t", 1) for line in file if b":\t" in line)
+        text = _bytes(f"/proc/{pid}/status")
+        # Only a newline ends a line: a name may have a carriage return in it.
+        status = dict(line.split(b":\t", 1) for line in text.split(b"\n") if b":\t" in line)
         numbers = tuple(map(int, status.get(b"NSpid", b"%d" % pid).split()))
         return Process(
             pid,
@@ -124,16 +135,31 @@ def process(pid: int) -> Process | None:
             int(status[b"Uid"].split()[1]),
             int(status.get(b"Threads", b"1")),
             _unescaped_name(os.fsdecode(status[b"Name"])),
-            _command_line(pid),
+            (),
         )
     except (OSError, KeyError, ValueError, IndexError):  # it has ended meanwhile
         return None
 
 
-def _command_line(pid: int) -> tuple[str, ...]:
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        words = file.read(_MOST_ARGUMENTS)
-    return tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
+def _with_args(found: Process) -> Process | None:
+    try:
+        words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
+    except OSError:
+        return None
+    args = tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
+    return found._replace(args=args)
+
+
+def _bytes(path: str, most: int = 1 << 22) -> bytes:
+    """The contents of a file of /proc; open() would take twice as long."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(fd, 4096)]
+        while parts[-1] and len(parts) * 4096 < most:
+            parts.append(os.read(fd, 4096))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def _unescaped_name(text: str) -> str:
@@ -156,15 +182,14 @@ def processes(target: Any = None) -> tuple[Process, ...]:
     """
     pid = pid_of(target)
     wanted = namespaces(None if target is None else pid)["pid"]
-    listed = [found for found in map(process, pids()) if found is not None]
+    listed = [found for found in map(_status, pids()) if found is not None]
     own = next((each for each in listed if each.pid == pid), None)
     if own is None:
         raise ProcessLookupError(errno.ESRCH, f"there is no process {pid} any more")
     depth = len(own.pids)
     members = _members(listed, depth, wanted) | {pid}
-    return tuple(
-        each._replace(inner=each.pids[depth - 1]) for each in listed if each.pid in members
-    )
+    whole = [_with_args(each) for each in listed if each.pid in members]
+    return tuple(each._replace(inner=each.pids[depth - 1]) for each in whole if each is not None)
 
 
 def _members(listed: Iterable[Process], depth: int, wanted: Identity) -> set[int]:
@@ -220,8 +245,7 @@ def _lies_in(pid: int, wanted: Identity) -> bool:
 def _read(pid: int, name: str) -> str:
     """The text of a file of a process; why not, as a sentence, if we may not."""
     try:
-        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return os.fsdecode(_bytes(f"/proc/{pid}/{name}", _MOST_MOUNTS))
     except FileNotFoundError:
         error = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         raise unreadable(pid, error) from None
@@ -237,9 +261,13 @@ def _unescaped(text: str) -> str:
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """Read a mountinfo file; lines that are none are left out."""
+    """Read a mountinfo file; lines that are none are left out.
+
+    Only a newline ends a line: what else Python takes for the end of one, the kernel leaves in
+    the name of a mount point as it is.
+    """
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if len(fields) >= 6 and len(tail) >= 2:
