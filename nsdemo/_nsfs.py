@@ -21,9 +21,10 @@ from ._proc import (
     Identity,
     Process,
     mounts,
+    patience,
     pid_of,
     pids,
-    process,
+    read_process,
 )
 from ._targets import unreadable
 
@@ -223,6 +224,7 @@ class _Search:
         self.related: dict[tuple[str, Identity], None] = {}
         self.seen: set[Identity] = {wanted}
         self.unreadable = 0
+        self.patience = patience()
 
     def run(self) -> Keepers:
         for pid in pids():
@@ -248,7 +250,7 @@ class _Search:
         for_children = _FOR_CHILDREN.get(self.namespace)
         current = where[self.namespace] == self.wanted
         if current or (for_children and _at(pid, for_children) == self.wanted):
-            found = process(pid)
+            found = read_process(pid, self.patience)
             if found is not None:
                 (self.members if current else self.for_children).append(found)
         for name, identity in where.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from fcntl import ioctl
 from typing import Any, NamedTuple
 
@@ -111,12 +112,19 @@ def pids() -> list[int]:
 
 
 def process(pid: int) -> Process | None:
-    """One process, or None if there is none (any more).
+    """One process, or None if there is none (any more)."""
+    return read_process(pid, patience())
 
-    Just after its execve(2) a process has no args yet.
-    """
+
+def patience() -> Iterator[int]:
+    """How often one waits for processes to get their command lines: not for each of a thousand."""
+    return iter(range(50))
+
+
+def read_process(pid: int, patience: Iterator[int]) -> Process | None:
+    """One process of many."""
     found = _status(pid)
-    return None if found is None else _with_args(found)
+    return None if found is None else _with_args(found, patience)
 
 
 def _status(pid: int) -> Process | None:
@@ -141,13 +149,32 @@ def _status(pid: int) -> Process | None:
         return None
 
 
-def _with_args(found: Process) -> Process | None:
+def _with_args(found: Process, patience: Iterator[int]) -> Process | None:
     try:
         words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
-    except OSError:
+        executing = not words
+        while executing:
+            executing = _is_executing(found.pid)  # asked first: it may be over when we read
+            words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
+            if words or next(patience, None) is None:
+                break
+            time.sleep(0.0005 if executing else 0)
+    except (OSError, IndexError):
         return None
     args = tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
     return found._replace(args=args)
+
+
+def _is_executing(pid: int) -> bool:
+    """Whether a process has the memory of its new program, but not yet its arguments.
+
+    spawn() returns as early as that.
+
+    Source: create_elf_tables() in fs/binfmt_elf.c, proc_pid_stat(5).
+    """
+    fields = _bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    size, end_of_arguments = fields[20], fields[46]
+    return size != b"0" and end_of_arguments == b"0"
 
 
 def _bytes(path: str, most: int = 1 << 22) -> bytes:
@@ -188,7 +215,8 @@ def processes(target: Any = None) -> tuple[Process, ...]:
         raise ProcessLookupError(errno.ESRCH, f"there is no process {pid} any more")
     depth = len(own.pids)
     members = _members(listed, depth, wanted) | {pid}
-    whole = [_with_args(each) for each in listed if each.pid in members]
+    waits = patience()
+    whole = [_with_args(each, waits) for each in listed if each.pid in members]
     return tuple(each._replace(inner=each.pids[depth - 1]) for each in whole if each is not None)
 
 

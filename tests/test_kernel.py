@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import IS_ROOT, QUIET, script
+from support import IS_ROOT, QUIET, eventually, script
 from targets import POWERS
 
 import nsdemo
@@ -66,6 +66,22 @@ def test_a_process_is_what_its_files_say() -> None:
     assert own.args == tuple(os.fsdecode(Path("/proc/self/cmdline").read_bytes()).split("\0")[:-1])
     assert own.name == Path("/proc/self/comm").read_text().rstrip("\n")
     assert own.threads == len(os.listdir("/proc/self/task"))
+
+
+def test_a_command_that_has_just_begun_has_its_arguments() -> None:
+    for _ in range(100):
+        with nsdemo.spawn(["sleep", "1000"], **QUIET) as box:
+            found = kernel.process(box.pid)
+            assert found is not None
+            assert found.args == ("sleep", "1000")
+
+
+def test_an_empty_command_line_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nsdemo import _proc
+
+    monkeypatch.setattr(_proc, "_is_executing", lambda pid: True)
+    thread = next(each for each in kernel.processes() if not each.args)
+    assert thread.name
 
 
 def test_what_has_ended_is_none() -> None:
@@ -403,9 +419,11 @@ def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
     text = TREE.split(";")[0] + "; echo ready; while :; do sleep 0.02 & (true); sleep 0.01; done"
     with shell(rootfs, text) as box:
         seen: set[int] = set()
-        for _ in range(40):
+
+        def look() -> bool:
             found = {each.pid for each in kernel.processes(box)}
             assert box.pid in found
-            seen |= found
-        # Nobody lives longer than a few looks.
-        assert len(seen) > len(found) + 3
+            seen.update(found)
+            return len(seen) > len(found) + 10  # nobody lives longer than a few looks
+
+        assert eventually(look, 30)
