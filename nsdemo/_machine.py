@@ -28,7 +28,8 @@ CAP_SETFCAP = 31
 def read(path: str) -> str:
     """Return the text of a file, "" if it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        # Universal newlines would end a line at a carriage return in a name.
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read()
     except (OSError, ValueError):
         return ""

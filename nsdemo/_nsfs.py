@@ -20,10 +20,11 @@ from ._proc import (
     NS_GET_PARENT,
     Identity,
     Process,
-    parse_mountinfo,
+    mounts,
+    patience,
     pid_of,
     pids,
-    process,
+    read_process,
 )
 from ._targets import unreadable
 
@@ -202,6 +203,15 @@ def keepers(target: Any, namespace: str) -> Keepers:
     return _Search(namespace, file, known[namespace]).run()
 
 
+def _at(pid: int, file: str) -> Identity | None:
+    """A process's namespace; None if it has ended, or this kernel has no such namespace."""
+    try:
+        found = os.stat(f"/proc/{pid}/ns/{file}")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 class _Search:
     """One walk through /proc."""
 
@@ -214,6 +224,7 @@ class _Search:
         self.related: dict[tuple[str, Identity], None] = {}
         self.seen: set[Identity] = {wanted}
         self.unreadable = 0
+        self.patience = patience()
 
     def run(self) -> Keepers:
         for pid in pids():
@@ -235,23 +246,19 @@ class _Search:
 
     def _look_at(self, pid: int) -> None:
         self._descriptors(pid)
-        current = self._is_in(pid, self.file)
-        if current or self._is_in(pid, _FOR_CHILDREN.get(self.namespace, self.file)):
-            found = process(pid)
+        where = {name: _at(pid, file) for name, file in FILES.items()}
+        for_children = _FOR_CHILDREN.get(self.namespace)
+        current = where[self.namespace] == self.wanted
+        if current or (for_children and _at(pid, for_children) == self.wanted):
+            found = read_process(pid, self.patience)
             if found is not None:
                 (self.members if current else self.for_children).append(found)
-        for name, file in FILES.items():
-            status = os.stat(f"/proc/{pid}/ns/{file}")
-            identity = (status.st_dev, status.st_ino)
-            if identity not in self.seen:
+        for name, identity in where.items():
+            if identity is not None and identity not in self.seen:
                 self.seen.add(identity)
-                self._ask(pid, name, file, identity)
+                self._ask(pid, name, FILES[name], identity)
                 if name == "mount":
                     self._bind_mounts(pid, identity)
-
-    def _is_in(self, pid: int, file: str) -> bool:
-        status = os.stat(f"/proc/{pid}/ns/{file}")
-        return (status.st_dev, status.st_ino) == self.wanted
 
     def _descriptors(self, pid: int) -> None:
         text = f"{self.file}:[{self.wanted[1]}]"
@@ -263,10 +270,9 @@ class _Search:
 
     def _bind_mounts(self, pid: int, where: Identity) -> None:
         root = f"{self.file}:[{self.wanted[1]}]"
-        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for mount in parse_mountinfo(file.read()):
-                if mount.kind == "nsfs" and mount.root == root:
-                    self.mounts.setdefault((where, mount.point), pid)
+        for mount in mounts(pid):
+            if mount.kind == "nsfs" and mount.root == root:
+                self.mounts.setdefault((where, mount.point), pid)
 
     def _ask(self, pid: int, name: str, file: str, identity: Identity) -> None:
         """Whether this namespace is a child of the wanted one, or owned by it."""

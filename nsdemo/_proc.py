@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from fcntl import ioctl
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ FILES = {
     "cgroup": "cgroup",
     "time": "time",
 }
+_MOST_MOUNTS = 1 << 26  # bytes: the kernel's 100,000 mounts with long names
 _MOST_ARGUMENTS = 4096  # bytes: more of a command line is nothing to look at
 
 Identity = tuple[int, int]  # (device, inode), as nsdemo.namespaces() has them
@@ -111,9 +113,26 @@ def pids() -> list[int]:
 
 def process(pid: int) -> Process | None:
     """One process, or None if there is none (any more)."""
+    return read_process(pid, patience())
+
+
+def patience() -> Iterator[int]:
+    """How often one waits for processes to get their command lines: not for each of a thousand."""
+    return iter(range(50))
+
+
+def read_process(pid: int, patience: Iterator[int]) -> Process | None:
+    """One process of many."""
+    found = _status(pid)
+    return None if found is None else _with_args(found, patience)
+
+
+def _status(pid: int) -> Process | None:
+    """A process without its command line."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            status = dict(line.rstrip(b"\n").split(b":\t", 1) for line in file if b":\t" in line)
+        text = _bytes(f"/proc/{pid}/status")
+        # Only a newline ends a line: a name may have a carriage return in it.
+        status = dict(line.split(b":\t", 1) for line in text.split(b"\n") if b":\t" in line)
         numbers = tuple(map(int, status.get(b"NSpid", b"%d" % pid).split()))
         return Process(
             pid,
@@ -124,16 +143,50 @@ def process(pid: int) -> Process | None:
             int(status[b"Uid"].split()[1]),
             int(status.get(b"Threads", b"1")),
             _unescaped_name(os.fsdecode(status[b"Name"])),
-            _command_line(pid),
+            (),
         )
     except (OSError, KeyError, ValueError, IndexError):  # it has ended meanwhile
         return None
 
 
-def _command_line(pid: int) -> tuple[str, ...]:
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        words = file.read(_MOST_ARGUMENTS)
-    return tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
+def _with_args(found: Process, patience: Iterator[int]) -> Process | None:
+    try:
+        words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
+        executing = not words
+        while executing:
+            executing = _is_executing(found.pid)  # asked first: it may be over when we read
+            words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
+            if words or next(patience, None) is None:
+                break
+            time.sleep(0.0005 if executing else 0)
+    except (OSError, IndexError):
+        return None
+    args = tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
+    return found._replace(args=args)
+
+
+def _is_executing(pid: int) -> bool:
+    """Whether a process has the memory of its new program, but not yet its arguments.
+
+    spawn() returns as early as that.
+
+    Source: create_elf_tables() in fs/binfmt_elf.c, proc_pid_stat(5).
+    """
+    fields = _bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    size, end_of_arguments = fields[20], fields[46]
+    return size != b"0" and end_of_arguments == b"0"
+
+
+def _bytes(path: str, most: int = 1 << 22) -> bytes:
+    """The contents of a file of /proc; open() would take twice as long."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(fd, 4096)]
+        while parts[-1] and len(parts) * 4096 < most:
+            parts.append(os.read(fd, 4096))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def _unescaped_name(text: str) -> str:
@@ -156,15 +209,15 @@ def processes(target: Any = None) -> tuple[Process, ...]:
     """
     pid = pid_of(target)
     wanted = namespaces(None if target is None else pid)["pid"]
-    listed = [found for found in map(process, pids()) if found is not None]
+    listed = [found for found in map(_status, pids()) if found is not None]
     own = next((each for each in listed if each.pid == pid), None)
     if own is None:
         raise ProcessLookupError(errno.ESRCH, f"there is no process {pid} any more")
     depth = len(own.pids)
     members = _members(listed, depth, wanted) | {pid}
-    return tuple(
-        each._replace(inner=each.pids[depth - 1]) for each in listed if each.pid in members
-    )
+    waits = patience()
+    whole = [_with_args(each, waits) for each in listed if each.pid in members]
+    return tuple(each._replace(inner=each.pids[depth - 1]) for each in whole if each is not None)
 
 
 def _members(listed: Iterable[Process], depth: int, wanted: Identity) -> set[int]:
@@ -220,8 +273,7 @@ def _lies_in(pid: int, wanted: Identity) -> bool:
 def _read(pid: int, name: str) -> str:
     """The text of a file of a process; why not, as a sentence, if we may not."""
     try:
-        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return os.fsdecode(_bytes(f"/proc/{pid}/{name}", _MOST_MOUNTS))
     except FileNotFoundError:
         error = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         raise unreadable(pid, error) from None
@@ -237,9 +289,13 @@ def _unescaped(text: str) -> str:
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """Read a mountinfo file; lines that are none are left out."""
+    """Read a mountinfo file; lines that are none are left out.
+
+    Only a newline ends a line: what else Python takes for the end of one, the kernel leaves in
+    the name of a mount point as it is.
+    """
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if len(fields) >= 6 and len(tail) >= 2:

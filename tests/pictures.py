@@ -19,7 +19,18 @@ _ALLOWED = {
     *(SVG + name for name in ("polygon", "path")),
 }
 _ATTRIBUTES = {
-    *("class", "style", "role", "id", "aria-labelledby", "scope", "width", "height", "viewBox"),
+    *(
+        "class",
+        "style",
+        "role",
+        "id",
+        "aria-labelledby",
+        "aria-describedby",
+        "scope",
+        "width",
+        "height",
+        "viewBox",
+    ),
     *("x", "y", "rx", "r", "cx", "cy", "d", "points", "fill", "fill-opacity", "stroke"),
     *("stroke-width", "stroke-dasharray", "opacity", "font-size", "font-weight", "text-anchor"),
 }
@@ -73,7 +84,8 @@ def _check_drawing(drawing: ElementTree.Element) -> None:
     assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
     assert title.text
     assert description.text
-    assert drawing.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert drawing.get("aria-labelledby") == title.get("id")
+    assert drawing.get("aria-describedby") == description.get("id")
     assert drawing.get("fill") == "currentColor"
     width, height = float(drawing.get("width", "")), float(drawing.get("height", ""))
     for text in drawing.iter(f"{SVG}text"):

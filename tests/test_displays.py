@@ -348,6 +348,8 @@ def test_who_owns_what() -> None:
 
 def test_what_keeps_it_alive() -> None:
     with nsdemo.spawn(["sleep", "1000"], die_with_parent=False, **QUIET) as box:
+        # A command line is there a moment after the execve.
+        eventually(lambda: Path(f"/proc/{box.pid}/cmdline").read_bytes())
         fd = os.open(f"/proc/{box.pid}/ns/uts", os.O_RDONLY)
         try:
             picture = notebook.keepers(box, "uts")
@@ -572,7 +574,7 @@ def test_a_file_that_only_looks_like_a_program_confuses_nobody(tmp_path: Path) -
 
 
 def test_a_tree_that_changes_is_drawn(rootfs: Path) -> None:
-    text = f"{NULL}; echo ready; while :; do (true) & (true); done"
+    text = f"{NULL}; echo ready; while :; do sleep 0.02 & (true) & (true); sleep 0.01; done"
     with shell(rootfs, text) as box:
         for _ in range(25):
             tree = taken(notebook.processes(box))

@@ -166,7 +166,8 @@ class Drawing:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" '
             f'height="{height}" viewBox="-2 -2 {width} {height}" '
-            f'aria-labelledby="{name}-t {name}-d" font-size="{SIZE}" fill="currentColor" '
+            f'aria-labelledby="{name}-t" aria-describedby="{name}-d" '
+            f'font-size="{SIZE}" fill="currentColor" '
             f'style="font-family:{_FONT}">'
             f'<title id="{name}-t">{escape(title)}</title>'
             f'<desc id="{name}-d">{escape(description)}</desc>{body}</svg>'
