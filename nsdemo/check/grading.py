@@ -55,10 +55,13 @@ def grade_file(challenge: str, file: str | os.PathLike[str], timeout: float) -> 
 def _read(file: str | os.PathLike[str]) -> str:
     """The text of a solution; a FIFO or a device is none."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError(f"{os.fspath(file)} is no regular file")
-        data = stream.read(LARGEST + 1)
+        with open(fd, "rb", closefd=False) as stream:
+            data = stream.read(LARGEST + 1)
+    finally:
+        os.close(fd)
     if len(data) > LARGEST:
         raise ValueError(f"{os.fspath(file)} is larger than {LARGEST >> 20} MB")
     try:
@@ -101,9 +104,7 @@ class Session:
     def _begin(self) -> int:
         """Before a line of the solution runs: note what the runner is, and return its pid."""
         self._say({"challenge": self.challenge, "source": self.source})
-        if self._hear() != {"ready": True}:
-            raise Failed("the sandbox did not start", "Does nsdemo doctor find a reason?")
-        runner = self.sandbox.outer_pid(1)
+        runner = self.sandbox.outer_pid(self._hear()["ready"])
         if runner is None:
             raise Failed("the sandbox ended at once", "Does nsdemo doctor find a reason?")
         self.caller = look(runner)
@@ -114,8 +115,12 @@ class Session:
         self._say({"go": True})
         handed = self._hear()
         if "raised" in handed:
-            text = str(handed["raised"])
-            raise Failed(f"it raised {text}", "Does it run on your own machine, and as which user?")
+            line = handed.get("line")
+            where = f"line {line}: " if isinstance(line, int) else ""
+            raise Failed(
+                f"{where}it raised {handed['raised']}",
+                "Does it run on your own machine, and as which user?",
+            )
         if "missing" in handed:
             name = handed["missing"]
             raise Failed(
@@ -197,6 +202,8 @@ class Session:
         return data
 
     def _ended(self) -> tuple[str, str]:
+        for stream in select.select([self.sandbox.stdout, self.sandbox.stderr], [], [], 0.1)[0]:
+            self.said = (self.said + os.read(stream, 1 << 16))[-2000:]
         lines = self.said.decode("utf-8", "replace").strip().splitlines()
         seen = "its interpreter ended before it handed anything over"
         if lines:
