@@ -245,7 +245,7 @@ FAILING = {
         ESCAPE.replace('os.chroot("cellar")', 'os.chroot("cellar")\nos.chdir("/")'),
         "FileNotFoundError",
     ),
-    "a command that is not there": (["no-such-command"], "no-such-command"),
+    "a command that is not there": (["no-such-command"], "there is no no-such-command in the"),
 }
 
 

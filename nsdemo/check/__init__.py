@@ -27,23 +27,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .result import Fact, Result
+from .result import CHALLENGES, Fact, Result
 
 if TYPE_CHECKING:
     import nsdemo
 
 __all__ = ["CHALLENGES", "Fact", "Handle", "Probe", "Result", "c1", "c2", "c3", "grade"]
 __all__ += ["s1", "s2", "s3"]
-
-CHALLENGES = {
-    "s1": "pivot_root instead of chroot",
-    "s2": "a probe for each namespace",
-    "s3": "without --fork, --mount-proc and --root",
-    "c1": "the smallest root that runs bash",
-    "c2": "jailbreak, then not",
-    "c3": "the ENOMEM riddle",
-}
-"""The challenges that can be checked: id and title."""
 
 
 class Handle(Protocol):

@@ -16,17 +16,9 @@ from . import demo, mapped, probes, riddle, root
 from .jail import check_c2
 from .look import mounts_of
 from .reports import Report, look, until_passed
-from .result import Fact, Result
+from .result import CHALLENGES, Fact, Result
 from .sandbox import Sandbox
 
-TITLES = {
-    "s1": "pivot_root instead of chroot",
-    "s2": "a probe for each namespace",
-    "s3": "without --fork, --mount-proc and --root",
-    "c1": "the smallest root that runs bash",
-    "c2": "jailbreak, then not",
-    "c3": "the ENOMEM riddle",
-}
 LARGEST = 1 << 20
 _LONGEST_LINE = 1 << 18
 _ASKED = "the solution ran to its end and handed something over"
@@ -38,8 +30,8 @@ class Failed(Exception):
 
 def grade_file(challenge: str, file: str | os.PathLike[str], timeout: float) -> Result:
     """See ``nsdemo.check.grade``."""
-    if challenge not in TITLES:
-        raise ValueError(f"there is no challenge {challenge!r}: there are {', '.join(TITLES)}")
+    if challenge not in CHALLENGES:
+        raise ValueError(f"there is no challenge {challenge!r}: there are {', '.join(CHALLENGES)}")
     source = _read(file)
     try:
         with Session(challenge, source, time.monotonic() + timeout) as session:
@@ -49,7 +41,7 @@ def grade_file(challenge: str, file: str | os.PathLike[str], timeout: float) -> 
         return _grade_c2(handed)
     except Failed as failure:
         seen, question = failure.args
-        return Result(challenge, TITLES[challenge], [Fact(_ASKED, False, seen, question)])
+        return Result(challenge, [Fact(_ASKED, False, seen, question)])
 
 
 def _read(file: str | os.PathLike[str]) -> str:
@@ -104,9 +96,13 @@ class Session:
     def _begin(self) -> int:
         """Before a line of the solution runs: note what the runner is, and return its pid."""
         self._say({"challenge": self.challenge, "source": self.source})
-        runner = self.sandbox.outer_pid(self._hear()["ready"])
+        try:
+            ready = self._hear()
+        except Failed as failure:
+            raise OSError(f"no container for the solution: {failure.args[0]}") from None
+        runner = self.sandbox.outer_pid(ready["ready"])
         if runner is None:
-            raise Failed("the sandbox ended at once", "Does nsdemo doctor find a reason?")
+            raise OSError("no container for the solution: it ended at once")
         self.caller = look(runner)
         return runner
 

@@ -22,7 +22,7 @@ def check_c2(attack: str | Sequence[str]) -> Result:
     command = _command(attack)
     escaped, said = _attack(command, "chroot")
     caught, _ = _attack(command, "pivot_root")
-    return Result("c2", "jailbreak, then not", [_gets_out(escaped, said), _stays_in(not caught)])
+    return Result("c2", [_gets_out(escaped, said), _stays_in(not caught)])
 
 
 def _gets_out(escaped: bool, said: str) -> Fact:

@@ -65,7 +65,11 @@ def main() -> int:
     import nsdemo
 
     plan = inner(task)
-    box = plan.start(stdin=nsdemo.DEVNULL, pass_fds=task["descriptors"])
+    try:
+        box = plan.start(stdin=nsdemo.DEVNULL, pass_fds=task["descriptors"])
+    except OSError as error:
+        print(error, *getattr(error, "__notes__", ()), sep="; ", file=sys.stderr, flush=True)
+        return 125
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for fd in task["descriptors"]:
         os.close(fd)  # the grader sees the end of the stream when the inner one has ended
