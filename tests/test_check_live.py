@@ -81,6 +81,18 @@ CHEATS_S1 = {
         'box = plan.bind(os.environ["TMPDIR"], f"{path}/run").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
+    "more mounts than anybody will look through": (
+        'plan = plan.mount("tmpfs", f"{path}/run", "tmpfs")\n'
+        'for _ in range(12): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
+        'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
+        {"the process is alive, and yours to look at"},
+    ),
+    "the host behind a thousand mounts": (
+        'plan = plan.mount("tmpfs", f"{path}/run", "tmpfs")\n'
+        'for _ in range(11): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
+        'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
+        {NOWHERE, ESCAPE},
+    ),
     "shared again": (
         'box = plan.pivot_root(root).propagation("shared", "/").exec(sleep).start()',
         {SHARED},
@@ -126,6 +138,31 @@ def test_s1_leaves_the_container_as_it_was(rootfs: Path) -> None:
         again = box.enter(["sh", "-c", "cat /proc/mounts; ps"], capture_output=True, text=True)
     strip = str.maketrans("", "", "0123456789")
     assert inside.stdout.translate(strip) == again.stdout.translate(strip)
+
+
+def test_nothing_is_imported_inside() -> None:
+    """A library of Python's, planted in the container, is the container's program."""
+    lines = """
+from nsdemo.check import going_in, look
+library = os.path.dirname(os.__file__)
+os.makedirs(path + library)
+for name in ("traceback", "linecache", "this", "tokenize"):
+    Path(f"{path}{library}/{name}.py").write_text("raise SystemExit('planted')")
+box = plan.pivot_root(root).exec(sleep).start()
+def imports(target, request):
+    going_in.join_mounts(target)
+    going_in.follow_root(target)
+    assert os.path.exists(library + "/this.py")
+    import this
+look.PARTS["imports"] = imports
+found = look.in_child("imports", look.Target(box.pid), {})
+look.PARTS["fails"] = lambda target, request: 1 / 0
+failed = look.in_child("fails", look.Target(box.pid), {})
+check.s1 = lambda box: check.Result("s1", [check.Fact(str(found), False, str(failed), "?")])
+"""
+    (fact,) = live(check_of("s1", lines)).facts
+    assert fact["asked"] == "{'error': 'ImportWarning: sys.meta_path is empty'}"
+    assert fact["seen"] == "{'error': 'ZeroDivisionError: division by zero'}"
 
 
 # -- s3 ------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from typing import Any
 
 from . import demo, mapped, probes, riddle, root
 from .jail import check_c2
-from .look import mounts_of
 from .reports import Report, look, until_passed
 from .result import CHALLENGES, Fact, Result
 from .sandbox import Sandbox
+from .target import mounts_of
 
 LARGEST = 1 << 20
 _LONGEST_LINE = 1 << 18
