@@ -87,9 +87,9 @@ CHEATS_S1 = {
         'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
         {"the process is alive, and yours to look at"},
     ),
-    "the host behind a thousand mounts": (
+    "the host behind hundreds of mounts": (
         'plan = plan.mount("tmpfs", f"{path}/run", "tmpfs")\n'
-        'for _ in range(11): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
+        'for _ in range(7): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
         'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
@@ -228,6 +228,41 @@ def test_s3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     found = live(check_of("s3", lines), ordinary)
     assert not found.passed
     assert set(found.failed) == failed
+
+
+SHARED_MOUNTS = ["unshare", "--map-root-user", "--mount", "--propagation", "shared"]
+NO_PRIVATE = """
+plan = no_power().unshare("mount", "uts", "ipc", "pid").fork()
+box = plan.mount("proc", f"{path}/proc", "proc").chroot(root).exec(sleep).start()
+"""
+# What has leaked must go, or the root cannot be removed.
+TIDY = """
+import contextlib, ctypes
+@contextlib.contextmanager
+def tidy(path):
+    yield
+    for point in (f"{path}/proc", path, f"{path}/proc", path):
+        ctypes.CDLL(None).umount2(point.encode(), 2)
+"""
+
+
+@users
+@pytest.mark.parametrize(
+    ("lines", "failed"),
+    [
+        (NO_PRIVATE, {MINE}),
+        (NO_PRIVATE.replace("box =", "plan = plan.bind(root, root)\nbox ="), {MINE}),
+        (PIVOTED, set()),
+    ],
+    ids=["shared", "shared, with a bind", "private"],
+)
+def test_s3_where_mounts_are_shared(lines: str, failed: set[str], ordinary: bool) -> None:
+    """As on most machines: what is mounted in a copy of the mount namespace is mounted in both."""
+    body = check_of("s3", lines).replace("with box:", "with box, tidy(path):")
+    found = live(TIDY + body, ordinary, under=SHARED_MOUNTS)
+    assert set(found.failed) == failed
+    if failed:
+        assert "among your mounts now: " in found.seen
 
 
 # -- c1 ------------------------------------------------------------------------------------
