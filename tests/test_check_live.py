@@ -82,14 +82,12 @@ CHEATS_S1 = {
         {NOWHERE, ESCAPE},
     ),
     "more mounts than anybody will look through": (
-        'plan = plan.mount("tmpfs", f"{path}/run", "tmpfs")\n'
-        'for _ in range(12): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
+        'for _ in range(12): plan = plan.bind(path, f"{path}/run")\n'
         'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
         {"the process is alive, and yours to look at"},
     ),
     "the host behind hundreds of mounts": (
-        'plan = plan.mount("tmpfs", f"{path}/run", "tmpfs")\n'
-        'for _ in range(7): plan = plan.bind(f"{path}/run", f"{path}/run")\n'
+        'for _ in range(7): plan = plan.bind(path, f"{path}/run")\n'
         'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
