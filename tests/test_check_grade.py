@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from checking import grade, identity, python_of, users
+from checking import grade, identity, python_of, run, users
 from support import IMPORTABLE, IS_ROOT, eventually, new_marker, processes_with
 
 from nsdemo import check
@@ -291,6 +291,39 @@ def test_a_hostile_solution_gains_nothing(
         found = grade("s1", HOSTILE.replace("PORT", str(port)), tmp_path, ordinary)
     assert found.failed == [HANDED]
     assert found.seen == "line 54: it raised SystemExit: others: ['1'] gained: []"
+
+
+KEYS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+SESSION = -3
+ADD, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[os.uname().machine]
+def find():
+    found = libc.syscall(KEYCTL, 10, SESSION, b"user", b"nsdemo-secret", 0)
+    return found > 0
+"""
+
+
+@users
+def test_a_solution_does_not_hold_the_graders_keys(ordinary: bool, tmp_path: Path) -> None:
+    """Keys of a session are inherited, whatever the namespaces."""
+    (tmp_path / "solution.py").write_text(KEYS + 'raise SystemExit(f"found: {find()}")')
+    source = (tmp_path / "solution.py").read_text()
+    grader = KEYS + (
+        "libc.syscall(KEYCTL, 1, None)\n"
+        'added = libc.syscall(ADD, b"user", b"nsdemo-secret", b"x", 1, SESSION)\n'
+        f"open(os.environ['TMPDIR'] + '/solution.py', 'w').write({source!r})\n"
+        "from nsdemo import check\n"
+        "result = check.grade('s1', os.environ['TMPDIR'] + '/solution.py')\n"
+        "os.remove(os.environ['TMPDIR'] + '/solution.py')\n"
+        "print(added > 0, find(), result.facts[0].seen)\n"
+    )
+    ran = run(["-c", grader], ordinary)
+    added, held, seen = ran.stdout.split(" ", 2)
+    if added == "False":
+        pytest.skip("this kernel has no keys for us: add_key(2) is refused")
+    assert held == "True"
+    assert seen.endswith("it raised SystemExit: found: False\n")
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has files that others may not read")

@@ -32,8 +32,20 @@ from .result import CHALLENGES, Fact, Result
 if TYPE_CHECKING:
     import nsdemo
 
-__all__ = ["CHALLENGES", "Fact", "Handle", "Probe", "Result", "c1", "c2", "c3", "grade"]
-__all__ += ["s1", "s2", "s3"]
+__all__ = [
+    "CHALLENGES",
+    "Fact",
+    "Handle",
+    "Probe",
+    "Result",
+    "c1",
+    "c2",
+    "c3",
+    "grade",
+    "s1",
+    "s2",
+    "s3",
+]
 
 
 class Handle(Protocol):
@@ -46,7 +58,7 @@ class Handle(Protocol):
     pid: int
 
     def enter(self, args: Sequence[str], **options: Any) -> nsdemo.CompletedProcess[Any]:
-        """Run a command inside: ``nsdemo.enter`` with its options."""
+        """Run a command inside: ``nsdemo.enter``, with a timeout of five seconds by default."""
 
 
 Probe = Callable[[Handle], bool]
@@ -244,7 +256,7 @@ def grade(challenge: str, file: str | os.PathLike[str], timeout: float = 20) -> 
     Args:
         challenge: one of CHALLENGES.
         file: the solution, a Python file of at most 1 MB.
-        timeout: seconds that the whole may take.
+        timeout: seconds that the solution may take; the check's own work is less than two.
 
     Returns:
         Result; a solution that raises, never ends or hands over nothing has failed a fact.

@@ -34,11 +34,12 @@ def grade_file(challenge: str, file: str | os.PathLike[str], timeout: float) -> 
         raise ValueError(f"there is no challenge {challenge!r}: there are {', '.join(CHALLENGES)}")
     source = _read(file)
     try:
-        with Session(challenge, source, time.monotonic() + timeout) as session:
+        deadline = time.monotonic() + timeout
+        with Session(challenge, source, deadline) as session:
             handed = session.hand_over()
             if challenge != "c2":
                 return JUDGES[challenge](session, handed)
-        return _grade_c2(handed)
+        return _grade_c2(handed, max(deadline - time.monotonic(), 1) / 2)
     except Failed as failure:
         seen, question = failure.args
         return Result(challenge, [Fact(_ASKED, False, seen, question)])
@@ -229,9 +230,9 @@ def _grade_c3(session: Session, handed: dict[str, Any]) -> Result:
     return until_passed(lambda: riddle.judge_c3(session.look(box, *riddle.PARTS)))
 
 
-def _grade_c2(handed: dict[str, Any]) -> Result:
+def _grade_c2(handed: dict[str, Any], seconds: float) -> Result:
     try:
-        return check_c2(handed.get("attack", ""))
+        return check_c2(handed.get("attack", ""), seconds)
     except (TypeError, ValueError) as error:
         raise Failed(str(error), "What does check.c2 take?") from None
 
