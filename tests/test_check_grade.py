@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from checking import grade, identity, python_of, run, users
+from checking import grade, identity, place, python_of, run, users
 from support import IMPORTABLE, IS_ROOT, eventually, new_marker, processes_with
 
 from nsdemo import check
@@ -414,23 +415,23 @@ def test_nothing_outlives_the_grader(number: int, ordinary: bool, tmp_path: Path
     )
     file = tmp_path / "solution.py"
     file.write_text(source)
-    env = {**os.environ, "PYTHONPATH": IMPORTABLE, "TMPDIR": "/tmp"}
     words = [python_of(ordinary), "-m", "nsdemo", "check", "s1", "/dev/stdin"]
-    with file.open() as stdin:
+    with place(ordinary) as folder, file.open() as stdin:
+        env = {**os.environ, "PYTHONPATH": IMPORTABLE, "TMPDIR": str(folder)}
         grader = subprocess.Popen(
             words, stdin=stdin, cwd="/", env=env, start_new_session=True, **identity(ordinary)
         )
-    before = set(os.listdir("/tmp"))
-    try:
-        assert eventually(lambda: processes_with(marker))
-    finally:
-        grader.send_signal(number)
-        grader.wait()
-    assert eventually(lambda: not processes_with(marker))
-    if number == signal.SIGTERM:
-        assert grader.returncode == 128 + signal.SIGTERM
-        left = {name for name in os.listdir("/tmp") if name.startswith("nsdemo-check-")} - before
-        assert not left
+        try:
+            assert eventually(lambda: processes_with(marker))
+        finally:
+            grader.send_signal(number)
+            grader.wait()
+        assert eventually(lambda: not processes_with(marker))
+        if number == signal.SIGKILL:  # nobody is left to remove the empty directories
+            (skeleton,) = folder.iterdir()
+            shutil.rmtree(skeleton)
+        else:
+            assert grader.returncode == 128 + number
 
 
 # -- the file --------------------------------------------------------------------------------
