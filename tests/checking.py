@@ -16,7 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,10 +90,10 @@ class Verdict(NamedTuple):
         return "; ".join(fact["seen"] for fact in self.facts if not fact["passed"])
 
 
-def live(body: str, ordinary: bool = False) -> Verdict:
-    """Run a program whose last line is report(**RESULT.as_dict())."""
+def live(body: str, ordinary: bool = False, under: Sequence[str] = ()) -> Verdict:
+    """Run a program whose last line is report(**RESULT.as_dict()); ``under`` is a prefix."""
     words = ["-W", "error", "-c", PRELUDE + textwrap.dedent(body)]
-    return _verdict(run(words, ordinary))
+    return _verdict(run(words, ordinary, under=under))
 
 
 def grade(
@@ -116,14 +116,19 @@ class Ran(NamedTuple):
     seconds: float
 
 
-def run(words: list[str], ordinary: bool = False, stdin: Any = subprocess.DEVNULL) -> Ran:
+def run(
+    words: list[str],
+    ordinary: bool = False,
+    stdin: Any = subprocess.DEVNULL,
+    under: Sequence[str] = (),
+) -> Ran:
     """Run Python with these words; nothing may be left where temporary files are."""
     with place(ordinary) as folder:
         paths = f"{IMPORTABLE}:{HERE}"
         env = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         start = time.monotonic()
         ran = subprocess.run(
-            [python_of(ordinary), *words],
+            [*under, python_of(ordinary), *words],
             **identity(ordinary),
             stdin=stdin,
             capture_output=True,

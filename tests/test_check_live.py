@@ -81,6 +81,16 @@ CHEATS_S1 = {
         'box = plan.bind(os.environ["TMPDIR"], f"{path}/run").pivot_root(root).exec(sleep).start()',
         {NOWHERE, ESCAPE},
     ),
+    "more mounts than anybody will look through": (
+        'for _ in range(12): plan = plan.bind(path, f"{path}/run")\n'
+        'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
+        {"the process is alive, and yours to look at"},
+    ),
+    "the host behind hundreds of mounts": (
+        'for _ in range(7): plan = plan.bind(path, f"{path}/run")\n'
+        'box = plan.bind("/", f"{path}/tmp").pivot_root(root).exec(sleep).start()',
+        {NOWHERE, ESCAPE},
+    ),
     "shared again": (
         'box = plan.pivot_root(root).propagation("shared", "/").exec(sleep).start()',
         {SHARED},
@@ -126,6 +136,31 @@ def test_s1_leaves_the_container_as_it_was(rootfs: Path) -> None:
         again = box.enter(["sh", "-c", "cat /proc/mounts; ps"], capture_output=True, text=True)
     strip = str.maketrans("", "", "0123456789")
     assert inside.stdout.translate(strip) == again.stdout.translate(strip)
+
+
+def test_nothing_is_imported_inside() -> None:
+    """A library of Python's, planted in the container, is the container's program."""
+    lines = """
+from nsdemo.check import going_in, look
+library = os.path.dirname(os.__file__)
+os.makedirs(path + library)
+for name in ("traceback", "linecache", "this", "tokenize"):
+    Path(f"{path}{library}/{name}.py").write_text("raise SystemExit('planted')")
+box = plan.pivot_root(root).exec(sleep).start()
+def imports(target, request):
+    going_in.join_mounts(target)
+    going_in.follow_root(target)
+    assert os.path.exists(library + "/this.py")
+    import this
+look.PARTS["imports"] = imports
+found = look.in_child("imports", look.Target(box.pid), {})
+look.PARTS["fails"] = lambda target, request: 1 / 0
+failed = look.in_child("fails", look.Target(box.pid), {})
+check.s1 = lambda box: check.Result("s1", [check.Fact(str(found), False, str(failed), "?")])
+"""
+    (fact,) = live(check_of("s1", lines)).facts
+    assert fact["asked"] == "{'error': 'ImportWarning: sys.meta_path is empty'}"
+    assert fact["seen"] == "{'error': 'ZeroDivisionError: division by zero'}"
 
 
 # -- s3 ------------------------------------------------------------------------------------
@@ -191,6 +226,41 @@ def test_s3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     found = live(check_of("s3", lines), ordinary)
     assert not found.passed
     assert set(found.failed) == failed
+
+
+SHARED_MOUNTS = ["unshare", "--map-root-user", "--mount", "--propagation", "shared"]
+NO_PRIVATE = """
+plan = no_power().unshare("mount", "uts", "ipc", "pid").fork()
+box = plan.mount("proc", f"{path}/proc", "proc").chroot(root).exec(sleep).start()
+"""
+# What has leaked must go, or the root cannot be removed.
+TIDY = """
+import contextlib, ctypes
+@contextlib.contextmanager
+def tidy(path):
+    yield
+    for point in (f"{path}/proc", path, f"{path}/proc", path):
+        ctypes.CDLL(None).umount2(point.encode(), 2)
+"""
+
+
+@users
+@pytest.mark.parametrize(
+    ("lines", "failed"),
+    [
+        (NO_PRIVATE, {MINE}),
+        (NO_PRIVATE.replace("box =", "plan = plan.bind(root, root)\nbox ="), {MINE}),
+        (PIVOTED, set()),
+    ],
+    ids=["shared", "shared, with a bind", "private"],
+)
+def test_s3_where_mounts_are_shared(lines: str, failed: set[str], ordinary: bool) -> None:
+    """As on most machines: what is mounted in a copy of the mount namespace is mounted in both."""
+    body = check_of("s3", lines).replace("with box:", "with box, tidy(path):")
+    found = live(TIDY + body, ordinary, under=SHARED_MOUNTS)
+    assert set(found.failed) == failed
+    if failed:
+        assert "among your mounts now: " in found.seen
 
 
 # -- c1 ------------------------------------------------------------------------------------

@@ -27,23 +27,25 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .result import Fact, Result
+from .result import CHALLENGES, Fact, Result
 
 if TYPE_CHECKING:
     import nsdemo
 
-__all__ = ["CHALLENGES", "Fact", "Handle", "Probe", "Result", "c1", "c2", "c3", "grade"]
-__all__ += ["s1", "s2", "s3"]
-
-CHALLENGES = {
-    "s1": "pivot_root instead of chroot",
-    "s2": "a probe for each namespace",
-    "s3": "without --fork, --mount-proc and --root",
-    "c1": "the smallest root that runs bash",
-    "c2": "jailbreak, then not",
-    "c3": "the ENOMEM riddle",
-}
-"""The challenges that can be checked: id and title."""
+__all__ = [
+    "CHALLENGES",
+    "Fact",
+    "Handle",
+    "Probe",
+    "Result",
+    "c1",
+    "c2",
+    "c3",
+    "grade",
+    "s1",
+    "s2",
+    "s3",
+]
 
 
 class Handle(Protocol):
@@ -56,7 +58,7 @@ class Handle(Protocol):
     pid: int
 
     def enter(self, args: Sequence[str], **options: Any) -> nsdemo.CompletedProcess[Any]:
-        """Run a command inside: ``nsdemo.enter`` with its options."""
+        """Run a command inside: ``nsdemo.enter``, with a timeout of five seconds by default."""
 
 
 Probe = Callable[[Handle], bool]
@@ -254,7 +256,7 @@ def grade(challenge: str, file: str | os.PathLike[str], timeout: float = 20) -> 
     Args:
         challenge: one of CHALLENGES.
         file: the solution, a Python file of at most 1 MB.
-        timeout: seconds that the whole may take.
+        timeout: seconds that the solution may take; the check's own work is less than two.
 
     Returns:
         Result; a solution that raises, never ends or hands over nothing has failed a fact.

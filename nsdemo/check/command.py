@@ -17,12 +17,12 @@ LIVE: dict[str, Callable[[Any], Result]] = {"s1": s1, "s3": s3, "c1": c1, "c3": 
 
 _LIST = "\n".join(f"  {name}  {title}" for name, title in CHALLENGES.items())
 DESCRIPTION = f"""\
-Check a challenge of the course against the kernel: a solution file, which runs in a
-container, or with --pid a process that is running.
+Check a challenge of the course against the kernel: a solution file, which runs
+in a container, or with --pid a process that is running.
 
 {_LIST}"""
 EPILOG = """\
-exit status: 0 if every fact passed, 1 if not, 125 if the check could not be made"""
+exit status: 0 if every fact passed, 1 if not, 125 if no check could be made"""
 
 
 def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -> int:

@@ -31,7 +31,7 @@ def judge_s3(report: Report, name: str) -> Result:
     if facts[0].passed:
         facts += [new_namespaces(report), two_pids(report), own_proc(report, name)]
         facts += [token_out_of_reach(report), mounts_unchanged(report, facts[-1].passed)]
-    return Result("s3", "without --fork, --mount-proc and --root", facts)
+    return Result("s3", facts)
 
 
 def new_namespaces(report: Report) -> Fact:

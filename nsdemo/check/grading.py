@@ -14,19 +14,11 @@ from typing import Any
 
 from . import demo, mapped, probes, riddle, root
 from .jail import check_c2
-from .look import mounts_of
 from .reports import Report, look, until_passed
-from .result import Fact, Result
+from .result import CHALLENGES, Fact, Result
 from .sandbox import Sandbox
+from .target import mounts_of
 
-TITLES = {
-    "s1": "pivot_root instead of chroot",
-    "s2": "a probe for each namespace",
-    "s3": "without --fork, --mount-proc and --root",
-    "c1": "the smallest root that runs bash",
-    "c2": "jailbreak, then not",
-    "c3": "the ENOMEM riddle",
-}
 LARGEST = 1 << 20
 _LONGEST_LINE = 1 << 18
 _ASKED = "the solution ran to its end and handed something over"
@@ -38,27 +30,31 @@ class Failed(Exception):
 
 def grade_file(challenge: str, file: str | os.PathLike[str], timeout: float) -> Result:
     """See ``nsdemo.check.grade``."""
-    if challenge not in TITLES:
-        raise ValueError(f"there is no challenge {challenge!r}: there are {', '.join(TITLES)}")
+    if challenge not in CHALLENGES:
+        raise ValueError(f"there is no challenge {challenge!r}: there are {', '.join(CHALLENGES)}")
     source = _read(file)
     try:
-        with Session(challenge, source, time.monotonic() + timeout) as session:
+        deadline = time.monotonic() + timeout
+        with Session(challenge, source, deadline) as session:
             handed = session.hand_over()
             if challenge != "c2":
                 return JUDGES[challenge](session, handed)
-        return _grade_c2(handed)
+        return _grade_c2(handed, max(deadline - time.monotonic(), 1) / 2)
     except Failed as failure:
         seen, question = failure.args
-        return Result(challenge, TITLES[challenge], [Fact(_ASKED, False, seen, question)])
+        return Result(challenge, [Fact(_ASKED, False, seen, question)])
 
 
 def _read(file: str | os.PathLike[str]) -> str:
     """The text of a solution; a FIFO or a device is none."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError(f"{os.fspath(file)} is no regular file")
-        data = stream.read(LARGEST + 1)
+        with open(fd, "rb", closefd=False) as stream:
+            data = stream.read(LARGEST + 1)
+    finally:
+        os.close(fd)
     if len(data) > LARGEST:
         raise ValueError(f"{os.fspath(file)} is larger than {LARGEST >> 20} MB")
     try:
@@ -101,11 +97,13 @@ class Session:
     def _begin(self) -> int:
         """Before a line of the solution runs: note what the runner is, and return its pid."""
         self._say({"challenge": self.challenge, "source": self.source})
-        if self._hear() != {"ready": True}:
-            raise Failed("the sandbox did not start", "Does nsdemo doctor find a reason?")
-        runner = self.sandbox.outer_pid(1)
+        try:
+            ready = self._hear()
+        except Failed as failure:
+            raise OSError(f"no container for the solution: {failure.args[0]}") from None
+        runner = self.sandbox.outer_pid(ready["ready"])
         if runner is None:
-            raise Failed("the sandbox ended at once", "Does nsdemo doctor find a reason?")
+            raise OSError("no container for the solution: it ended at once")
         self.caller = look(runner)
         return runner
 
@@ -114,8 +112,12 @@ class Session:
         self._say({"go": True})
         handed = self._hear()
         if "raised" in handed:
-            text = str(handed["raised"])
-            raise Failed(f"it raised {text}", "Does it run on your own machine, and as which user?")
+            line = handed.get("line")
+            where = f"line {line}: " if isinstance(line, int) else ""
+            raise Failed(
+                f"{where}it raised {handed['raised']}",
+                "Does it run on your own machine, and as which user?",
+            )
         if "missing" in handed:
             name = handed["missing"]
             raise Failed(
@@ -197,6 +199,8 @@ class Session:
         return data
 
     def _ended(self) -> tuple[str, str]:
+        for stream in select.select([self.sandbox.stdout, self.sandbox.stderr], [], [], 0.1)[0]:
+            self.said = (self.said + os.read(stream, 1 << 16))[-2000:]
         lines = self.said.decode("utf-8", "replace").strip().splitlines()
         seen = "its interpreter ended before it handed anything over"
         if lines:
@@ -226,9 +230,9 @@ def _grade_c3(session: Session, handed: dict[str, Any]) -> Result:
     return until_passed(lambda: riddle.judge_c3(session.look(box, *riddle.PARTS)))
 
 
-def _grade_c2(handed: dict[str, Any]) -> Result:
+def _grade_c2(handed: dict[str, Any], seconds: float) -> Result:
     try:
-        return check_c2(handed.get("attack", ""))
+        return check_c2(handed.get("attack", ""), seconds)
     except (TypeError, ValueError) as error:
         raise Failed(str(error), "What does check.c2 take?") from None
 

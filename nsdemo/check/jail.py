@@ -17,12 +17,13 @@ LONGEST = 64_000  # characters of an attack
 _TAIL = 4096
 
 
-def check_c2(attack: str | Sequence[str]) -> Result:
-    """Run the attack in both jails."""
+def check_c2(attack: str | Sequence[str], seconds: float | None = None) -> Result:
+    """Run the attack in both jails; seconds: for each of them, TIME at most."""
     command = _command(attack)
-    escaped, said = _attack(command, "chroot")
-    caught, _ = _attack(command, "pivot_root")
-    return Result("c2", "jailbreak, then not", [_gets_out(escaped, said), _stays_in(not caught)])
+    seconds = TIME if seconds is None else min(TIME, seconds)
+    escaped, said = _attack(command, "chroot", seconds)
+    caught, _ = _attack(command, "pivot_root", seconds)
+    return Result("c2", [_gets_out(escaped, said), _stays_in(not caught)])
 
 
 def _gets_out(escaped: bool, said: str) -> Fact:
@@ -64,24 +65,24 @@ def _command(attack: Any) -> list[str]:
     return words
 
 
-def _attack(command: list[str], method: str) -> tuple[bool, str]:
+def _attack(command: list[str], method: str, seconds: float) -> tuple[bool, str]:
     """Did it write the token? And the end of what it said."""
     token = (f"token-{secrets.token_hex(8)}", secrets.token_hex(16))
     task = {"jail": JAIL, "method": method, "attack": [*command, f"/tokens/{token[0]}"]}
     with Sandbox(task, tokens=[token]) as sandbox:
-        return _listen(sandbox, token[1].encode())
+        return _listen(sandbox, token[1].encode(), seconds)
 
 
-def _listen(sandbox: Sandbox, token: bytes) -> tuple[bool, str]:
+def _listen(sandbox: Sandbox, token: bytes, seconds: float) -> tuple[bool, str]:
     out, err = sandbox.stdout, sandbox.stderr
     tails = {out: b"", err: b""}
     reading = {out, err}
-    end = time.monotonic() + TIME
+    end = time.monotonic() + seconds
     late = ""
     while reading:
         late = late or sandbox.over_bounds()
         if time.monotonic() > end:
-            late = late or f"it was ended after {TIME:g} seconds"
+            late = late or f"it was ended after {seconds:.3g} seconds"
         if late:
             break
         for fd in select.select(reading, [], [], 0.05)[0]:

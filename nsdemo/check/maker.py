@@ -27,7 +27,7 @@ def make(request: dict[str, list[str]]) -> Any:
 
 def main() -> None:
     """Serve requests."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
     import nsdemo
 
     channel = socket.socket(fileno=int(sys.argv[1])).makefile("rw", encoding="utf-8")

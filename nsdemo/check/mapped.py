@@ -29,7 +29,7 @@ def judge_c1(report: Report) -> Result:
             facts.append(Fact("what it has mapped can be read", False, found["error"], question))
         else:
             facts += [runs_bash(found), all_inside(found), nothing_else(found)]
-    return Result("c1", "the smallest root that runs bash", facts)
+    return Result("c1", facts)
 
 
 def own_root(report: Report) -> Fact:

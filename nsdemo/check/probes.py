@@ -75,7 +75,7 @@ def request(names: list[str], shared: str | None) -> dict[str, list[str]]:
 def judge_s2(names: list[str], asked: Sequence[tuple[str | None, Answers]]) -> Result:
     """The verdict on the answers of all rounds."""
     facts = [_fact(name, [(shared, found.get(name)) for shared, found in asked]) for name in names]
-    return Result("s2", "a probe for each namespace", facts)
+    return Result("s2", facts)
 
 
 def _fact(name: str, answers: list[tuple[str | None, Any]]) -> Fact:

@@ -18,9 +18,9 @@ from typing import Any
 
 import nsdemo
 
+from .look import COMMAND
 from .result import Fact, Result
 
-_LOOK = str(Path(__file__).with_name("look.py"))
 _PATIENCE = 5.0  # seconds; a look takes a few hundredths
 
 Report = dict[str, Any]
@@ -51,7 +51,7 @@ def look(box: Any, *parts: str, tokens: Sequence[Token] = (), name: str = "") ->
         return {"gone": f"the container has ended (status {box.returncode})"}
     request = json.dumps({"pid": pid, "parts": parts, "tokens": tokens, "name": name})
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", _LOOK, request],
+        [sys.executable, *COMMAND, request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

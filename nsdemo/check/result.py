@@ -7,6 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+CHALLENGES = {
+    "s1": "pivot_root instead of chroot",
+    "s2": "a probe for each namespace",
+    "s3": "without --fork, --mount-proc and --root",
+    "c1": "the smallest root that runs bash",
+    "c2": "jailbreak, then not",
+    "c3": "the ENOMEM riddle",
+}
+"""The challenges that can be checked: id and title."""
+
 _SEEN_AT_MOST = 400
 _STYLE = "text-align:left;vertical-align:top;padding:.3em .8em;border-bottom:1px solid currentColor"
 
@@ -70,20 +80,20 @@ class Result:
     """What a check found. It is true if every fact passed, and shows as a table in a notebook.
 
     Attributes:
-        challenge: its id, such as "s1".
+        challenge: its id, one of CHALLENGES.
         title: what the challenge asks for.
         facts: a tuple of Fact, in the order in which they were asked. When a fact makes the
             next ones meaningless (a container that has ended), it is the last.
 
     Example:
-        >>> result = Result("s1", "pivot_root", [Fact("it runs", True, "pid 7")])
+        >>> result = Result("s1", [Fact("it runs", True, "pid 7")])
         >>> result.passed, bool(result), len(result.facts)
         (True, True, 1)
     """
 
-    def __init__(self, challenge: str, title: str, facts: Iterable[Fact]) -> None:
+    def __init__(self, challenge: str, facts: Iterable[Fact]) -> None:
         self.challenge = challenge
-        self.title = title
+        self.title = CHALLENGES[challenge]
         self.facts = tuple(facts)
 
     @property

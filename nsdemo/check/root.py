@@ -22,7 +22,7 @@ def judge_s1(report: Report) -> Result:
     if facts[0].passed:
         facts += [own_mounts(report), joiner(report), nothing_shared(report)]
         facts += [token_out_of_reach(report), escape_fails(report)]
-    return Result("s1", "pivot_root instead of chroot", facts)
+    return Result("s1", facts)
 
 
 def own_mounts(report: Report) -> Fact:

@@ -1,4 +1,4 @@
-"""A program: PID 1 of the inner container. It runs a learner's file and hands over what that made.
+"""A program: PID 1 of the inner container, and its child, which runs a learner's file.
 
 It runs as ``python -I -S runner.py CHANNEL [MAKER]``, where the numbers are sockets to the grader.
 Until it executes the file it is what it was written to be; from then on nothing that it says
@@ -7,12 +7,12 @@ counts, but for a pid or an answer that the grader will hold against the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
-import traceback
 from typing import Any, NoReturn
 
 REFUSED = ("spawn", "run", "chroot_run", "enter")
@@ -23,7 +23,8 @@ STEPS = {
     *("loopback_up", "propagation", "bind", "mount", "pivot_root", "chroot", "chdir", "setsid"),
     *("setgroups", "setgid", "setuid", "exec"),
 }
-LONGEST = 8000  # characters of a message
+LONGEST = 1000  # characters of a message
+SOLUTION = "/tmp/solution.py"
 
 
 class Refused(RuntimeError):
@@ -62,12 +63,11 @@ def refuse_recipes() -> None:
 
 def execute(source: str) -> dict[str, Any]:
     """Run the learner's file and return its names."""
-    path = "/tmp/solution.py"
-    with open(path, "w", encoding="utf-8") as file:
+    with open(SOLUTION, "w", encoding="utf-8") as file:
         file.write(source)  # for tracebacks
-    sys.argv[:] = [path]
-    names: dict[str, Any] = {"__name__": "__main__", "__file__": path}
-    exec(compile(source, path, "exec"), names)
+    sys.argv[:] = [SOLUTION]
+    names: dict[str, Any] = {"__name__": "__main__", "__file__": SOLUTION}
+    exec(compile(source, SOLUTION, "exec"), names)
     return names
 
 
@@ -82,6 +82,18 @@ def hand_over(challenge: str, names: dict[str, Any]) -> dict[str, Any]:
     if wanted == "attack":
         return {"attack": value if isinstance(value, str) else list(value)}
     return {"probes": list(value), "callable": all(callable(probe) for probe in value.values())}
+
+
+def line_of(error: BaseException) -> int | None:
+    """The line of the learner's file that an exception came from."""
+    if isinstance(error, SyntaxError) and error.filename == SOLUTION:
+        return error.lineno
+    line, here = None, error.__traceback__
+    while here is not None:
+        if here.tb_frame.f_code.co_filename == SOLUTION:
+            line = here.tb_lineno
+        here = here.tb_next
+    return line
 
 
 class Handle:
@@ -109,20 +121,16 @@ def ask(probe: Any, handle: Handle) -> Any:
 def converse(channel: Any, say: Any) -> None:
     """From the grader's request to the end of its questions."""
     request = json.loads(channel.readline())
-    say({"ready": True})
+    say({"ready": os.getpid()})
     channel.readline()  # the grader has noted what we are
     if request["challenge"] in BY_HAND:
         refuse_recipes()
     try:
         names = execute(request["source"])
         say(hand_over(request["challenge"], names))
-    except BaseException:
-        kind, error, trace = sys.exc_info()
-        trace = (
-            trace.tb_next.tb_next if trace and trace.tb_next else trace
-        )  # our frames tell nothing
-        text = "".join(traceback.format_exception(kind, error, trace))
-        say({"raised": f"{getattr(kind, '__name__', kind)}: {error}", "traceback": text[-LONGEST:]})
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        say({"raised": text[:LONGEST], "line": line_of(error)})
         names = {}
     for line in channel:
         handle = Handle(json.loads(line)["probe"])
@@ -130,8 +138,24 @@ def converse(channel: Any, say: Any) -> None:
         say({"answers": {name: ask(probe, handle) for name, probe in probes.items()}})
 
 
+def leave_pid_1() -> None:
+    """Go on in a child, under a pid that no small container has; PID 1 reaps until that ends.
+
+    As PID 1 a learner's program would not die of its signals, and every container has a PID 1
+    in which it might mistake itself.
+    """
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write("20000")
+    child = os.fork()
+    while child:
+        ended, status = os.wait()
+        if ended == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
 def main() -> None:
     """Start the maker of containers while nobody can touch it; then serve the grader."""
+    leave_pid_1()
     sys.path.insert(0, "/nsdemo")
     numbers = [int(word) for word in sys.argv[1:]]
     if len(numbers) > 1:

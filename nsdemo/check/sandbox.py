@@ -39,7 +39,7 @@ LEAST_LEFT = 0.05  # of the machine's memory
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
 # Ids that systemd gives to services without a user of their own: nobody's files are theirs.
 _DYNAMIC_USERS = range(61184, 65520)
 
@@ -101,7 +101,8 @@ class Skeleton:
                 if os.path.isdir(source + point):
                     plan = _read_only(plan, source + point, target + point)
         for name in _DEVICES:
-            plan = plan.bind(f"/dev/{name}", f"{self.path}/dev/{name}")
+            if os.path.exists(f"/dev/{name}"):
+                plan = plan.bind(f"/dev/{name}", f"{self.path}/dev/{name}")
         return plan
 
 

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 PR_SET_DUMPABLE = 4
+KEYCTL_JOIN_SESSION_KEYRING = 1
 MS_NOSUID, MS_NODEV = 2, 4
 MEMORY = 1 << 30  # bytes of address space of each process
 PROCESSES = 100
@@ -34,6 +35,13 @@ def set_bounds() -> None:
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
+
+
+def leave_keyring() -> None:
+    """Have a session keyring of our own: the grader's is inherited, and no namespace hides it."""
+    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+    if number is not None:  # keyctl(2); where it is refused, nobody inside can use it either
+        ctypes.CDLL(None).syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def inner(task: dict[str, Any]) -> Any:
@@ -62,10 +70,15 @@ def main() -> int:
     sys.path.insert(0, "/nsdemo")
     task = json.loads(sys.argv[1])
     set_bounds()
+    leave_keyring()
     import nsdemo
 
     plan = inner(task)
-    box = plan.start(stdin=nsdemo.DEVNULL, pass_fds=task["descriptors"])
+    try:
+        box = plan.start(stdin=nsdemo.DEVNULL, pass_fds=task["descriptors"])
+    except OSError as error:
+        print(error, *getattr(error, "__notes__", ()), sep="; ", file=sys.stderr, flush=True)
+        return 125
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for fd in task["descriptors"]:
         os.close(fd)  # the grader sees the end of the stream when the inner one has ended
