@@ -192,9 +192,37 @@ def test_a_flood_neither_hangs_the_kernel_nor_fills_it(own_kernel: Kernel) -> No
     left_out = int(cell.stdout.partition("\n[")[2].split()[0].replace(",", ""))
     shown = cell.stdout.encode()
     note = cell.stdout.partition("\n[")[2].partition("]\n")[0]
-    assert len(shown) < 300_000
+    assert len(shown) < 30_000
     assert left_out + len(shown) - len(f"\n[{note}]\n") == 100_000_000 + len("\nthis is the end\n")
     assert peak_memory(own_kernel.pid) - before < 30_000
+
+
+@pytest.mark.parametrize("lines", [1999, 2000, 2010, 2020, 2021, 5000])
+def test_many_lines(kernel: Kernel, lines: int) -> None:
+    """The first 2000 lines, and the last 20; nothing is said to be missing that is not."""
+    shown = kernel.fine(f"%%spawn\nseq {lines}\n").stdout
+    everything = "".join(f"{number}\n" for number in range(1, lines + 1))
+    if lines <= 2020:
+        assert shown == everything
+        return
+    first, _, rest = shown.partition("\n[")
+    note, _, last = rest.partition("]\n")
+    assert first == "".join(f"{number}\n" for number in range(1, 2001))
+    assert last == "".join(f"{number}\n" for number in range(lines - 19, lines + 1))
+    assert int(note.split()[0].replace(",", "")) == len(everything) - len(first) - len(last)
+
+
+def test_long_lines_without_end(kernel: Kernel) -> None:
+    script = "head -c 300000 /dev/zero | tr '\\0' x; printf end"
+    shown = kernel.fine(f"%%spawn\n{script}\n").stdout
+    first, _, rest = shown.partition("\n[")
+    assert set(first) == {"x"}
+    assert len(first) == 256 * 1024
+    assert rest.endswith("xend")
+    assert len(rest) < 9000
+    # The cut goes through a character here; nothing is missing, so it is whole again.
+    script = "head -c 262143 /dev/zero | tr '\\0' x; printf '\\303\\244'"
+    assert kernel.fine(f"%%spawn\n{script}\n").stdout == "x" * 262143 + "ä"
 
 
 def test_an_endless_flood_can_be_interrupted(kernel: Kernel) -> None:

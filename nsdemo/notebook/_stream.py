@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import re
 import select
 import sys
 import time
@@ -18,8 +19,9 @@ import nsdemo
 
 __all__ = ["Pipes"]
 
-SHOWN = 256 * 1024  # bytes of a script's output, both streams together
-LAST = 8 * 1024  # bytes of each stream's end
+# Of a script's output, both streams together, the beginning; and of each stream the end.
+SHOWN, SHOWN_LINES = 256 * 1024, 2000
+LAST, LAST_LINES = 8 * 1024, 20
 _CHUNK = 64 * 1024
 
 
@@ -35,7 +37,7 @@ class Pipes:
         # The streams of now: a thread that outlives the cell writes to the cell that began it.
         self._out = _Shown(sys.stdout)
         self._err = _Shown(sys.stderr)
-        self._room = SHOWN
+        self._room, self._lines = SHOWN, SHOWN_LINES
         self._streams: dict[int, _Shown] = {}
         ends = []
         for shown in (self._out, self._err):
@@ -88,10 +90,21 @@ class Pipes:
         except BlockingIOError:
             return False
         shown = self._streams[fd]
-        shown.show(data[: self._room])
-        shown.drop(data[self._room :])
-        self._room -= min(self._room, len(data))
+        fits = self._fitting(data)
+        shown.show(data[:fits])
+        shown.drop(data[fits:])
         return bool(data)
+
+    def _fitting(self, data: bytes) -> int:
+        """How many of these bytes are still shown."""
+        fits = min(self._room, len(data))
+        ends = [match.end() for match in re.finditer(b"\n", data[:fits])]
+        if len(ends) >= self._lines:
+            fits = ends[self._lines - 1] if self._lines else 0
+            self._room = fits  # what follows is too much, whatever it is
+        self._lines -= min(self._lines, len(ends))
+        self._room -= fits
+        return fits
 
 
 class _Shown:
@@ -112,15 +125,15 @@ class _Shown:
         self._last = (self._last + data[-LAST:])[-LAST:]
 
     def finish(self) -> None:
-        self._write(self._decoder.decode(b"", True))
-        left_out = self._dropped - len(self._last)
-        if left_out:
-            # From the beginning of a line, if there is one.
-            rest = self._last.partition(b"\n")[2] or self._last
-            left_out += len(self._last) - len(rest)
-            self._last = rest
+        last = self._last
+        if self._dropped > len(last):  # from the beginning of a line, if there is one
+            last = last.partition(b"\n")[2] or last
+        last = b"".join(last.splitlines(keepends=True)[-LAST_LINES:])
+        if left_out := self._dropped - len(last):
+            self._write(self._decoder.decode(b"", True))
             self._write(f"\n[{left_out:,} bytes are not shown; these are the last lines:]\n")
-        self._write(self._last.decode("utf-8", "replace"))
+            self._decoder.reset()
+        self._write(self._decoder.decode(last, True))
 
     def _write(self, text: str) -> None:
         if text:

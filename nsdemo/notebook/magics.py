@@ -57,7 +57,8 @@ _ABOUT = {
 }
 _EPILOG = """\
 A directory or a target may be given by the name of a variable. stdin is empty. The container ends
-with the cell (--bg: when its script does), and always with the kernel."""
+with the cell (--bg: when its script does), and always with the kernel. Of a flood of output the
+first 2,000 lines and the last 20 are shown."""
 
 
 def _extend(parser: flags.Parser) -> None:
