@@ -72,3 +72,17 @@ def __getattr__(name: str) -> Any:
         globals().update(doctor=module.doctor, Findings=module.Findings)
         return globals()[name]
     raise AttributeError(f"module 'nsdemo' has no attribute {name!r}")
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """``%load_ext nsdemo``: the magics %%chroot, %%spawn, %%enter and %ns."""
+    from .notebook.magics import Magics
+
+    Magics(ipython).register()
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """``%unload_ext nsdemo``: take the magics away."""
+    from .notebook.magics import Magics
+
+    Magics(ipython).unregister()

@@ -52,6 +52,12 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
             self._record = None
         return self._trace
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: status, output, and how the container was made."""
+        from .notebook import completed
+
+        return completed(self)._repr_html_()
+
     def __reduce__(self) -> tuple[Any, ...]:
         values = (self.args, self.returncode, self.stdout, self.stderr)
         return CompletedProcess, values, {"_trace": self.trace}
@@ -276,6 +282,12 @@ class Container(Generic[AnyStr]):
     def __repr__(self) -> str:
         state = "running" if self.poll() is None else f"ended with {self.returncode}"
         return f"<nsdemo.Container pid {self.pid}, {state}: {self.args!r}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its namespaces and its processes."""
+        from .notebook import container
+
+        return container(self)._repr_html_()
 
     def poll(self) -> int | None:
         """The returncode if the command has ended, else None."""

@@ -35,6 +35,8 @@ from ._not_mounted import (
     explain_pivot_root,
     explain_propagation,
 )
+from ._nsfs import owner_of_file
+from ._proc import parse_id_map
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
@@ -298,27 +300,27 @@ def _join_refused(case: Case, flags: int, pid: int) -> Hints:
     for flag, option in OPTIONS.items():
         if not flags & flag:
             continue
-        owner = _machine.owner_of(pid, _FILES.get(flag, option[2:]))
+        owner = owner_of_file(pid, _FILES.get(flag, option[2:]))
         name = option[2:]
         if owner is None:
             yield (
                 f"the {name} namespace of process {pid} belongs to a user namespace that "
                 f"uid {os.geteuid()} cannot look into: only its owner, or root, may join it"
             )
-        elif owner[0][1] == ours and not _machine.passes_on(_machine.CAP_SYS_ADMIN):
+        elif owner.identity[1] == ours and not _machine.passes_on(_machine.CAP_SYS_ADMIN):
             yield (
                 f"joining the {name} namespace of process {pid} needs CAP_SYS_ADMIN, which "
                 f"uid {os.geteuid()} has not: be root"
             )
-        elif owner[0][1] != ours and not joins_user:
+        elif owner.identity[1] != ours and not joins_user:
             yield (
                 f"the {name} namespace of process {pid} belongs to a user namespace whose "
-                f"owner uid is {owner[1]}; join user too"
+                f"owner uid is {owner.uid}; join user too"
             )
-        elif owner[0][1] != ours and owner[1] != os.geteuid():
+        elif owner.identity[1] != ours and owner.uid != os.geteuid():
             yield (
                 f"the {name} namespace of process {pid} belongs to a user namespace whose "
-                f"owner uid is {owner[1]}; you are uid {os.geteuid()}"
+                f"owner uid is {owner.uid}; you are uid {os.geteuid()}"
             )
         else:
             continue
@@ -359,7 +361,7 @@ def _write(case: Case) -> Hints:
 
 def _map_refused(file: str, content: str) -> Hints:
     number = os.geteuid() if file == "uid_map" else os.getegid()
-    rows = _machine.parse_map(content)
+    rows = parse_id_map(content)
     single = len(rows) == 1 and rows[0][2] == 1
     if _machine.apparmor_restricts():
         yield from apparmor()
@@ -413,7 +415,7 @@ def _set_id(kind: str) -> Callable[[Case], Hints]:
     def explain(case: Case) -> Hints:
         number = case.step.args[0]
         shown = case.map(kind)
-        rows = _machine.parse_map(shown.replace(", ", "\n"))
+        rows = parse_id_map(shown.replace(", ", "\n"))
         if case.errno == errno.EINVAL and rows and not _machine.has_id(rows, number):
             yield (
                 f"{kind} {number} is not in the map {shown}: the first number is the first "

@@ -24,6 +24,12 @@ class NamespaceError(OSError):
     step: Step
     trace: tuple[Step, ...]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: step, cause and hint."""
+        from .notebook import failure
+
+        return failure(self)._repr_html_()
+
     def __reduce__(self) -> tuple[object, ...]:
         notes = tuple(getattr(self, "__notes__", ()))
         return _rebuild, (self.errno, self.strerror, self.step, self.trace, notes)

@@ -15,17 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ._proc import FILES, pids, process
+
 # The kernel's names, which are those of lsns(8) and /proc/PID/ns, and our keywords for them.
-TYPES = {
-    "mnt": "mount",
-    "uts": "uts",
-    "ipc": "ipc",
-    "pid": "pid",
-    "net": "net",
-    "user": "user",
-    "cgroup": "cgroup",
-    "time": "time",
-}
+TYPES = {kernel: keyword for keyword, kernel in FILES.items()}
 _HEADINGS = ("NS", "TYPE", "NPROCS", "PID", "INNER-PID", "USER", "COMMAND")
 
 
@@ -55,15 +48,15 @@ def list_namespaces(types: Iterable[str] = tuple(TYPES), of: int | None = None) 
     wanted = tuple(types)
     own = None if of is None else _read_all(of, wanted, strict=True)
     found: dict[tuple[str, int], list[int]] = {}
-    for pid in _pids():
+    for pid in pids():
         for kind, inode in _read_all(pid, wanted).items():
             if own is None or own.get(kind) == inode:
                 found.setdefault((kind, inode), []).append(pid)
     known: dict[int, Member | None] = {}
     rows = []
-    for (kind, inode), pids in found.items():
+    for (kind, inode), numbers in found.items():
         members = []
-        for pid in pids:
+        for pid in numbers:
             if pid not in known:
                 known[pid] = _member(pid)
             member = known[pid]
@@ -73,10 +66,6 @@ def list_namespaces(types: Iterable[str] = tuple(TYPES), of: int | None = None) 
             rows.append(Namespace(inode, kind, tuple(members)))
     order = tuple(TYPES)
     return sorted(rows, key=lambda row: (order.index(row.type), row.inode))
-
-
-def _pids() -> list[int]:
-    return sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
 
 
 def _read_all(pid: int, types: Sequence[str], strict: bool = False) -> dict[str, int]:
@@ -97,21 +86,14 @@ def _read_all(pid: int, types: Sequence[str], strict: bool = False) -> dict[str,
 
 
 def _member(pid: int) -> Member | None:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            status = dict(line.split(b":\t", 1) for line in file if b":\t" in line)
-        uid = int(status[b"Uid"].split()[1])
-        inner = int(status.get(b"NSpid", b"%d" % pid).split()[-1])
-        name = status[b"Name"].rstrip(b"\n")
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).rstrip(b"\0").replace(b"\0", b" ")
-    except (OSError, KeyError, ValueError):  # it has ended meanwhile
+    found = process(pid)
+    if found is None:  # it has ended meanwhile
         return None
-    user = str(uid)
+    user = str(found.uid)
     with suppress(KeyError):
-        user = pwd.getpwuid(uid).pw_name
-    command = printable(os.fsdecode(words)) if words else f"[{printable(os.fsdecode(name))}]"
-    return Member(pid, inner, user, command)
+        user = pwd.getpwuid(found.uid).pw_name
+    words = printable(" ".join(found.args).rstrip(" "))
+    return Member(pid, found.inner, user, words or f"[{printable(found.name)}]")
 
 
 def printable(text: str) -> str:
@@ -124,7 +106,7 @@ def printable(text: str) -> str:
 def unreadable() -> int:
     """How many processes' namespaces this user may not read."""
     count = 0
-    for pid in _pids():
+    for pid in pids():
         try:
             Path(f"/proc/{pid}/ns/mnt").stat()
         except PermissionError:
@@ -175,7 +157,7 @@ def as_table(rows: Iterable[Namespace], width: int | None = None, every: bool = 
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo lsns``: print the list and return the exit status."""
-    from ._cli import Parser
+    from .flags import Parser
 
     kinds = {**{kernel: kernel for kernel in TYPES}, **{word: key for key, word in TYPES.items()}}
     parser = Parser(

@@ -14,7 +14,8 @@ import os
 import re
 import resource
 from contextlib import suppress
-from typing import NamedTuple
+
+from ._proc import IdMap, Mount, parse_id_map, parse_mountinfo
 
 # capabilities(7)
 CAP_SETGID = 6
@@ -23,30 +24,12 @@ CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 CAP_SETFCAP = 31
 
-# ioctl_nsfs(2): the user namespace that owns a namespace, and the uid that owns that one
-NS_GET_USERNS = 0xB701
-NS_GET_OWNER_UID = 0xB704
-
-IdMap = tuple[tuple[int, int, int], ...]  # (first id inside, first id outside, how many)
-
-
-class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo, as proc_pid_mountinfo(5) names its fields."""
-
-    number: int
-    parent: int
-    root: str
-    point: str
-    options: str
-    propagation: str
-    kind: str
-    source: str
-
 
 def read(path: str) -> str:
     """Return the text of a file, "" if it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        # Universal newlines would end a line at a carriage return in a name.
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read()
     except (OSError, ValueError):
         return ""
@@ -114,19 +97,9 @@ def apparmor_profile() -> str:
     return "" if profile.startswith("unconfined") else profile
 
 
-def parse_map(text: str) -> IdMap:
-    """Read an id map as /proc/PID/uid_map shows it; lines that are none are left out."""
-    rows = [line.split() for line in text.splitlines()]
-    return tuple(
-        (int(row[0]), int(row[1]), int(row[2]))
-        for row in rows
-        if len(row) == 3 and all(word.isdigit() for word in row)
-    )
-
-
 def id_map(kind: str, pid: int | str = "thread-self") -> IdMap:
     """Return the id map ("uid" or "gid") of a process's user namespace; ours by default."""
-    return parse_map(read(f"/proc/{pid}/{kind}_map"))
+    return parse_id_map(read(f"/proc/{pid}/{kind}_map"))
 
 
 def has_id(ids: IdMap, number: int) -> bool:
@@ -139,22 +112,9 @@ def in_first_user_namespace() -> bool:
     return id_map("uid") == ((0, 0, 2**32 - 1),)
 
 
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
-
-
-def mounts() -> list[Mount]:
+def mounts() -> tuple[Mount, ...]:
     """Return the mounts that we see, in the order in which they were made."""
-    found = []
-    for line in read("/proc/thread-self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, tail = left.split(" "), right.split(" ")
-        if len(fields) >= 6 and len(tail) >= 2:
-            number, parent = int(fields[0]), int(fields[1])
-            paths = (_unescaped(fields[3]), _unescaped(fields[4]))
-            propagation = " ".join(fields[6:])
-            found.append(Mount(number, parent, *paths, fields[5], propagation, tail[0], tail[1]))
-    return found
+    return parse_mountinfo(read("/proc/thread-self/mountinfo"))
 
 
 def covered_proc() -> list[str]:
@@ -202,34 +162,6 @@ def children_go_elsewhere() -> bool:
         return os.readlink("/proc/thread-self/ns/pid_for_children") != ours
     except OSError as error:
         return error.errno == errno.ENOENT  # nobody has been born there yet
-
-
-def owner_of(pid: int, name: str) -> tuple[tuple[int, int], int] | None:
-    """Return (identity, owner's uid) of the user namespace that owns a process's namespace.
-
-    name is a file of /proc/PID/ns. None if the kernel does not tell us: then it lies outside
-    of our own user namespace, or the process is not ours to look at.
-
-    Source: ioctl_nsfs(2).
-    """
-    from array import array
-    from fcntl import ioctl
-
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    descriptors: list[int] = []
-    try:
-        descriptors.append(os.open(f"/proc/{pid}/ns/{name}", flags))
-        if name != "user":
-            descriptors.append(ioctl(descriptors[0], NS_GET_USERNS))
-        uid = array("I", [0])
-        ioctl(descriptors[-1], NS_GET_OWNER_UID, uid)
-        found = os.fstat(descriptors[-1])
-        return (found.st_dev, found.st_ino), uid[0]
-    except OSError:
-        return None
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 def processes_of(uid: int) -> int:

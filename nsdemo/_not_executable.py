@@ -15,6 +15,7 @@ import stat
 from . import _machine
 from ._case import UNKNOWN, Case, Hints
 from ._inside import Program, host_machine, open_path, read_program
+from ._proc import parse_id_map
 
 # Where commands lie in a root, besides the PATH that was searched.
 _FOLDERS = (
@@ -314,7 +315,7 @@ def _becomes(command: _Command) -> tuple[int, int]:
     for operation, kind in (("setuid", "uid"), ("setgid", "gid")):
         for name, _, numbers, _ in command.case.before:
             if name == operation:
-                rows = _machine.parse_map(command.case.map(kind).replace(", ", "\n"))
+                rows = parse_id_map(command.case.map(kind).replace(", ", "\n"))
                 outside = [o + numbers[0] - i for i, o, n in rows if i <= numbers[0] < i + n]
                 inner = command.case.map(kind) and len(outside) == 1
                 ids[operation] = outside[0] if inner else numbers[0]

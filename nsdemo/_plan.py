@@ -7,7 +7,7 @@ methods of Plan make one by hand. ``print(plan)`` shows the system calls.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -20,6 +20,7 @@ from ._values import (
     CleanEnvironment,
     check_id,
     command_vectors,
+    is_given,
     names_to_flags,
     text_value,
 )
@@ -77,15 +78,8 @@ class Step:
         raise AttributeError("a Step does not change")
 
     def _key(self) -> tuple[Any, ...]:
-        return (
-            self.operation,
-            self.args,
-            self.result,
-            self.errno,
-            self.start_ns,
-            self.duration_ns,
-            self.pid,
-        )
+        times = (self.start_ns, self.duration_ns)
+        return (self.operation, self.args, self.result, self.errno, *times, self.pid)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Step, self._key()
@@ -179,17 +173,25 @@ class Plan:
     See also: namespaces(7), unshare(2), mount(2), pivot_root(2).
     """
 
-    __slots__ = ("_core", "_options")
+    __slots__ = ("_core", "_options", "_watched")
 
     def __init__(self) -> None:
         self._core = _core.Plan()
         self._options: dict[str, Any] = {}
+        self._watched: Callable[[], _core.Plan] | None = None
 
     @classmethod
-    def _from_core(cls, core: _core.Plan, options: dict[str, Any] | None = None) -> Plan:
+    def _from_core(
+        cls,
+        core: _core.Plan,
+        options: dict[str, Any] | None = None,
+        watched: Callable[[], _core.Plan] | None = None,
+    ) -> Plan:
+        """``watched`` makes the same plan with a watchdog, if this one ends with the thread."""
         plan = cls.__new__(cls)
         plan._core = core
         plan._options = options or {}
+        plan._watched = watched
         return plan
 
     def _then(
@@ -232,6 +234,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<nsdemo.Plan of {len(self)} steps>"
+
+    def _repr_html_(self) -> str:
+        from .notebook import plan
+
+        return plan(self)._repr_html_()
 
     # -- namespaces --------------------------------------------------------------------
 
@@ -370,27 +377,30 @@ class Plan:
         encoding: str | None = None,
         errors: str | None = None,
         pass_fds: Sequence[int] = (),
+        die_with_parent: bool = False,
     ) -> Container[Any]:
         """Perform the steps and return the running Container.
 
         stdio arguments are those of subprocess.Popen; left out, they are those that the
         plan was made with. Raises as ``spawn`` does. A plan of chroot_run or enter, started
-        instead of run, does not end with this process by itself; ``stop()`` it.
+        instead of run, does not end with this process by itself: ``stop()`` it, or ask with
+        ``die_with_parent`` for a watchdog, as ``spawn`` has one. For a plan made by hand, and
+        one of spawn(die_with_parent=False), that is a ValueError.
         """
+        given = locals()  # first of all: the arguments and nothing else
         from ._container import Container
 
-        given = {
-            "stdin": stdin,
-            "stdout": stdout,
-            "stderr": stderr,
-            "text": text,
-            "encoding": encoding,
-            "errors": errors,
-            "pass_fds": pass_fds or None,
-        }
         plan = self._runnable()
         # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
-        plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+        if not die_with_parent:
+            plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+        elif plan._watched is not None:
+            plan = self._from_core(plan._watched(), plan._options)
+        elif not any(
+            name == "watch" or (name == "clone" and numbers[1])
+            for name, _, numbers, _ in plan._core.steps()
+        ):
+            raise ValueError("die_with_parent=True is for a plan of chroot_run, spawn or enter")
         return Container._start(plan, **self._stdio(given))
 
     def run(
@@ -413,26 +423,16 @@ class Plan:
         Arguments are those of subprocess.run; left out, they are those that the plan was
         made with. Raises as ``run`` does.
         """
+        given = locals()  # first of all: the arguments and nothing else
         from ._container import run_plan
 
-        given = {
-            "stdin": stdin,
-            "stdout": stdout,
-            "stderr": stderr,
-            "text": text,
-            "encoding": encoding,
-            "errors": errors,
-            "pass_fds": pass_fds or None,
-            "input": input,
-            "capture_output": capture_output or None,
-            "timeout": timeout,
-            "check": check or None,
-        }
         return run_plan(self._runnable(), **self._stdio(given))
 
     def _stdio(self, given: dict[str, Any]) -> dict[str, Any]:
-        remembered = {key: self._options[key] for key in given if key in self._options}
-        return remembered | {key: value for key, value in given.items() if value is not None}
+        """What start or run was given; left out, what the plan was made with."""
+        names = given.keys() - {"self", "die_with_parent"}
+        remembered = {name: self._options[name] for name in names & self._options.keys()}
+        return remembered | {name: given[name] for name in names if is_given(given[name])}
 
     def _must_be_open(self) -> None:
         if self._core.command()[0]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from . import _core
@@ -199,32 +200,35 @@ def make_plan(
     env = _environment(given["env"], clean, given["uid"], unshares_user)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
-    core = _core.recipe(
-        kind,
-        argv,
-        envp,
-        paths,
-        namespaces.unshare,
-        namespaces.joins(),
-        None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
-        (namespaces.keep(), root_of),
-        fork,
-        mount_proc,
-        init,
-        watch,
-        root,
-        root_method == "chroot",
-        propagation,
-        None if hostname is None else encode_hostname(hostname),
-        cwd,
-        new_session,
-        group,
-        uid,
-        gid,
-        groups,
-        implied,
-        umask,
-    )
+
+    def recipe(kind: str, watch: int) -> _core.Plan:
+        return _core.recipe(
+            kind,
+            argv,
+            envp,
+            paths,
+            namespaces.unshare,
+            namespaces.joins(),
+            None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
+            (namespaces.keep(), root_of),
+            fork,
+            mount_proc,
+            init,
+            watch,
+            root,
+            root_method == "chroot",
+            propagation,
+            None if hostname is None else encode_hostname(hostname),
+            cwd,
+            new_session,
+            group,
+            uid,
+            gid,
+            groups,
+            implied,
+            umask,
+        )
+
     options = {
         key: value
         for key in REMEMBERED
@@ -233,7 +237,9 @@ def make_plan(
     options["args"] = args
     if root is not None:
         options["root"] = os.fsdecode(root)
-    return Plan._from_core(core, options)
+    # Started instead of run, nobody's thread waits for it.
+    watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    return Plan._from_core(recipe(kind, watch), options, watched)
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

@@ -162,3 +162,8 @@ def command_vectors(
     if b"/" in program:
         return argv, envp, [program]
     return argv, envp, [folder + program for folder in folders]
+
+
+def is_given(value: Any) -> bool:
+    """Is this argument more than a default that says nothing?"""
+    return not (value is None or value is False or value == ())

@@ -124,6 +124,12 @@ class Findings(Sequence[Finding]):
             lines += [f"  {name}: {text}" for name, text in advice]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """Return the table as a notebook shows it."""
+        from .notebook import findings
+
+        return findings(self)._repr_html_()
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and bools, as for json.dumps()."""
         return {"ok": self.ok, "findings": [row._asdict() for row in self._rows]}

@@ -201,6 +201,12 @@ class Rootfs(os.PathLike[str]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path!r}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the programs inside, and what each needs to start."""
+        from .notebook import libraries
+
+        return libraries(self)._repr_html_()
+
     def __enter__(self) -> Self:
         return self
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # these: the beginning of the skip's reason, and why it is right even there.
 ALLOWED_SKIPS = {
     "the long form": "its short form has run; --long is for a nightly run",
+    "the browser tests": "CI runs them in a section of their own, with --browser",
     "only root": "CI runs the tests a second time, as root",
     "only an ordinary user": "CI runs the tests a second time, as an ordinary user",
     "subinterpreters": "concurrent use of them begins with Python 3.12; CI has that too",
@@ -28,6 +29,7 @@ ALLOWED_SKIPS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of the tests")
+    parser.addoption("--browser", action="store_true", help="run the tests in a real browser")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,11 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
     for item in items:
-        if item.get_closest_marker("long"):
+        if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="the long form runs with --long"))
+        if item.get_closest_marker("browser") and not config.getoption("--browser"):
+            item.add_marker(pytest.mark.skip(reason="the browser tests run with --browser"))
 
 
 def _fail_forbidden_skip(report: Any) -> None:

@@ -202,8 +202,10 @@ def no_power() -> nsdemo.Plan:
 _PREAMBLE = """\
 import asyncio, concurrent.futures.thread, contextlib, errno, gc, json, locale, os, pickle, resource
 import signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+import encodings.ascii, encodings.unicode_escape  # an ordinary user may not read root's Python
 sys.path[:0] = {paths!r}
 import nsdemo, nsdemo._explain, nsdemo._diagnosis, nsdemo._api, nsdemo._targets, nsdemo.rootfs
+import nsdemo.kernel, nsdemo.notebook
 from support import *
 """
 

@@ -313,6 +313,42 @@ def test_the_spawning_thread_ends(marker: str) -> None:
         assert (box.poll(), other.poll()) == (None, None)
 
 
+@pytest.mark.parametrize("call", ["chroot_run", "enter"])
+def test_a_started_plan_ends_with_python_if_it_is_asked_to(call: str) -> None:
+    """Python is killed; the watchdog ends the command and what it started."""
+    inner, outer = new_marker(), new_marker()
+    code = """
+        inner, outer, call = sys.argv[1:]
+        args = ["sh", "-c", f"sleep {inner} & exec sleep {inner}"]
+        box = nsdemo.spawn(["sleep", outer], **QUIET)
+        if call == "enter":
+            plan = nsdemo.enter(box, args, dry_run=True, **QUIET)
+        else:
+            plan = nsdemo.chroot_run("/", args, dry_run=True, **QUIET)
+        other = plan.start(die_with_parent=True)
+        print("started", flush=True)
+        time.sleep(60)
+    """
+    with running_script(code, inner, outer, call) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        assert eventually(lambda: len(processes_with(inner)) == 2)
+        process.kill()
+        process.wait()
+        assert eventually(lambda: not processes_with(inner))
+        assert eventually(lambda: not processes_with(outer))
+
+
+def test_a_plan_by_hand_has_no_watchdog_to_ask_for() -> None:
+    by_hand = nsdemo.Plan().setsid().exec(["true"])
+    unwatched = nsdemo.spawn(["true"], die_with_parent=False, dry_run=True)
+    for plan in (by_hand, unwatched):
+        with pytest.raises(ValueError, match="die_with_parent=True is for a plan of"):
+            plan.start(die_with_parent=True)
+    with nsdemo.spawn(["true"], dry_run=True, **QUIET).start(die_with_parent=True) as box:
+        assert box.wait() == 0
+
+
 def test_a_forked_child_ends_nothing(marker: str) -> None:
     """os.fork: the child drops, leaves and collects the parent's container, which lives on."""
     with nsdemo.spawn(["sleep", marker], **QUIET) as box:

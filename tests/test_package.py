@@ -111,11 +111,12 @@ def test_the_sdist_has_all_that_a_build_and_a_test_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".ci/run"}
+    wanted |= {".devcontainer/Dockerfile", ".devcontainer/devcontainer.json", ".dockerignore"}
     wanted |= {
         str(path.relative_to(PROJECT))
         for folder in ("csrc", "nsdemo", "tests")
         for path in (PROJECT / folder).rglob("*")
-        if path.suffix in (".c", ".h", ".py", ".pyi") and "__pycache__" not in path.parts
+        if path.suffix in (".c", ".h", ".py", ".pyi", ".md") and "__pycache__" not in path.parts
     }
     assert wanted <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc", "/_launcher"))]
@@ -137,7 +138,14 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         launcher = archive.getinfo("nsdemo/_launcher")
+        lessons = [info for info in archive.infolist() if info.filename.endswith(".md")]
     assert {"nsdemo/py.typed", "nsdemo/_core.pyi", "nsdemo/_core.abi3.so"} <= names
+    in_the_checkout = {f"nsdemo/lessons/{p.name}" for p in PROJECT.glob("nsdemo/lessons/*.md")}
+    assert {info.filename for info in lessons if info.filename.startswith("nsdemo/")} == (
+        in_the_checkout
+    )
+    assert len(in_the_checkout) >= 4
+    assert sum(info.compress_size for info in lessons) < 500_000
     assert launcher.external_attr >> 16 & 0o111 == 0o111
     assert {name.split("/")[0].split("-")[0] for name in names} == {"nsdemo"}
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]

@@ -2,7 +2,7 @@
  * command, or the guard of all commands of a Python process.
  *
  * Whoever stays beside a container must be worth nothing to it: it was executed outside the
- * container's user namespace, is not dumpable (a step before the fork), has unmapped the
+ * container's user namespace, is not dumpable, has unmapped the
  * plan and closed every descriptor that it does not need. All signals stay blocked, so only
  * SIGKILL ends it from outside.
  */
@@ -23,6 +23,12 @@ static void close_from(unsigned int first)
     if (sys3(__NR_close_range, first, ~0u, 0) < 0)
         for (unsigned int fd = first; fd < 4096; fd++)
             sys1(__NR_close, fd);
+}
+
+/* A plan made by hand may have no step that hides us; the id maps are written by now. */
+static void hide(void)
+{
+    sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 static void forget_plan(struct nsd_launch *launch)
@@ -53,6 +59,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
 
     if (command < 0)
         nsd_exit(0); /* it has come and gone */
+    hide();
     forget_plan(launch);
     sys0(__NR_setsid);
     sys1(__NR_chdir, "/");
@@ -127,7 +134,7 @@ _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *res
 
     sys3(__NR_dup3, launch->parent, 0, O_CLOEXEC);
     close_from(1);
-    sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    hide();
     pid = sys_clone(SIGCHLD, stack + sizeof(stack), &launch->trace->command, guard,
                     launch);
     while (pid >= 0 && __atomic_load_n(&launch->trace->guard, __ATOMIC_ACQUIRE) == 0 &&
@@ -148,6 +155,7 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
 {
     const uint64_t every_signal = ~(uint64_t)0;
 
+    hide();
     forget_plan(launch);
     close_from(0);
     rename_to(launch, "nsdemo-init");

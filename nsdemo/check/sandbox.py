@@ -1,0 +1,246 @@
+"""A throw-away container for what a learner wrote: bounded, and closed to what it must not reach.
+
+    grader (here)
+      '- stage.py      PID 1 of the outer container: trusted; it ends when the grader does
+           '- ...      PID 1 of the inner container: the solution or the attack, root of its own
+                       user namespace and of nothing else
+
+Both have the same root, put together from read-only binds of what Python and the programs in
+/usr need. The outer one makes them read-only in a mount namespace that the inner one cannot
+change, since the flags of mounts inherited from a more privileged namespace are locked
+(mount_namespaces(7)). A grader who is root hands over to a uid that owns nothing first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nsdemo
+from nsdemo import kernel
+
+from .reports import Token, write_token
+
+_PACKAGE = Path(nsdemo.__file__).parent
+PYTHON = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+_HERE = "/nsdemo/nsdemo/check"
+_TOKENS = "/tokens"
+JAIL = "/jail"
+MOST_MEMORY = 1 << 30  # bytes, of all processes
+LEAST_LEFT = 0.05  # of the machine's memory
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
+# Ids that systemd gives to services without a user of their own: nobody's files are theirs.
+_DYNAMIC_USERS = range(61184, 65520)
+
+
+class Skeleton:
+    """The directory that becomes a root: mount points, links, and a few small files."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.binds: list[tuple[str, str]] = []
+        for name in ("proc", "dev", "tmp", "etc", "nsdemo", "root", _TOKENS.strip("/")):
+            self.directory(name)
+        for name in _TOP:
+            self._like_the_machine(f"/{name}")
+        self.bind("/usr")
+        for prefix in {sys.base_prefix, sys.base_exec_prefix}:
+            if not prefix.startswith("/usr/") and prefix != "/usr":
+                self.bind(prefix)
+        self.bind(str(_PACKAGE), "/nsdemo/nsdemo")
+        for name in _DEVICES:
+            Path(path, "dev", name).touch()
+        Path(path, "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+        Path(path, "etc/group").write_text("root:x:0:\n")
+        for name in ("ld.so.cache", "ld.so.conf"):
+            with contextlib.suppress(OSError):
+                shutil.copyfile(f"/etc/{name}", f"{path}/etc/{name}")
+        if os.path.isdir("/etc/alternatives"):
+            self.bind("/etc/alternatives")
+
+    def directory(self, inside: str) -> None:
+        """Make a directory, and those above it, for everybody to enter."""
+        here = self.path
+        for part in inside.strip("/").split("/"):
+            here = f"{here}/{part}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(here)
+                os.chmod(here, 0o755)
+
+    def bind(self, source: str, inside: str | None = None) -> None:
+        """Show a directory of the machine, read only."""
+        self.directory(inside or source)
+        self.binds.append((source, self.path + (inside or source)))
+
+    def _like_the_machine(self, name: str) -> None:
+        if os.path.islink(name):
+            os.symlink(os.readlink(name), self.path + name)
+        elif os.path.isdir(name):
+            self.bind(name)
+
+    def mount(self, plan: nsdemo.Plan) -> nsdemo.Plan:
+        """The steps that put everything in its place."""
+        mounted = [mount.point for mount in kernel.mounts()]
+        for source, target in self.binds:
+            plan = plan.bind(source, target)
+            below = [point for point in mounted if point.startswith(source.rstrip("/") + "/")]
+            for point in ("", *(point[len(source.rstrip("/")) :] for point in below)):
+                # Not a directory: such a mount cannot be reached by this step, and it is a
+                # single file that keeps its owner's permissions.
+                if os.path.isdir(source + point):
+                    plan = _read_only(plan, source + point, target + point)
+        for name in _DEVICES:
+            if os.path.exists(f"/dev/{name}"):
+                plan = plan.bind(f"/dev/{name}", f"{self.path}/dev/{name}")
+        return plan
+
+
+def _available_memory() -> float:
+    """The part of the machine's memory that could still be used, from 0 to 1."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return sizes["MemAvailable"] / sizes["MemTotal"]
+
+
+def _read_only(plan: nsdemo.Plan, source: str, target: str) -> nsdemo.Plan:
+    # What the mount forbids already must stay forbidden, or the kernel says EPERM.
+    kept = os.statvfs(source).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept
+    return plan.mount("none", target, "none", flags)
+
+
+def _powerless_id() -> int | None:
+    """A uid that owns nothing, for a grader who is root; None if there is none to be had."""
+    if os.geteuid():
+        return None
+    start = secrets.choice(_DYNAMIC_USERS)
+    for kind in ("uid", "gid"):
+        lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
+        maps = [[int(number) for number in line.split()] for line in lines]
+        if not any(first <= start < first + count for first, _, count in maps):
+            return None
+    return start
+
+
+class Sandbox:
+    """The container, running stage.py with a task; leaving it ends and removes everything.
+
+    Attributes:
+        box: the outer container.
+        stdout, stderr: descriptors of what is said inside.
+    """
+
+    def __init__(
+        self,
+        task: dict[str, Any],
+        descriptors: Sequence[int] = (),
+        tokens: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._task = task
+        self._descriptors = tuple(descriptors)
+        self._tokens = tokens  # names and texts of what lies in /tokens from the beginning
+        self._folder = ""
+
+    def __enter__(self) -> Sandbox:
+        with contextlib.ExitStack() as undo:
+            self._folder = tempfile.mkdtemp(prefix="nsdemo-check-")  # closed to everybody else
+            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            plan = self._plan()
+            pipe = nsdemo.PIPE
+            self.box = plan.start(stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=self._descriptors)
+            self.stdout, self.stderr = (
+                stream.fileno() for stream in (self.box.stdout, self.box.stderr) if stream
+            )
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._undo:
+            self.box.kill()
+            self.box.wait()
+            for stream in (self.box.stdin, self.box.stdout, self.box.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+    def _plan(self) -> nsdemo.Plan:
+        top = f"{self._folder}/root"
+        os.mkdir(top)
+        os.chmod(top, 0o755)
+        skeletons = [Skeleton(top)]
+        for name, text in self._tokens:
+            Path(top + _TOKENS, name).write_text(text)
+        if "attack" in self._task:
+            os.mkdir(top + JAIL)
+            os.chmod(top + JAIL, 0o755)
+            skeletons.append(Skeleton(top + JAIL))
+        plan = nsdemo.Plan()
+        if os.geteuid():
+            plan = plan.unshare("user").map_root()
+        plan = plan.unshare("mount", "uts", "ipc", "pid", "net").fork().make_private("/")
+        plan = _read_only(plan.bind(top, top), top, top)
+        for skeleton in skeletons:
+            plan = skeleton.mount(plan)
+        plan = plan.mount("proc", f"{top}/proc", "proc").pivot_root(top)
+        user = _powerless_id()
+        if user is not None:
+            plan = plan.setgroups(()).setgid(user).setuid(user)
+        task = json.dumps(self._task | {"python": PYTHON, "descriptors": self._descriptors})
+        return plan.exec([PYTHON, "-I", "-S", f"{_HERE}/stage.py", task])
+
+    def new_token(self) -> Token:
+        """A file that appears in the root of both containers, which they cannot change."""
+        return write_token(f"{self._folder}/root{_TOKENS}", _TOKENS)
+
+    def outer_pid(self, inner: int) -> int | None:
+        """The pid, as we see it, of a process that the inner container calls ``inner``."""
+        depth = None
+        for pid, pids in self.processes():
+            if pid == self.box.pid:
+                depth = len(pids)
+            elif depth is not None and len(pids) > depth and pids[depth] == inner:
+                return pid
+        return None
+
+    def processes(self) -> Iterator[tuple[int, list[int]]]:
+        """Every process in it: its pid, and all its pids from ours inwards."""
+        pending = [self.box.pid]
+        while pending:
+            pid = pending.pop()
+            found = kernel.process(pid)
+            if found is not None:
+                yield pid, list(found.pids)
+            try:
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                    pending += map(int, children.split())
+            except OSError:  # it has ended meanwhile
+                continue
+
+    def over_bounds(self) -> str:
+        """Which bound it has broken, in words; "" if none. To be asked now and then."""
+        if self._memory() > MOST_MEMORY:
+            return f"it was ended: it used more than {MOST_MEMORY >> 20} MB of memory"
+        # Files in a tmpfs belong to no process; the machine itself feels them.
+        if _available_memory() < LEAST_LEFT:
+            return "it was ended: this machine is running out of memory"
+        return ""
+
+    def _memory(self) -> int:
+        total = 0
+        for pid, _ in self.processes():
+            with contextlib.suppress(OSError, IndexError):
+                fields = Path(f"/proc/{pid}/statm").read_text().split()
+                total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+        return total

@@ -1,0 +1,382 @@
+"""The flags of the command line: words in, one of the three calls out.
+
+The command line and the notebook's magics both read them here. A flag that is not given is not
+passed on, so the defaults are those of the Python calls.
+
+    >>> call = nsdemo.flags.read("spawn", ["--hostname", "boxy", "hostname"])
+    >>> call.plan(call.command).run(capture_output=True).stdout
+    b'boxy\\n'
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import nsdemo
+
+__all__ = [
+    "Call",
+    "FlagError",
+    "Parser",
+    "chroot_parser",
+    "containers",
+    "enter_parser",
+    "read",
+    "spawn_parser",
+]
+
+NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
+
+EPILOG = """\
+exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
+125 if the container could not be set up; 126 if the command is not executable;
+127 if it is not found"""
+
+
+class FlagError(ValueError):
+    """A command line that cannot be understood; a note says where to look it up."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are a FlagError, and that stops at the first word of the command."""
+
+    def __init__(self, name: str, usage: str, description: str, epilog: str = EPILOG) -> None:
+        super().__init__(
+            prog=f"nsdemo {name}",
+            usage=f"nsdemo {name} {usage}",
+            description=description,
+            epilog=epilog,
+            formatter_class=_Help,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        self.valued: set[str] = set()  # options that take the next word
+
+    def option(self, *names: str, **settings: Any) -> None:
+        """An option that may take the next word."""
+        action = self.add_argument(*names, **settings)
+        if action.nargs is None:
+            self.valued.update(names)
+
+    def switch(self, name: str, help: str) -> None:
+        """--NAME and --no-NAME."""
+        self.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=help)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise FlagError."""
+        mistake = FlagError(message)
+        mistake.add_note(f"{self.prog} --help lists the options")
+        raise mistake
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Our options at the front, and what follows them: that is not ours to understand."""
+        here = 0
+        while here < len(words) and words[here].startswith("-") and words[here] != "-":
+            if words[here] == "--":
+                return list(words[:here]), list(words[here + 1 :])
+            here += 2 if words[here] in self.valued else 1
+        return list(words[:here]), list(words[here:])
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, _NamespaceSwitch):
+            return f"{action.option_strings[0]}[=TARGET], {action.option_strings[1]}"
+        return super()._format_action_invocation(action)
+
+
+class _NamespaceSwitch(argparse.Action):
+    """--net: a new one; --net=PID or --net=FILE: that one; --no-net: ours."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        negative = option_string is not None and option_string.startswith("--no-")
+        if values is not None and (negative or values == ""):
+            what = "takes no value" if negative else "needs a pid or a file after ="
+            parser.error(f"{option_string} {what}")
+        setattr(namespace, self.dest, not negative if values is None else target(values))
+
+
+class _Environment(argparse.Action):
+    """--env NAME=VALUE, any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name, equals, value = values.partition("=")
+        if not name or not equals:
+            parser.error(f"{option_string} takes NAME=VALUE, not {values!r}")
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
+
+
+def target(text: str) -> int | str:
+    """A pid, or the path of a namespace file."""
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)
+
+
+_octal.__name__ = "octal number"
+
+
+def _groups(text: str) -> tuple[int, ...]:
+    return tuple(int(group) for group in text.split(",") if group)
+
+
+_groups.__name__ = "list of group numbers"
+
+
+def _userspec(text: str) -> tuple[int | None, int | None]:
+    uid, _, gid = text.partition(":")
+    return int(uid) if uid else None, int(gid) if gid else None
+
+
+_userspec.__name__ = "UID:GID in numbers"
+
+
+def _common(parser: Parser) -> None:
+    """What all three calls take."""
+    parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
+    parser.option("--env", action=_Environment, metavar="NAME=VALUE", help="add to the environment")
+    parser.option("--clear-env", action="store_true", help="begin with an empty environment")
+    parser.option("--setuid", "--uid", dest="uid", type=int, metavar="UID", help="become this user")
+    parser.option(
+        "--setgid", "--gid", dest="gid", type=int, metavar="GID", help="become this group"
+    )
+    parser.option(
+        "--groups", type=_groups, metavar="G,...", help="supplementary groups ('' for none)"
+    )
+    parser.option("--umask", type=_octal, metavar="MODE", help="file mode mask, octal")
+    parser.option(
+        "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
+    )
+    parser.switch(
+        "start-new-session", "a session of its own (default: unless stdin is the terminal)"
+    )
+    parser.option("--timeout", type=float, metavar="SECONDS", help="end it after so long")
+    parser.option("--dry-run", action="store_true", help="print the system calls; run nothing")
+    parser.option("--trace", action="store_true", help="print what the kernel did, at the end")
+
+
+def chroot_parser() -> Parser:
+    """The flags of ``nsdemo chroot``, which are those of chroot(1) and more."""
+    parser = Parser(
+        "chroot",
+        "[OPTION...] ROOT [CMD [ARG...]]",
+        "Run a command (default: sh) with ROOT as its /. No jail: for that, spawn --root.",
+    )
+    parser.option("--userspec", type=_userspec, metavar="UID:GID", help="ids to become")
+    _common(parser)
+    return parser
+
+
+def spawn_parser() -> Parser:
+    """The flags of ``nsdemo spawn``, which are those of unshare(1) and more."""
+    parser = Parser(
+        "spawn",
+        "[OPTION...] [CMD [ARG...]]",
+        "Run a command (default: a shell) in new namespaces, with a fresh /proc and,\n"
+        "with --root, under a root of its own. New by default: mount, uts, ipc, pid;\n"
+        "user, too, for an ordinary user. TARGET, a pid or a namespace file, is joined.",
+    )
+    for name in NAMESPACES:
+        parser.option(
+            f"--{name}",
+            f"--no-{name}",
+            dest=name,
+            action=_NamespaceSwitch,
+            nargs="?",
+            metavar="TARGET",
+            help=f"{name} namespace: a new one, the target's, or ours",
+        )
+    parser.option("--join", type=target, metavar="PID", help="join all namespaces and the root")
+    parser.switch("fork", "fork after unsharing (default); without it, see what breaks")
+    parser.switch("mount-proc", "mount a new /proc (default: with new mount and pid namespaces)")
+    parser.option("--root", metavar="DIR", help="the directory that becomes /")
+    parser.option("--root-method", choices=("pivot_root", "chroot"), help="default: pivot_root")
+    parser.option(
+        "--propagation",
+        choices=("private", "slave", "shared", "unchanged"),
+        help="of all mounts; default: private",
+    )
+    parser.option("--hostname", metavar="NAME", help="host name inside")
+    parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
+    parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
+    _common(parser)
+    return parser
+
+
+def enter_parser() -> Parser:
+    """The flags of ``nsdemo enter``, which are those of nsenter(1) and more."""
+    parser = Parser(
+        "enter",
+        "[OPTION...] PID [CMD [ARG...]]",
+        "Run a command (default: sh) inside the container of process PID: in all its\n"
+        "namespaces that are not ours already, and under its root.",
+    )
+    parser.option("-t", "--target", type=target, metavar="PID", help="the process, if not a word")
+    for name in NAMESPACES:
+        parser.switch(name, f"join its {name} namespace (default)")
+    parser.switch("root", "follow its root directory (default)")
+    _common(parser)
+    return parser
+
+
+PARSERS = {"chroot": chroot_parser, "spawn": spawn_parser, "enter": enter_parser}
+
+
+# -- the three calls -----------------------------------------------------------------------
+
+
+class Call:
+    """One of the three calls, as a command line asks for it.
+
+    Attributes:
+        name: "chroot", "spawn" or "enter".
+        keywords: the arguments for the Python call, but for the command and its environment.
+        command: the words of the command, if any.
+        more: the options that are the caller's own, see ``read``.
+        dry_run, trace, timeout: what to do with the plan; timeout in seconds or None.
+    """
+
+    def __init__(
+        self, name: str, keywords: dict[str, Any], command: list[str], more: dict[str, Any]
+    ) -> None:
+        self.name = name
+        self.command = command
+        self.more = more
+        self.dry_run: bool = keywords.pop("dry_run", False)
+        self.trace: bool = keywords.pop("trace", False)
+        self.timeout: float | None = keywords.pop("timeout", None)
+        self._added: dict[str, str] = keywords.pop("env", {})
+        self._clear: bool = keywords.pop("clear_env", False)
+        self.keywords = keywords
+
+    @property
+    def inside(self) -> bool:
+        """Is the command looked up under another root than ours?"""
+        return self.name != "spawn" or bool(self.keywords.keys() & {"root", "join"})
+
+    def plan(self, args: Sequence[str], **stdio: Any) -> nsdemo.Plan:
+        """The plan that runs ``args``; stdio arguments are those of subprocess.Popen."""
+        if self._clear:
+            stdio["env"] = self._added
+        elif self._added:
+            # What the command would have got: the plan knows, so the rule stays in one place.
+            default = self._recipe(args)._core.command()[1]
+            stdio["env"] = dict(entry.split("=", 1) for entry in default) | self._added
+        return self._recipe(args, **stdio)
+
+    def _recipe(self, args: Sequence[str], **more: Any) -> nsdemo.Plan:
+        given = {**self.keywords, **more}
+        plan: nsdemo.Plan
+        match self.name:
+            case "chroot":
+                plan = nsdemo.chroot_run(given.pop("root"), args, dry_run=True, **given)
+            case "enter":
+                plan = nsdemo.enter(given.pop("target"), args, dry_run=True, **given)
+            case _:
+                plan = nsdemo.spawn(args, dry_run=True, **given)
+        return plan
+
+
+def read(
+    name: str,
+    words: Sequence[str],
+    variables: Mapping[str, Any] | None = None,
+    extend: Callable[[Parser], None] | None = None,
+) -> Call:
+    """Understand the words of a command line.
+
+    Args:
+        name: "chroot", "spawn" or "enter".
+        words: what follows the name.
+        variables: where a directory or a target may be named by a variable, as in a notebook; a
+            directory that is called like one is written ./NAME.
+        extend: adds options of the caller's own to the parser; they come back as ``more``.
+
+    Returns:
+        Call.
+
+    Raises:
+        FlagError: an unknown flag, a missing word, a target that is none.
+        SystemExit: after --help, which is printed.
+    """
+    parser = PARSERS[name]()
+    theirs = {action.dest for action in parser._actions}
+    if extend is not None:
+        extend(parser)
+    first = {"chroot": "root", "enter": "target"}.get(name)
+    keywords, command = _arguments(parser, words, first)
+    for key in ("root", "join", "target", *NAMESPACES):
+        if isinstance(word := keywords.get(key), str) and word in (variables or {}):
+            assert variables is not None
+            keywords[key] = _from_variable(parser, key, word, variables[word])
+    if name == "chroot":
+        uid, gid = keywords.pop("userspec", (None, None))
+        keywords = {"uid": uid, "gid": gid, **keywords}
+    if isinstance(keywords.get("target"), str):
+        parser.error(_no_target(keywords["target"], variables))
+    more = {key: keywords.pop(key) for key in keywords.keys() - theirs - {"root", "target", "gid"}}
+    return Call(name, keywords, command, more)
+
+
+def _from_variable(parser: Parser, key: str, name: str, value: Any) -> Any:
+    """What a variable stands for: a directory, or a container, a pid, what has one."""
+    if key == "root":
+        return value if isinstance(value, (str, os.PathLike)) else name
+    if isinstance(value, nsdemo.Container) or hasattr(value, "fileno"):
+        return value
+    pid = getattr(value, "pid", value)
+    if isinstance(pid, bool) or not isinstance(pid, int):
+        parser.error(f"{name} is a {type(value).__name__}, not a container or a pid")
+    return pid
+
+
+def _no_target(text: str, variables: Mapping[str, Any] | None) -> str:
+    if variables is None:
+        return f"the target is a pid, not {text!r}"
+    running = ", ".join(containers(variables)) or "none"
+    return f"{text!r} is neither a variable nor a pid (running containers here: {running})"
+
+
+def containers(variables: Mapping[str, Any]) -> list[str]:
+    """The names of running containers among variables."""
+    return [
+        name
+        for name, value in variables.items()
+        if isinstance(value, nsdemo.Container) and value.poll() is None and name[:1] != "_"
+    ]
+
+
+def _arguments(
+    parser: Parser, words: Sequence[str], first: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """(options given, command); with ``first``, a word before the command and its key."""
+    options, rest = parser.split(words)
+    found: dict[str, Any] = {}
+    asked_for_help = "--help" in options or "-h" in options
+    if first is not None and not any(w.partition("=")[0] in ("-t", "--target") for w in options):
+        if rest:
+            word, *rest = rest
+            found[first] = target(word) if first == "target" else word
+            more, rest = parser.split(rest)
+            options += more
+        elif not asked_for_help:
+            parser.error(f"{first.upper()} is missing")
+    found.update(vars(parser.parse_args(options)))
+    return found, rest
