@@ -2,9 +2,9 @@
  * command, or the guard of all commands of a Python process.
  *
  * Whoever stays beside a container must be worth nothing to it: it was executed outside the
- * container's user namespace, is not dumpable, has unmapped the
- * plan and closed every descriptor that it does not need. All signals stay blocked, so only
- * SIGKILL ends it from outside.
+ * container's user namespace, is not dumpable, has unmapped the plan and closed every
+ * descriptor that it does not need. All signals stay blocked, so only SIGKILL ends it from
+ * outside.
  */
 #include "launcher.h"
 
