@@ -342,8 +342,7 @@ def enter(
             f"enter needs a process; a {resolved.kind} namespace file alone is joined by "
             f"spawn(args, {resolved.kind}=path)"
         )
-    wanted = {keyword: resolved if given[keyword] else False for keyword in KEYWORDS}
-    namespaces = Namespaces(wanted)
+    namespaces = Namespaces.of(resolved, [keyword for keyword in KEYWORDS if given[keyword]])
     if not user and uid is None and (mount or root) and resolved.differing(CLONE_FLAGS["user"]):
         raise ValueError(
             "user=False would run the container's program with the host's power: the target "

@@ -265,7 +265,7 @@ class Plan:
             core = self._core.with_slot(slot, fd, resolved)
             plan = self._from_core(core, self._options)
         else:
-            plan = self._then("open_process", (resolved.pid, resolved.started, slot))
+            plan = self._then("open_process", (resolved.pid, resolved.birth, slot))
         return plan._then("join", (slot, flags, 0))
 
     def become_root(self) -> Plan:

@@ -145,6 +145,14 @@ class Namespaces:
         for resolved, flags in known.values():
             self.targets.append((resolved, resolved.differing(flags)))
 
+    @classmethod
+    def of(cls, target: Resolved, keywords: Sequence[str]) -> Namespaces:
+        """Those of one target, as far as they are not ours already."""
+        self = cls({})
+        flags = sum(CLONE_FLAGS[keyword] for keyword in keywords)
+        self.targets.append((target, target.differing(flags)))
+        return self
+
     @property
     def joined(self) -> int:
         flags = 0
@@ -166,7 +174,7 @@ class Namespaces:
                 return
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
-        return tuple((r.pid, r.started, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
+        return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
 
     def keep(self) -> tuple[Resolved, ...]:
         return tuple(resolved for resolved, _ in self.targets)
@@ -209,7 +217,7 @@ def make_plan(
             paths,
             namespaces.unshare,
             namespaces.joins(),
-            None if root_of is None else (root_of.pid, root_of.started, root_of.pidfd),
+            None if root_of is None else (root_of.pid, root_of.birth, root_of.pidfd),
             (namespaces.keep(), root_of),
             fork,
             mount_proc,

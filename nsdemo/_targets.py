@@ -18,20 +18,20 @@ _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
 class Resolved:
-    """A target that cannot be mistaken: a process by pid and start time, or an open file.
+    """A target that cannot be mistaken: a process by pid and birth, or an open file.
 
     Attributes:
-        pid, started: the process; pid 0 for a namespace file.
+        pid, birth: the process, and what no later one with its pid has; pid 0 for a file.
         pidfd: a descriptor of the process that owner keeps open, or -1.
         fd: a descriptor of the namespace file that this object owns, or -1.
         kind: the keyword of the namespace file's kind, or None for a process.
     """
 
-    __slots__ = ("fd", "kind", "owner", "pid", "pidfd", "started")
+    __slots__ = ("birth", "fd", "kind", "owner", "pid", "pidfd")
 
     def __init__(self, target: Any) -> None:
         self.fd = self.pidfd = -1
-        self.pid = self.started = 0
+        self.pid = self.birth = 0
         self.owner: object = None
         self.kind: str | None = None
         if isinstance(target, bool):
@@ -64,7 +64,7 @@ class Resolved:
         if not 1 <= pid < 2**22 + 1:
             raise ValueError(f"a pid is a number from 1 to {2**22}, not {pid}")
         try:
-            self.started = _core.process_started(pid)
+            self.birth = _core.process_birth(pid)
         except OSError as error:
             if error.errno not in (errno.ESRCH, errno.ENOENT):
                 raise
@@ -123,7 +123,7 @@ class Resolved:
         if self.kind is None:
             return self
         owner = Resolved.__new__(Resolved)
-        owner.pidfd, owner.pid, owner.started, owner.owner = -1, 0, 0, None
+        owner.pidfd, owner.pid, owner.birth, owner.owner = -1, 0, 0, None
         owner.fd, owner.kind = fcntl.ioctl(self.fd, _NS_GET_USERNS), "user"
         return owner
 

@@ -11,8 +11,13 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 
 const struct nsd_namespace nsd_namespaces[NSD_NAMESPACE_COUNT] = {
     [NSD_MOUNT_NS] = {"mount", "mnt", CLONE_NEWNS}, /* NEWNS: it was the first */
@@ -85,6 +90,26 @@ int nsd_process_started(pid_t pid, int64_t *ret_started)
             return -ESRCH;
     }
     *ret_started = strtoll(field, NULL, 10);
+    return 0;
+}
+
+int nsd_process_birth(pid_t pid, int64_t *ret_birth)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct statfs filesystem;
+    struct stat found;
+    int ret = fd < 0 ? -errno : 0;
+
+    if (ret == -ESRCH)
+        return ret;
+    if (ret == 0 && (fstatfs(fd, &filesystem) < 0 || fstat(fd, &found) < 0 ||
+                     filesystem.f_type != 0x50494446 /* PID_FS_MAGIC */))
+        ret = -ENOSYS;
+    if (fd >= 0)
+        close(fd);
+    if (ret < 0)
+        return nsd_process_started(pid, ret_birth);
+    *ret_birth = -(int64_t)found.st_ino;
     return 0;
 }
 

@@ -38,8 +38,8 @@ struct nsd_identity {
 /* A process that cannot be mistaken for a later one with its number. */
 struct nsd_process_id {
     pid_t pid;
-    int64_t started; /* clock ticks since boot, field 22 of /proc/PID/stat */
-    int pidfd; /* instead of started: a descriptor the caller keeps open; else -1 */
+    int64_t birth; /* what nsd_process_birth says */
+    int pidfd;     /* instead of birth: a descriptor the caller keeps open; else -1 */
 };
 
 /* pid 0: the calling thread. -ESRCH: no such process; -ENOENT: not in this kernel;
@@ -50,8 +50,14 @@ int nsd_identity_of(pid_t pid, enum nsd_namespace_kind kind,
 /* Which kind of namespace a descriptor is (an index), or -EINVAL. */
 int nsd_kind_of_file(int fd);
 
-/* When a process started; -ESRCH when there is none, or only a zombie is left. */
+/* When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); -ESRCH when
+ * there is none, or only a zombie is left. */
 int nsd_process_started(pid_t pid, int64_t *ret_started);
+
+/* A number that, with its pid, names one process and no later one: the negative inode of its
+ * pidfds (Linux 6.9 gives each process one of its own), which is quickly had; else when it
+ * started. -ESRCH: there is none. */
+int nsd_process_birth(pid_t pid, int64_t *ret_birth);
 
 /* The CLONE_NEW* flags of those of wanted that differ between the process and the calling
  * thread. */

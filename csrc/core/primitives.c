@@ -64,7 +64,7 @@ static void add_process(struct nsd_builder *builder, struct nsd_process_id proce
         builder->slot[slot] = process.pidfd;
         return;
     }
-    nsd_add_step(builder, NSD_OPEN_PROCESS, NUMBERS(process.pid, process.started, slot),
+    nsd_add_step(builder, NSD_OPEN_PROCESS, NUMBERS(process.pid, process.birth, slot),
                  NOTHING);
 }
 

@@ -44,18 +44,18 @@ static PyObject *kind_of_file(PyObject *module, PyObject *argument)
     return kind < 0 ? nsd_raise(kind) : PyLong_FromLong(kind);
 }
 
-/* process_started(pid) -> clock ticks since boot, or OSError ESRCH */
-static PyObject *process_started(PyObject *module, PyObject *argument)
+/* process_birth(pid) -> a number that no later process with this pid has, or OSError ESRCH */
+static PyObject *process_birth(PyObject *module, PyObject *argument)
 {
     long pid = PyLong_AsLong(argument);
-    int64_t started;
+    int64_t birth;
     int ret;
 
     (void)module;
     if (pid == -1 && PyErr_Occurred())
         return NULL;
-    ret = nsd_process_started((pid_t)pid, &started);
-    return ret < 0 ? nsd_raise(ret) : PyLong_FromLongLong(started);
+    ret = nsd_process_birth((pid_t)pid, &birth);
+    return ret < 0 ? nsd_raise(ret) : PyLong_FromLongLong(birth);
 }
 
 /* foreign_namespaces(pid, flags) -> those of the flags that differ from ours */
@@ -86,7 +86,7 @@ static PyMethodDef methods[] = {
     {"launch", nsd_launch, METH_VARARGS, NULL},
     {"identity", identity, METH_VARARGS, NULL},
     {"kind_of_file", kind_of_file, METH_O, NULL},
-    {"process_started", process_started, METH_O, NULL},
+    {"process_birth", process_birth, METH_O, NULL},
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
     {"has_capability", has_capability, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -280,9 +280,12 @@ static PyObject *plan_without(PyObject *object, PyObject *argument)
 static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
 {
     struct nsd_builder builder;
+    bool holds = false;
 
     (void)unused;
-    if (((struct plan_object *)object)->keep == NULL)
+    for (int i = 0; i < NSD_SLOTS; i++)
+        holds |= ((struct plan_object *)object)->builder.slot[i] >= 0;
+    if (!holds)
         return Py_NewRef(object);
     copied(object, &builder);
     for (int i = 0; i < NSD_SLOTS; i++)
@@ -364,13 +367,12 @@ static int take_joins(PyObject *joins, struct nsd_request *request)
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         struct nsd_join *join = &request->joins[i];
-        long long started;
+        long long birth;
 
         if (!PyArg_ParseTuple(PyTuple_GetItem(joins, i), "iLiii", &join->process.pid,
-                              &started, &join->process.pidfd, &join->file,
-                              &join->flags))
+                              &birth, &join->process.pidfd, &join->file, &join->flags))
             return -1;
-        join->process.started = started;
+        join->process.birth = birth;
     }
     request->join_count = (int)count;
     return count < 0 ? -1 : 0;
@@ -411,7 +413,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     struct nsd_builder builder;
     uint32_t *ids = NULL;
     int fork, mount_proc, init, watch, by_chroot, new_session, groups_implied;
-    long long propagation, uid, gid, root_started = 0;
+    long long propagation, uid, gid, root_birth = 0;
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
@@ -443,10 +445,10 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
         nsd_optional_bytes(cwd, &request.cwd) < 0)
         return NULL;
     if (root_of != Py_None) {
-        if (!PyArg_ParseTuple(root_of, "iLi", &request.root_of.pid, &root_started,
+        if (!PyArg_ParseTuple(root_of, "iLi", &request.root_of.pid, &root_birth,
                               &request.root_of.pidfd))
             return NULL;
-        request.root_of.started = root_started;
+        request.root_of.birth = root_birth;
     }
     if (groups != Py_None && (ids = take_groups(groups, &request)) == NULL)
         return NULL;

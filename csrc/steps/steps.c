@@ -109,17 +109,30 @@ long nsd_started_at(long pid, int64_t *ret_ticks)
     return 0;
 }
 
-/* numbers: pid, its start time, slot */
+/* Negative: the inode of a process's pidfds; else when it started. */
+static long birth_of(long pid, long pidfd, int64_t like, int64_t *ret_birth)
+{
+    struct stat file;
+    long ret;
+
+    if (like >= 0)
+        return nsd_started_at(pid, ret_birth);
+    ret = sys2(__NR_fstat, pidfd, &file);
+    *ret_birth = -(int64_t)file.st_ino;
+    return ret;
+}
+
+/* numbers: pid, its birth (nsd_process_birth), slot */
 static long open_process(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    int64_t ticks = -1;
+    int64_t birth = 0;
     long fd = sys2(__NR_pidfd_open, step->number[0], 0);
     long ret;
 
     if (fd < 0)
         return fd;
-    ret = nsd_started_at(step->number[0], &ticks);
-    if (ret == 0 && ticks != step->number[1])
+    ret = birth_of(step->number[0], fd, step->number[1], &birth);
+    if (ret == 0 && birth != step->number[1])
         ret = -ESRCH;
     if (ret < 0)
         return close_after(fd, ret);
@@ -474,8 +487,12 @@ void nsd_execute(struct nsd_launch *launch)
         close_what_we_hold(launch);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
     for (long i = 0; paths[i] != NULL; i++) {
-        long ret = launch->borrowed ? nsd_check_command(paths[i]) : 0;
+        long ret = 0;
 
+        if (launch->borrowed)
+            ret = nsd_check_command(paths[i]);
+        else if (paths[i + 1] != NULL) /* asking is cheaper than trying */
+            ret = sys3(__NR_faccessat, AT_FDCWD, paths[i], 0) == -ENOENT ? -ENOENT : 0;
         if (ret == 0)
             ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))

@@ -65,6 +65,7 @@ static void nobody_has_no_identity(void)
     CHECK_NUMBER(waitpid(pid, NULL, 0), pid);
     CHECK_NUMBER(nsd_identity_of(pid, NSD_UTS_NS, &identity), -ESRCH);
     CHECK_NUMBER(nsd_process_started(pid, &started), -ESRCH);
+    CHECK_NUMBER(nsd_process_birth(pid, &started), -ESRCH);
     CHECK_NUMBER(nsd_foreign_namespaces(pid, CLONE_NEWUTS, &flags), -ESRCH);
     CHECK(identity.device == 1 && identity.inode == 2 && started == 3 && flags == 4);
 }
@@ -92,6 +93,8 @@ static void the_start_is_found_behind_any_name(void)
         CHECK_NUMBER(prctl(PR_SET_NAME, names[i]), 0);
         CHECK_NUMBER(nsd_process_started(getpid(), &started), 0);
         CHECK_NUMBER(started, before);
+        CHECK_NUMBER(nsd_process_birth(getpid(), &started), 0);
+        CHECK(started == before || started < 0);
     }
 }
 

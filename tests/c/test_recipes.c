@@ -243,7 +243,7 @@ static struct nsd_request the_visitor(void)
     request.mount_proc = false;
     request.join_count = 1;
     request.joins[0] =
-        (struct nsd_join){{.pid = 42, .started = 99, .pidfd = -1}, -1, FIVE};
+        (struct nsd_join){{.pid = 42, .birth = 99, .pidfd = -1}, -1, FIVE};
     request.root_of = request.joins[0].process;
     return request;
 }
@@ -299,7 +299,7 @@ static void the_user_namespace_is_joined_last_or_first(void)
     request.join_count = 2;
     request.joins[0].flags = CLONE_NEWUSER;
     request.joins[1] =
-        (struct nsd_join){{.pid = 43, .started = 1, .pidfd = -1}, -1, CLONE_NEWNET};
+        (struct nsd_join){{.pid = 43, .birth = 1, .pidfd = -1}, -1, CLONE_NEWNET};
     for (int privileged = 0; privileged < 2; privileged++) {
         struct nsd_builder builder;
         const struct nsd_step *join;

@@ -114,6 +114,7 @@ static int64_t started(pid_t pid)
 static void a_process_is_opened_if_it_is_the_same(void)
 {
     pid_t me = getpid();
+    struct stat file;
 
     CHECK_NUMBER(prctl(PR_SET_NAME, "a) b (c 1 2"), 0);
     CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, started(me), 5), NONE), 0);
@@ -122,6 +123,12 @@ static void a_process_is_opened_if_it_is_the_same(void)
     CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, started(me) + 1, 6), NONE), -ESRCH);
     CHECK_NUMBER(launch.slot[6], -1);
     CHECK_NUMBER(STEP(OPEN_PROCESS, N(4194304 + 1, 0, 6), NONE), -ESRCH);
+    CHECK_NUMBER(fstat(launch.slot[5], &file), 0);
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, -(int64_t)file.st_ino, 6), NONE), 0);
+    CHECK_NUMBER(close(launch.slot[6]), 0);
+    launch.slot[6] = -1;
+    CHECK_NUMBER(STEP(OPEN_PROCESS, N(me, -(int64_t)file.st_ino - 1, 6), NONE), -ESRCH);
+    CHECK_NUMBER(launch.slot[6], -1);
 }
 
 static void a_root_is_opened_while_its_process_lives(void)
