@@ -306,7 +306,8 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     for step in steps:
         args = step.args
         if step.operation in ("unshare", "clone"):
-            words += [word for bit, word in OPTIONS.items() if args[0] & bit]
+            made = [word for bit, word in OPTIONS.items() if args[0] & bit]
+            words += sorted(made, key="--user".__ne__)  # the first, as the kernel has it
             if step.operation == "clone" and "--pid" in words:
                 words.append("--fork")
         elif step.operation == "write" and args[0].endswith("uid_map"):
