@@ -135,6 +135,15 @@ vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
                  ret_pid);
 }
 
+/* The kernel lets us go on when the child has executed: that is when its last step ended. */
+static void note_execution(struct nsd_child *child)
+{
+    struct nsd_result *last = &child->results[child->step_count - 1];
+
+    if (last->process != NSD_NOBODY && last->end == 0)
+        last->end = nsd_counter();
+}
+
 /* The clone itself, as the first step of a plan or before it. */
 static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
 {
@@ -173,6 +182,8 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         child->results[0].error = error;
         return 0;
     }
+    if (start->direct)
+        note_execution(child);
     if (child->ward != NULL)
         nsd_ward_born(child->ward);
     if (is_step)
