@@ -325,3 +325,16 @@ def test_run_is_spawn_and_communicate() -> None:
     again = pickle.loads(pickle.dumps(nsdemo.run(["true"])))
     assert again.returncode == 0
     assert again.trace[-1].operation == "exec"
+
+
+@pytest.mark.parametrize("call", ["run(['true'])", "run(['true'], init=True)"])
+def test_a_thread_with_the_smallest_stack(call: str) -> None:
+    body = f"""
+        threading.stack_size(32 * 1024)
+        done = []
+        thread = threading.Thread(target=lambda: done.append(nsdemo.{call}.returncode))
+        thread.start()
+        thread.join()
+        report(done=done)
+    """
+    assert script(body).report["done"] == [0]

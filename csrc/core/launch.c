@@ -122,16 +122,17 @@ static void read_clocks(struct nsd_child *child, int which)
     child->clock[which] = nsd_now();
 }
 
+/* The child's stack; that of the calling thread may have no room for another. */
+#define STACK_SIZE (32 * 1024)
+
 /* clone(2) with our memory (no page tables to copy, however large the heap) and our
  * descriptors (until the child has copied those few that it needs). The kernel writes the pid
  * before the child runs. */
-__attribute__((no_sanitize("address"))) static pid_t
-vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
+static pid_t vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
 {
-    char stack[32 * 1024] __attribute__((aligned(16)));
     int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
 
-    return clone(nsd_child_main, stack + sizeof(stack), flags | namespaces, start,
+    return clone(nsd_child_main, start->stack + STACK_SIZE, flags | namespaces, start,
                  ret_pid);
 }
 
@@ -211,7 +212,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
     describe(ret_child, plan, options->shared);
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);
-    ret = collect_kept(&start);
+    start.stack = aligned_alloc(16, STACK_SIZE);
+    ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
     if (ret == 0)
         ret = serialize(&start);
     if (ret == 0 && start.direct) {
@@ -234,6 +236,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
     }
     free(start.bytes);
     free(start.kept);
+    free(start.stack);
     if (ret < 0) {
         ret_child->first = 0;
         nsd_child_leaves_ward(ret_child);

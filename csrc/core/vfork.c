@@ -1,6 +1,6 @@
 /* The vfork zone.
  *
- * child_* functions run in the vfork child: in our memory, on a stack inside our frame,
+ * child_* functions run in the vfork child: in our memory, on a stack of their own,
  * with all signals blocked, while the calling thread sleeps and others run on. No malloc,
  * no stdio, no locks, no return to Python. The descriptor table is shared with the parent
  * until child_own_descriptors has run, and nothing may be opened or closed before.
