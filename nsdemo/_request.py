@@ -176,8 +176,12 @@ class Namespaces:
     def joins(self) -> tuple[tuple[int, ...], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
 
-    def keep(self) -> tuple[Resolved, ...]:
-        return tuple(resolved for resolved, _ in self.targets)
+    def keep(self, root_of: Resolved | None) -> tuple[Resolved, ...] | None:
+        """Those whose descriptors the plan needs as long as it lives."""
+        targets = [resolved for resolved, _ in self.targets]
+        if root_of is not None:
+            targets.append(root_of)
+        return tuple(each for each in targets if each.fd >= 0 or each.pidfd >= 0) or None
 
 
 def make_plan(
@@ -218,7 +222,7 @@ def make_plan(
             namespaces.unshare,
             namespaces.joins(),
             None if root_of is None else (root_of.pid, root_of.birth, root_of.pidfd),
-            (namespaces.keep(), root_of),
+            namespaces.keep(root_of),
             fork,
             mount_proc,
             init,

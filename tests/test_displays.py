@@ -279,7 +279,12 @@ def test_the_mounts_differ_where_the_files_do(box: nsdemo.Container[str]) -> Non
     places = [row[1].strip() for row in rows]
     for mark, expected in (("+", its - ours), ("-", ours - its), ("=", ours & its)):
         shown = {place for place, each in zip(places, marks, strict=True) if each == mark}
-        assert shown == {point for point, _, _ in expected}
+        # A long path, such as an engine's, ends in the picture with "…".
+        cuts = {len(place) - 1 for place in shown if place.endswith("…")}
+        assert len(cuts) <= 1
+        longest = min(cuts, default=4096)
+        points = {point for point, _, _ in expected}
+        assert shown == {p if len(p) <= longest + 1 else p[:longest] + "…" for p in points}
     assert "+ only " + f"pid {box.pid}" in [row[0] for row in rows]
     assert picture.text.splitlines()[1].startswith(f"+ {marks.count('+')} only in sleep")
 

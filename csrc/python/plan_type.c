@@ -280,12 +280,9 @@ static PyObject *plan_without(PyObject *object, PyObject *argument)
 static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
 {
     struct nsd_builder builder;
-    bool holds = false;
 
     (void)unused;
-    for (int i = 0; i < NSD_SLOTS; i++)
-        holds |= ((struct plan_object *)object)->builder.slot[i] >= 0;
-    if (!holds)
+    if (((struct plan_object *)object)->keep == NULL)
         return Py_NewRef(object);
     copied(object, &builder);
     for (int i = 0; i < NSD_SLOTS; i++)
@@ -460,7 +457,8 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
             nsd_recipe_chroot_run(&builder, &request);
         else
             nsd_recipe_spawn(&builder, &request);
-        plan = nsd_plan_from_builder(nsd_state(module)->plan_type, &builder, keep);
+        plan = nsd_plan_from_builder(nsd_state(module)->plan_type, &builder,
+                                     keep == Py_None ? NULL : keep);
     }
     PyMem_Free(ids);
     return plan;
