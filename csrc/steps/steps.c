@@ -26,12 +26,6 @@
 #define IFF_RUNNING 0x40
 #define PATH_MAX 4096
 
-const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
-                     int n)
-{
-    return step->text[n] == 0 ? NULL : launch->text + step->text[n];
-}
-
 static long open_at(long dirfd, const char *path, int flags)
 {
     return sys4(__NR_openat, dirfd, path, flags | O_CLOEXEC, 0);
@@ -441,89 +435,4 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         break;
     }
     return -ENOSYS;
-}
-
-bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
-{
-    const struct nsd_step *step = &launch->steps[index];
-    struct nsd_result *result = &launch->results[index];
-    long ret;
-
-    result->process = launch->self;
-    result->start = nsd_counter();
-    ret = nsd_perform(launch, step);
-    result->end = nsd_counter();
-    if (ret < 0)
-        result->error = (int32_t)-ret;
-    else
-        result->value = ret;
-    return ret >= 0 || (step->flags & NSD_TOLERATED) != 0;
-}
-
-/* During execve there is a moment in which root inside may look at the new process, and
- * descriptors that are to be closed by it are still open. */
-static void close_what_we_hold(const struct nsd_launch *launch)
-{
-    for (int i = 0; i < NSD_SLOTS; i++)
-        if (launch->slot[i] >= 0)
-            sys1(__NR_close, launch->slot[i]);
-    if (launch->parent >= 0)
-        sys1(__NR_close, launch->parent);
-}
-
-/* Tries each path as execvp(3) does. */
-void nsd_execute(struct nsd_launch *launch)
-{
-    struct nsd_result *result = &launch->results[launch->head->step_count - 1];
-    char **argv = launch->vectors;
-    char **envp = argv + launch->head->argv_count + 1;
-    char **paths = envp + launch->head->envp_count + 1;
-    const uint64_t no_signals = 0;
-    long error = -ENOENT, tried = 0;
-
-    result->process = launch->self;
-    result->start = nsd_counter();
-    if (launch->self != NSD_FIRST)
-        close_what_we_hold(launch);
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
-    for (long i = 0; paths[i] != NULL; i++) {
-        long ret = 0;
-
-        if (launch->borrowed)
-            ret = nsd_check_command(paths[i]);
-        else if (paths[i + 1] != NULL) /* asking is cheaper than trying */
-            ret = sys3(__NR_faccessat, AT_FDCWD, paths[i], 0) == -ENOENT ? -ENOENT : 0;
-        if (ret == 0)
-            ret = sys3(__NR_execve, paths[i], argv, envp);
-        if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
-            continue;
-        tried = i;
-        error = ret;
-        if (ret != -EACCES)
-            break;
-    }
-    result->end = nsd_counter();
-    result->value = tried; /* the path that the error is about */
-    result->error = (int32_t)-error;
-}
-
-void nsd_lay_out(struct nsd_launch *launch)
-{
-    struct nsd_plan_head *head = launch->head;
-    size_t steps_size = head->step_count * sizeof(struct nsd_step);
-    uint64_t *offsets = (uint64_t *)(void *)((char *)(head + 1) + steps_size);
-    size_t vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
-
-    launch->steps = (const struct nsd_step *)(head + 1);
-    launch->text = (const char *)(offsets + vectors);
-    launch->vectors = (char **)(void *)offsets;
-    for (size_t i = 0; i < vectors; i++)
-        if (offsets[i] != 0)
-            offsets[i] += (uint64_t)(uintptr_t)launch->text;
-    for (int i = 0; i < NSD_SLOTS; i++) {
-        launch->slot[i] = head->slot[i];
-        if (head->slot[i] >= 0)
-            sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
-    }
-    launch->parent = -1;
 }
