@@ -178,10 +178,12 @@ def test_a_pod_shares_what_it_names(rootfs: Path) -> None:
 def test_two_of_a_pod_talk_over_its_loopback(rootfs: Path) -> None:
     again = "for i in 1 2 3 4 5 6 7 8 9; do echo hello | nc 127.0.0.1 7007 && break; sleep .1; done"
     with paused() as pause:
-        pod: dict[str, Any] = {"root": rootfs, "net": pause, "ipc": pause, "uts": pause, **QUIET}
+        pod: dict[str, Any] = {"root": rootfs, "net": pause, "ipc": pause, "uts": pause}
         listener = ["nc", "-l", "-p", "7007"]
-        with nsdemo.spawn(listener, stdout=nsdemo.PIPE, **pod) as one:
-            nsdemo.run(["sh", "-c", again], timeout=10, stderr=nsdemo.DEVNULL, **pod)
+        # A listener whose own input has ended says so, and its caller may hang up before speaking.
+        pipes: dict[str, Any] = {"stdin": nsdemo.PIPE, "stdout": nsdemo.PIPE}
+        with nsdemo.spawn(listener, **pipes, **pod) as one:
+            nsdemo.run(["sh", "-c", again], timeout=10, stderr=nsdemo.DEVNULL, **QUIET, **pod)
             assert one.communicate(timeout=10)[0] == b"hello\n"
 
 
