@@ -23,8 +23,8 @@ SANITIZED = (
 ).split()
 
 # What each program is linked with.
-CORE = ["core/builder.c", "core/namespaces.c", "core/primitives.c"]
-STEPS = ["steps/command.c", "steps/steps.c"]
+CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c"]
+STEPS = ["steps/command.c", "steps/files.c", "steps/steps.c"]
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],
