@@ -19,13 +19,13 @@
 
 #include <stdint.h>
 
-#define NSD_MAGIC 0x6f6d6564736e0003u /* "nsdemo", version of this layout */
+#define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 16
+#define NSD_SLOTS 64
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c. */
+ * its function in steps/steps.c or steps/files.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
@@ -43,6 +43,9 @@
     X(PROPAGATION, "propagation")                                                      \
     X(BIND, "bind")                                                                    \
     X(MOUNT, "mount")                                                                  \
+    X(OPEN_SOURCE, "open_source")                                                      \
+    X(BIND_AT, "bind_at")                                                              \
+    X(MOUNT_AT, "mount_at")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
     X(INIT, "init")                                                                    \
@@ -72,7 +75,7 @@ enum nsd_step_flag {
 enum nsd_end {
     NSD_ENDS_NOTHING,
     NSD_ENDS_COMMAND, /* and so everything in its pid namespace, if it has one of its own */
-    NSD_ENDS_GROUP,   /* and the process group that it leads */
+    NSD_ENDS_GROUP, /* and the process group that it leads */
 };
 
 struct nsd_step {
@@ -123,9 +126,11 @@ struct nsd_trace {
 /* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
  * the guard's plan, page 0 is the trace and these follow. */
 struct nsd_ward {
-    int32_t pid;    /* 0: free, -1: taken; written by the kernel as it clones the command */
+    int32_t
+        pid; /* 0: free, -1: taken; written by the kernel as it clones the command */
     uint32_t group; /* its process group ends too */
-    uint64_t since; /* clock ticks since boot when it was surely born; 0: not known yet */
+    uint64_t
+        since; /* clock ticks since boot when it was surely born; 0: not known yet */
 };
 
 #define NSD_WARDS_PER_PAGE (NSD_PAGE / 16u)

@@ -32,6 +32,7 @@ from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
     from .doctor import Findings, doctor
+    from .mounts import Bind, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
 
 __version__ = "0.1.0"
@@ -40,15 +41,19 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Bind",
     "CalledProcessError",
     "CompletedProcess",
     "Container",
     "Findings",
     "NamespaceError",
     "Plan",
+    "Proc",
     "Rootfs",
     "Step",
+    "Sysfs",
     "TimeoutExpired",
+    "Tmpfs",
     "chroot_run",
     "doctor",
     "enter",
@@ -64,6 +69,10 @@ def __getattr__(name: str) -> Any:
         from .rootfs import Rootfs
 
         return Rootfs
+    if name in ("Bind", "Proc", "Sysfs", "Tmpfs"):
+        from . import mounts
+
+        return getattr(mounts, name)
     if name in ("doctor", "Findings"):
         import importlib
 

@@ -11,6 +11,7 @@ from _typeshed import HasFileno, ReadableBuffer, StrOrBytesPath
 
 from ._container import CompletedProcess, Container
 from ._plan import Plan
+from .mounts import Mount
 
 _Path = str | os.PathLike[str]
 _Command = Sequence[StrOrBytesPath]
@@ -196,6 +197,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -234,6 +236,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -272,6 +275,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -310,6 +314,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -348,6 +353,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -386,6 +392,7 @@ def spawn(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -424,6 +431,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -466,6 +474,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -508,6 +517,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -550,6 +560,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -592,6 +603,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,
@@ -634,6 +646,7 @@ def run(
     propagation: _Propagation = "private",
     hostname: str | None = None,
     init: bool = False,
+    mounts: Sequence[Mount] = (),
     die_with_parent: bool = True,
     cwd: _Path | None = None,
     env: _Environment | None = None,

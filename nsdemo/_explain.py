@@ -40,6 +40,12 @@ MOUNT_NAMES = {
     0x80000: "MS_SLAVE",
     0x100000: "MS_SHARED",
 }
+ATTRIBUTE_NAMES = {
+    0x1: "MOUNT_ATTR_RDONLY",
+    0x2: "MOUNT_ATTR_NOSUID",
+    0x4: "MOUNT_ATTR_NODEV",
+    0x8: "MOUNT_ATTR_NOEXEC",
+}
 # The options of unshare(1) and nsenter(1), by flag.
 OPTIONS = {
     0x00020000: "--mount",
@@ -58,6 +64,11 @@ def flag_names(flags: int, names: dict[int, str], separator: str = "|") -> str:
     known = [name for bit, name in names.items() if flags & bit]
     rest = flags & ~sum(names)
     return separator.join([*known, *([hex(rest)] if rest else [])]) or "0"
+
+
+def below(root: Sequence[str], target: str) -> str:
+    """A target in the root, which is a list of one or none."""
+    return os.path.join(*root, target.lstrip("/")) if root else target
 
 
 def _quoted(text: str) -> str:
@@ -109,6 +120,22 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             where = os.path.join(*root, target) if root else target
             names = flag_names(flags, MOUNT_NAMES)
             return f"mount({_quoted(source)}, {_quoted(where)}, {_quoted(kind)}, {names}, NULL)"
+        case "open_source":
+            return f"open({_quoted(first)}, O_PATH)"
+        case "bind_at":
+            source, target, *root, flags = args
+            recursive = "|AT_RECURSIVE" if flags & 0x4000 else ""
+            calls = [f"open_tree({_quoted(source)}, OPEN_TREE_CLONE{recursive})"]
+            if flags & 0xF:
+                names = flag_names(flags & 0xF, ATTRIBUTE_NAMES)
+                calls.append(f"mount_setattr({names}{recursive})")
+            return "; ".join([*calls, f"move_mount({_quoted(below(root, target))})"])
+        case "mount_at":
+            options, target, kind, *root, flags = args
+            names = flag_names(flags, MOUNT_NAMES)
+            data = _quoted(options) if options else "NULL"
+            where = _quoted(below(root, target))
+            return f"mount({_quoted(kind)}, {where}, {_quoted(kind)}, {names}, {data})"
         case "pivot_root":
             return f'chdir({_quoted(first)}); pivot_root(".", "."); umount2(".", MNT_DETACH)'
         case "chroot":
@@ -192,6 +219,14 @@ def describe(step: Step) -> str:
         case "mount":
             _, target, kind, *root, _ = args
             return f"mount {kind} on {os.path.join(*root, target) if root else target}"
+        case "open_source":
+            return f"open {first} to bind it"
+        case "bind_at":
+            source, target, *root, _ = args
+            return f"bind {source} on {below(root, target)}"
+        case "mount_at":
+            _, target, kind, *root, _ = args
+            return f"mount {kind} on {below(root, target)}"
         case "pivot_root":
             return f"pivot_root to {first}"
         case "chroot":
@@ -287,6 +322,8 @@ _ALWAYS_BEYOND = {
     "sethostname": "set the host name",
     "umask": "set the umask",
     "loopback_up": "bring up the loopback interface",
+    "bind_at": "bind directories and files",
+    "mount_at": "mount more file systems",
 }
 
 

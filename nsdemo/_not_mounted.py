@@ -56,10 +56,10 @@ def explain_mount(case: Case) -> Hints:
             "it knows"
         )
     elif case.errno in (errno.EPERM, errno.EACCES):
-        yield from _mount_refused(case, kind)
+        yield from mount_refused(case, kind)
 
 
-def _mount_refused(case: Case, kind: str) -> Hints:
+def mount_refused(case: Case, kind: str) -> Hints:
     if _machine.is_gvisor():
         yield "this is gVisor, not Linux; whoever runs it decided that this cannot be mounted"
         return

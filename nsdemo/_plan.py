@@ -14,12 +14,14 @@ from . import _core
 from ._explain import command_line, system_call
 from ._targets import Resolved, child_of_init, slots_used
 from ._values import (
+    CLONE_FLAGS,
     MS_BIND,
     MS_PROPAGATION,
     MS_REC,
     CleanEnvironment,
     check_id,
     command_vectors,
+    encode_path,
     is_given,
     names_to_flags,
     text_value,
@@ -27,8 +29,12 @@ from ._values import (
 
 if TYPE_CHECKING:
     from ._container import CompletedProcess, Container
+    from .mounts import Mount
 
 Target = Any
+# Operations that Python shows with their first number, behind the texts.
+_WITH_FLAGS = ("clone", "unshare", "propagation", "bind", "mount", "bind_at", "mount_at")
+_FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
 _NOTHING = (None, None, None, None)
 
 
@@ -119,7 +125,7 @@ def steps_of(core: _core.Plan) -> list[Step]:
         args: tuple[Any, ...] = tuple(text for text in texts if text is not None)
         if operation == "exec":
             args = (paths[0] if len(paths) == 1 else argv[0], *argv)
-        elif operation in ("clone", "unshare", "propagation", "bind", "mount"):
+        elif operation in _WITH_FLAGS:
             args = (*args, numbers[0])
         elif operation == "join":
             args = (numbers[1],)
@@ -317,6 +323,21 @@ class Plan:
         """Mount a filesystem; the target must be a directory and no symlink. See mount(2)."""
         texts = (source, text_value(target), type, None)
         return self._then("mount", (flags, -1, 0), texts)
+
+    def mounts(self, values: Sequence[Mount], root: str | os.PathLike[str] | None = None) -> Plan:
+        """Mount Bind, Tmpfs, Proc and Sysfs values, in this order, with targets below ``root``.
+
+        All sources are opened first. Needs a mount namespace of its own, made private.
+        """
+        from .mounts import entries
+
+        self._must_be_open()
+        raw = self._core.steps()
+        sources = sum(name == "open_source" for name, *_ in raw)
+        has_ipc = any(n in ("clone", "unshare") and x[0] & CLONE_FLAGS["ipc"] for n, _, x, _ in raw)
+        encoded = None if root is None else encode_path("root", root)
+        core = self._core.files(entries(values), encoded, has_ipc, _FIRST_SOURCE + sources)
+        return self._from_core(core, self._options)
 
     def pivot_root(self, root: str | os.PathLike[str]) -> Plan:
         """Swap the root mount for this mount point and let go of the old one."""

@@ -198,6 +198,7 @@ def make_plan(
     init: bool = False,
     watch: int = WITH_THREAD,
     hostname: str | None = None,
+    files: tuple[Any, ...] = (),
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
@@ -239,6 +240,7 @@ def make_plan(
             groups,
             implied,
             umask,
+            files,
         )
 
     options = {
@@ -305,9 +307,19 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         elif namespaces.unshare or given["root"] is not None:
             namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
+    files: tuple[Any, ...] = ()
+    covers_proc = False
+    if given["mounts"] != ():
+        from .mounts import covers, entries
+
+        if not new_mount:
+            raise ValueError("mounts= needs mount=True: it would change the host's mounts")
+        files = entries(given["mounts"])
+        covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
     if mount_proc is None:
-        mount_proc = new_mount and wanted["pid"] is True and bool(given["fork"])
+        forked = bool(given["fork"])
+        mount_proc = new_mount and wanted["pid"] is True and forked and not covers_proc
     _check_spawn(given, wanted, mount_proc)
     propagation = given["propagation"]
     root = None if given["root"] is None else absolute(given["root"])
@@ -327,6 +339,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         init=bool(given["init"]),
         watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
+        files=files,
         clean=given["root"] is not None or joined is not None,
         given=given,
     )

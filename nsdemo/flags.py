@@ -53,13 +53,14 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
-        self.valued: set[str] = set()  # options that take the next word
+        self.valued: dict[str, int] = {}  # options that take the next words, and how many
 
     def option(self, *names: str, **settings: Any) -> None:
-        """An option that may take the next word."""
+        """An option that may take the next words."""
         action = self.add_argument(*names, **settings)
-        if action.nargs is None:
-            self.valued.update(names)
+        if action.nargs is None or isinstance(action.nargs, int):
+            words = 1 if action.nargs is None else action.nargs
+            self.valued.update(dict.fromkeys(names, words))
 
     def switch(self, name: str, help: str) -> None:
         """--NAME and --no-NAME."""
@@ -77,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         while here < len(words) and words[here].startswith("-") and words[here] != "-":
             if words[here] == "--":
                 return list(words[:here]), list(words[here + 1 :])
-            here += 2 if words[here] in self.valued else 1
+            here += 1 + self.valued.get(words[here], 0)
         return list(words[:here]), list(words[here:])
 
 
@@ -119,6 +120,32 @@ class _Environment(argparse.Action):
         if not name or not equals:
             parser.error(f"{option_string} takes NAME=VALUE, not {values!r}")
         setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
+
+
+class _Mount(argparse.Action):
+    """--bind SOURCE TARGET and its like, any number of times, in their order."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        made: Any
+        try:
+            match option_string:
+                case "--bind" | "--ro-bind":
+                    made = nsdemo.Bind(values[0], values[1], option_string == "--ro-bind")
+                case "--tmpfs":
+                    made = nsdemo.Tmpfs(*values)
+                case "--proc":
+                    made = nsdemo.Proc(*values)
+                case _:
+                    made = nsdemo.Sysfs(*values)
+        except (ValueError, OSError) as error:
+            parser.error(f"{option_string}: {error}")
+        namespace.mounts = [*getattr(namespace, "mounts", ()), made]
 
 
 def target(text: str) -> int | str:
@@ -215,6 +242,21 @@ def spawn_parser() -> Parser:
     )
     parser.option("--hostname", metavar="NAME", help="host name inside")
     parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
+    for option, values, what in (
+        ("bind", ("SOURCE", "TARGET"), "SOURCE is seen at TARGET, with all below it"),
+        ("ro-bind", ("SOURCE", "TARGET"), "the same, read-only"),
+        ("tmpfs", ("TARGET",), "an empty file system in memory"),
+        ("proc", ("TARGET",), "a /proc at TARGET"),
+        ("sysfs", ("TARGET",), "a /sys at TARGET"),
+    ):
+        parser.option(
+            f"--{option}",
+            action=_Mount,
+            dest="mounts",
+            nargs=len(values),
+            metavar=values if len(values) > 1 else values[0],
+            help=what,
+        )
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     _common(parser)
     return parser

@@ -54,6 +54,14 @@ def mounting() -> nsdemo.Plan:
     return no_power().unshare("mount").make_private("/")
 
 
+def raw_files(operation: str, target: str) -> nsdemo.Plan:
+    """A target that the values refuse already."""
+    source = mounting()._core.append("open_source", 0, (10, 0, 0), ("/tmp", None, None, None))
+    texts = {"bind_at": ("/tmp", target, None, None), "mount_at": ("", target, "tmpfs", None)}
+    step = source.append(operation, 0, (0, -1, 10), texts[operation])
+    return nsdemo.Plan._from_core(step)
+
+
 # operation, errno, the plan that fails there (an exec is added)
 BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("open_process", errno.ESRCH, lambda: raw("open_process", (2**22, 0, 0))),
@@ -72,6 +80,13 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),
     ("mount", errno.ENODEV, lambda: mounting().mount("none", "/tmp", "no-such-type")),
     ("mount", errno.ENOENT, lambda: mounting().mount("tmpfs", "/no/such/place", "tmpfs")),
+    ("open_source", errno.ENOENT, lambda: mounting().mounts([nsdemo.Bind("/no/such", "/tmp")])),
+    ("bind_at", errno.EISDIR, lambda: mounting().mounts([nsdemo.Bind("/dev/null", "/tmp")])),
+    ("bind_at", errno.ENOTDIR, lambda: mounting().mounts([nsdemo.Bind("/tmp", "/dev/null")])),
+    ("bind_at", errno.EXDEV, lambda: raw_files("bind_at", "/tmp/../etc")),
+    ("mount_at", errno.ENOTDIR, lambda: mounting().mounts([nsdemo.Tmpfs("/dev/null/x")])),
+    ("mount_at", errno.ELOOP, lambda: mounting().mounts([nsdemo.Tmpfs("/proc/self/x")])),
+    ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),
     ("chroot", errno.ENOENT, lambda: no_power().chroot("/no/such/root")),

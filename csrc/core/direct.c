@@ -7,6 +7,7 @@
  *     hostile process that reads /proc/PID/mem, so a joiner is a launcher;
  *   - who stays (init, a watchdog) must not keep Python's memory;
  *   - a change of ids, or of the dumpable flag, would change Python's flag with it;
+ *   - what is mounted in the root, or over ours, is left to the launcher;
  *   - unshare() of user and time namespaces is refused to a process that shares its memory;
  *     clone() is given the first;
  *   - /proc/self/exe is Python's program until execve. steps/command.c refuses a command that
@@ -86,6 +87,9 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_FORK:
         case NSD_BECOME_ROOT:
         case NSD_INIT:
+        case NSD_OPEN_SOURCE:
+        case NSD_BIND_AT:
+        case NSD_MOUNT_AT:
         case NSD_SETGROUPS:
         case NSD_SETGID:
         case NSD_SETUID:

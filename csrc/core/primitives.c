@@ -1,5 +1,7 @@
 #include "primitives.h"
 
+#include "files.h"
+
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <stdio.h>
@@ -12,7 +14,11 @@ enum {
     ROOT_SLOT,
     ROOT_OWNER_SLOT,
     FIRST_JOIN_SLOT,
+    FIRST_SOURCE_SLOT = FIRST_JOIN_SLOT + NSD_MAX_JOINS,
 };
+
+_Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
+               "plans by hand begin there too");
 
 #define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
 #define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
@@ -147,6 +153,8 @@ static void set_up_mounts(struct nsd_builder *builder,
     if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)
         nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation),
                      TEXTS("/"));
+    /* Before anything is mounted; after unshare, or they would lie in the old namespace. */
+    nsd_add_sources(builder, request->files, request->file_count, FIRST_SOURCE_SLOT);
     if (pivots) /* pivot_root wants a mount point */
         nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
@@ -156,6 +164,13 @@ static void set_up_mounts(struct nsd_builder *builder,
             builder, NSD_MOUNT,
             NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
             TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
+    nsd_add_files(builder, request->files, request->file_count,
+                  &(struct nsd_place){
+                      .root = root,
+                      .root_slot = root == NULL ? -1 : ROOT_SLOT,
+                      .first_source = FIRST_SOURCE_SLOT,
+                      .has_ipc = (request->unshare & CLONE_NEWIPC) != 0,
+                  });
     if (pivots)
         nsd_add_step(builder, NSD_PIVOT_ROOT,
                      NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),
@@ -205,7 +220,8 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids &&
-           !request->no_clone && !(maps_ids && request->no_user_clone);
+           request->file_count == 0 && !request->no_clone &&
+           !(maps_ids && request->no_user_clone);
 }
 
 static void clone_new(struct nsd_builder *builder, const struct nsd_request *request)

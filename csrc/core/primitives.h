@@ -26,6 +26,9 @@ struct nsd_join {
 
 #define NSD_MAX_JOINS 8
 
+/* What mounts= asks for; csrc/core/files.h turns it into steps. */
+struct nsd_file;
+
 struct nsd_request {
     int unshare; /* CLONE_NEW* of the new namespaces */
     struct nsd_join joins[NSD_MAX_JOINS];
@@ -51,6 +54,8 @@ struct nsd_request {
     int group_count;     /* -1: keep */
     bool groups_implied; /* not asked for: where the namespace denies it, go on */
     int umask;           /* -1: keep */
+    const struct nsd_file *files; /* to mount, in this order */
+    int file_count;
 };
 
 void nsd_request_init(struct nsd_request *request);

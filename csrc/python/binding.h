@@ -43,6 +43,11 @@ int nsd_optional_bytes(PyObject *object, const char **ret_bytes);
 /* Raises OSError for a negative errno; always NULL. */
 PyObject *nsd_raise(int error);
 
+/* files.c. A tuple of (kind, flags, source, target, options), borrowed by *ret_files, which
+ * is to be freed with PyMem_Free, for as long as the tuple lives. */
+struct nsd_file;
+int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
+
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 

@@ -1,6 +1,8 @@
 /* plan_type.c - _core.Plan: a struct nsd_builder as an immutable Python object. */
 #include "binding.h"
 
+#include "../core/files.h"
+
 #include <errno.h>
 #include <linux/sched.h>
 #include <string.h>
@@ -326,12 +328,34 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
     return plan;
 }
 
+/* files(files, root, has_ipc, first_slot) -> Plan */
+static PyObject *plan_files(PyObject *object, PyObject *args)
+{
+    PyObject *tuple, *root;
+    struct nsd_place place = {.root_slot = -1};
+    struct nsd_builder builder;
+    struct nsd_file *files;
+    int has_ipc, count;
+
+    if (!PyArg_ParseTuple(args, "OOpi", &tuple, &root, &has_ipc, &place.first_source) ||
+        nsd_optional_bytes(root, &place.root) < 0 ||
+        nsd_take_files(tuple, &files, &count) < 0)
+        return NULL;
+    place.has_ipc = has_ipc != 0;
+    nsd_add_sources(copied(object, &builder), files, count, place.first_source);
+    nsd_add_files(&builder, files, count, &place);
+    PyMem_Free(files);
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
 static PyMethodDef plan_methods[] = {
     {"steps", plan_steps, METH_NOARGS, NULL},
     {"command", plan_command, METH_NOARGS, NULL},
     {"append", plan_append, METH_VARARGS, NULL},
     {"setgroups", plan_setgroups, METH_O, NULL},
     {"exec", plan_exec, METH_VARARGS, NULL},
+    {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
@@ -398,27 +422,28 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files) -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
 {
     const char *kind;
     PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd,
-        *groups;
+        *groups, *mounts;
     struct nsd_request request;
     struct nsd_builder builder;
+    struct nsd_file *files = NULL;
     uint32_t *ids = NULL;
     int fork, mount_proc, init, watch, by_chroot, new_session, groups_implied;
     long long propagation, uid, gid, root_birth = 0;
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpi", &kind, &argv, &envp, &paths,
-                          &request.unshare, &joins, &root_of, &keep, &fork, &mount_proc,
-                          &init, &watch, &root, &by_chroot, &propagation, &hostname,
-                          &cwd, &new_session, &request.process_group, &uid, &gid,
-                          &groups, &groups_implied, &request.umask))
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiO", &kind, &argv, &envp,
+                          &paths, &request.unshare, &joins, &root_of, &keep, &fork,
+                          &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
+                          &hostname, &cwd, &new_session, &request.process_group, &uid,
+                          &gid, &groups, &groups_implied, &request.umask, &mounts))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
@@ -449,6 +474,11 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     }
     if (groups != Py_None && (ids = take_groups(groups, &request)) == NULL)
         return NULL;
+    if (nsd_take_files(mounts, &files, &request.file_count) < 0) {
+        PyMem_Free(ids);
+        return NULL;
+    }
+    request.files = files;
     nsd_builder_init(&builder);
     if (add_command(&builder, argv, envp, paths) < 0) {
         nsd_builder_free(&builder);
@@ -460,6 +490,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
         plan = nsd_plan_from_builder(nsd_state(module)->plan_type, &builder,
                                      keep == Py_None ? NULL : keep);
     }
+    PyMem_Free(files);
     PyMem_Free(ids);
     return plan;
 }

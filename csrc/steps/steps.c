@@ -57,8 +57,7 @@ static long same_file(long a, long b)
 }
 
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
-static long open_root_again(const struct nsd_launch *launch, const char *path,
-                            long slot)
+long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot)
 {
     long fd = open_directory(path);
     long ret;
@@ -259,7 +258,7 @@ static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
     const char *root = nsd_text(launch, step, 3);
     long here = open_directory(".");
     long base =
-        root == NULL ? AT_FDCWD : open_root_again(launch, root, step->number[1]);
+        root == NULL ? AT_FDCWD : nsd_open_root_again(launch, root, step->number[1]);
     long target = base < 0 && base != AT_FDCWD
                       ? base
                       : open_at(base, nsd_text(launch, step, 1),
@@ -285,7 +284,7 @@ static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
  * slave propagation keeps that from reaching anybody who shares mounts with us. */
 static long pivot_root(const struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long root = open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
+    long root = nsd_open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
     long old, ret;
 
     if (root < 0)
@@ -317,7 +316,8 @@ static long change_root(const struct nsd_launch *launch, const struct nsd_step *
     long slot = step->number[0];
     /* A descriptor from before an unshare leads into the old mount namespace, so a path is
      * opened again. */
-    long root = path != NULL ? open_root_again(launch, path, slot) : launch->slot[slot];
+    long root =
+        path != NULL ? nsd_open_root_again(launch, path, slot) : launch->slot[slot];
     long ret;
 
     if (root < 0)
@@ -404,6 +404,12 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return bind(launch, step);
     case NSD_MOUNT:
         return mount(launch, step);
+    case NSD_OPEN_SOURCE:
+        return nsd_open_source(launch, step);
+    case NSD_BIND_AT:
+        return nsd_bind_at(launch, step);
+    case NSD_MOUNT_AT:
+        return nsd_mount_at(launch, step);
     case NSD_PIVOT_ROOT:
         return pivot_root(launch, step);
     case NSD_CHROOT:

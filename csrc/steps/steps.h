@@ -52,6 +52,14 @@ void nsd_execute(struct nsd_launch *launch);
  * -ELOOP: a link of /proc leads out of the root; -ENOENT, -ENOTDIR: it leads nowhere. */
 long nsd_check_command(const char *path);
 
+/* Opens a root by its path, and compares it with the slot that was opened first, if any. */
+long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot);
+
+/* files.c: the operations of the same names. */
+long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
 

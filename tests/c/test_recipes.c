@@ -4,6 +4,9 @@
 
 #include "check.h"
 
+#include "core/files.h"
+
+#include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
 
@@ -107,6 +110,56 @@ static void chroot_instead_of_pivot_root(void)
     request.root_method = NSD_BY_CHROOT;
     CHECK_SPAWN(request, "clone open_root propagation mount chroot setsid "
                          "drop_inheritable exec");
+}
+
+static void mounts_go_by_the_launcher_in_their_order(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, MS_NOSUID, "tmpfs", "/tmp", "mode=755"},
+        {NSD_FILE_BIND, MS_REC | MS_RDONLY, "/usr", "/usr", NULL},
+        {NSD_FILE_BIND, 0, "/etc", "/etc", NULL},
+    };
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.root = "/srv/box";
+    request.files = files;
+    request.file_count = 3;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root watch unshare hide fork propagation open_source open_source "
+               "bind mount mount_at bind_at bind_at pivot_root setsid drop_inheritable "
+               "exec");
+    step = find(&builder, NSD_MOUNT_AT);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "mode=755");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[1]), "/tmp");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "tmpfs");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[3]), "/srv/box");
+    CHECK_NUMBER(step->number[0], MS_NOSUID);
+    CHECK_NUMBER(step->number[1], 0);
+    step = find(&builder, NSD_BIND_AT);
+    CHECK_NUMBER(step->number[0], MS_REC | MS_RDONLY);
+    CHECK_NUMBER(step->number[2], find(&builder, NSD_OPEN_SOURCE)->number[0]);
+    CHECK_NUMBER(step[1].number[2], step->number[2] + 1);
+    nsd_builder_free(&builder);
+}
+
+static void too_many_sources_are_an_error(void)
+{
+    static struct nsd_file files[NSD_SLOTS];
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    for (int i = 0; i < NSD_SLOTS; i++)
+        files[i] = (struct nsd_file){NSD_FILE_BIND, 0, "/usr", "/usr", NULL};
+    request.files = files;
+    request.file_count = NSD_SLOTS - NSD_FIRST_SOURCE + 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_NUMBER(builder.error, -E2BIG);
+    nsd_builder_free(&builder);
 }
 
 static void with_an_init_and_a_network(void)
@@ -360,6 +413,8 @@ int main(void)
     RUN(the_container_of_the_tour);
     RUN(under_a_root_of_its_own);
     RUN(chroot_instead_of_pivot_root);
+    RUN(mounts_go_by_the_launcher_in_their_order);
+    RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);

@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -309,6 +310,72 @@ static void sessions_groups_and_masks(void)
     CHECK_NUMBER(umask(0), 077);
 }
 
+static long flags_of(const char *path)
+{
+    struct statvfs filesystem;
+
+    CHECK_NUMBER(statvfs(path, &filesystem), 0);
+    return (long)filesystem.f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+}
+
+static const char *below_root(const char *name)
+{
+    static char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    return path;
+}
+
+static void files_are_placed_below_the_root(void)
+{
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND), T(root, root)), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(MS_NODEV, -1), T("mode=711", "/proc", "tmpfs", root)),
+                 0);
+    CHECK_NUMBER(stat(below_root("proc"), &file), 0);
+    CHECK_NUMBER(file.st_mode & 07777, 0711);
+    CHECK_NUMBER(flags_of(below_root("proc")), MS_NODEV);
+    /* Made where nothing is, whatever the umask. */
+    umask(077);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0), T("/etc")), 0);
+    CHECK_NUMBER(fcntl(launch.slot[20], F_GETFD), FD_CLOEXEC);
+    CHECK_NUMBER(STEP(BIND_AT, N(MS_REC | MS_RDONLY | MS_NOEXEC, -1, 20),
+                      T("/etc", "/proc/a/b/", NULL, root)),
+                 0);
+    CHECK_NUMBER(stat(below_root("proc/a"), &file), 0);
+    CHECK_NUMBER(file.st_mode & 07777, 0755);
+    CHECK_NUMBER(access(below_root("proc/a/b/passwd"), R_OK), 0);
+    CHECK_NUMBER(flags_of(below_root("proc/a/b")) & (MS_RDONLY | MS_NOEXEC),
+                 MS_RDONLY | MS_NOEXEC);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(21, 0), T("/etc/passwd")), 0);
+    CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 21), T("", "/proc/c/file", NULL, root)), 0);
+    CHECK_NUMBER(stat(below_root("proc/c/file"), &file), 0);
+    CHECK(S_ISREG(file.st_mode) && file.st_size > 0);
+    CHECK_NUMBER(umask(022), 077);
+    /* Kinds that do not go together, and ways out. */
+    CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 21), T("", "/proc/a", NULL, root)), -EISDIR);
+    CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 20), T("", "/file", NULL, root)), -ENOTDIR);
+    CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 22), T("", "/proc/d", NULL, root)), -EBADF);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/link/tmp", "tmpfs", root)), -ELOOP);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/link", "tmpfs", root)), -ELOOP);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc/../x", "tmpfs", root)), -EXDEV);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/file/x", "tmpfs", root)), -ENOTDIR);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "none-such", root)), -ENODEV);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("size=x", "/proc", "tmpfs", root)),
+                 -EINVAL);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
+}
+
+static void a_device_is_told_by_its_number(void)
+{
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0x103), T("/dev/null")), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(21, 0x103), T("/dev/zero")), -ENODEV);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(21, 0x103), T("/etc/passwd")), -ENODEV);
+    CHECK_NUMBER(launch.slot[21], -1);
+}
+
 static void a_session_of_its_own(void)
 {
     CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
@@ -513,6 +580,8 @@ int main(void)
     IN_CHILD(chroot_moves_the_working_directory_too);
     IN_CHILD(a_directory_outside_the_root_is_refused);
     IN_CHILD(sessions_groups_and_masks);
+    IN_CHILD(files_are_placed_below_the_root);
+    IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
     IN_CHILD(dying_with_the_parent_needs_that_parent);

@@ -1,0 +1,43 @@
+/* files.h - what is mounted in the root of a container, as steps. */
+#ifndef NSD_FILES_H
+#define NSD_FILES_H
+
+#include "builder.h"
+
+#include <stdbool.h>
+
+enum nsd_file_kind {
+    NSD_FILE_BIND,       /* source: a path of ours */
+    NSD_FILE_FILESYSTEM, /* source: its type; options: for mount(2) */
+    NSD_FILE_DEV,        /* a whole /dev */
+    NSD_FILE_KIND_COUNT,
+};
+
+struct nsd_file {
+    enum nsd_file_kind kind;
+    int64_t flags; /* MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC; MS_REC of a bind */
+    const char *source;
+    const char *target; /* below the root */
+    const char *options;
+};
+
+/* Where files go. */
+struct nsd_place {
+    const char *root; /* NULL: ours */
+    int root_slot;    /* where it was opened first, or -1 */
+    int first_source; /* the slot that nsd_add_sources began with */
+    bool has_ipc; /* there is a new ipc namespace, whose message queues /dev shows */
+};
+
+/* The slot with which a plan's sources begin: those before it are for the root and targets. */
+#define NSD_FIRST_SOURCE 10
+
+/* Opens all sources, in slots from first_slot on. Too many: -E2BIG in builder->error. */
+void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
+                     int count, int first_slot);
+
+/* Mounts them, in their order. */
+void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,
+                   const struct nsd_place *place);
+
+#endif

@@ -1,0 +1,278 @@
+/* files.c - what is mounted in a new root, apart from the root itself.
+ *
+ * A target is found component by component below the root, and no link is followed on the way:
+ * a root whose /data points elsewhere has nothing mounted, or made, elsewhere. The source was
+ * opened before anything was mounted.
+ *
+ * Binds take the new mount interface, in which a mount gets its flags before anybody can see
+ * it; and the old one where the kernel, or a seccomp filter, has no other. This is the one
+ * place that chooses.
+ */
+#include "steps.h"
+
+#include <asm/stat.h>
+#include <asm/statfs.h>
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/mount.h>
+
+#define S_IFMT 0170000
+#define S_IFDIR 0040000
+#define S_IFLNK 0120000
+#define NAME_MAX 255
+
+/* What a path must lead to. A kind that may be made is, where nothing is there. */
+enum kind {
+    ANYTHING,
+    A_DIRECTORY,
+    A_FILE,
+};
+
+static long close_after(long fd, long result)
+{
+    sys1(__NR_close, fd);
+    return result;
+}
+
+static bool is_missing(long ret)
+{
+    return ret == -ENOSYS || ret == -EPERM; /* old seccomp filters say the latter */
+}
+
+static long kind_of(long fd)
+{
+    struct stat file;
+    long ret = sys2(__NR_fstat, fd, &file);
+
+    return ret < 0 ? ret : (long)(file.st_mode & S_IFMT);
+}
+
+/* Makes what is missing, whatever the umask is: the command's shall not close a mount point. */
+static long make(long folder, const char *name, enum kind kind)
+{
+    long umask = sys1(__NR_umask, 0);
+    long ret = kind == A_FILE
+                   ? sys4(__NR_openat, folder, name,
+                          O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644)
+                   : sys3(__NR_mkdirat, folder, name, 0755);
+
+    sys1(__NR_umask, umask);
+    if (ret >= 0 && kind == A_FILE)
+        ret = close_after(ret, 0);
+    return ret == -EEXIST ? 0 : ret;
+}
+
+static long open_name(long folder, const char *name, enum kind kind)
+{
+    long fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    long found;
+
+    if (fd == -ENOENT && kind != ANYTHING) {
+        long ret = make(folder, name, kind);
+
+        if (ret < 0)
+            return ret;
+        fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    }
+    if (fd < 0)
+        return fd;
+    found = kind_of(fd);
+    if (found < 0)
+        return close_after(fd, found);
+    if (found == S_IFLNK)
+        return close_after(fd, -ELOOP);
+    if (kind == A_DIRECTORY && found != S_IFDIR)
+        return close_after(fd, -ENOTDIR);
+    if (kind == A_FILE && found == S_IFDIR)
+        return close_after(fd, -EISDIR);
+    return fd;
+}
+
+/* A path below folder, which is closed. */
+static long walk(long folder, const char *path, enum kind kind)
+{
+    char name[NAME_MAX + 1];
+
+    while (folder >= 0) {
+        size_t length = 0;
+        bool last;
+        long next;
+
+        while (*path == '/')
+            path++;
+        if (*path == '\0')
+            break;
+        while (*path != '\0' && *path != '/') {
+            if (length == NAME_MAX)
+                return close_after(folder, -ENAMETOOLONG);
+            name[length++] = *path++;
+        }
+        name[length] = '\0';
+        while (*path == '/')
+            path++;
+        last = *path == '\0';
+        if (length == 2 && name[0] == '.' && name[1] == '.')
+            return close_after(folder, -EXDEV);
+        if (kind == ANYTHING)
+            next = open_name(folder, name, ANYTHING);
+        else
+            next = open_name(folder, name, last ? kind : A_DIRECTORY);
+        folder = close_after(folder, next);
+    }
+    return folder;
+}
+
+/* The target of a step: text 1, below the root in text 3, which is compared with the slot in
+ * number 1. */
+static long open_target(const struct nsd_launch *launch, const struct nsd_step *step,
+                        enum kind kind)
+{
+    const char *root = nsd_text(launch, step, 3);
+    long base = nsd_open_root_again(launch, root == NULL ? "/" : root, step->number[1]);
+
+    return walk(base, nsd_text(launch, step, 1), kind);
+}
+
+/* numbers: slot, number of the device that it must be or 0; texts: path */
+long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long fd =
+        sys4(__NR_openat, AT_FDCWD, nsd_text(launch, step, 0), O_PATH | O_CLOEXEC, 0);
+    struct stat file;
+    long ret;
+
+    if (fd < 0)
+        return fd;
+    if (step->number[1] != 0) {
+        ret = sys2(__NR_fstat, fd, &file);
+        if (ret == 0 && (long)file.st_rdev != step->number[1])
+            ret = -ENODEV;
+        if (ret < 0)
+            return close_after(fd, ret);
+    }
+    launch->slot[step->number[0]] = (int)fd;
+    return 0;
+}
+
+static const char *path_of(long fd, char path[32])
+{
+    static const char folder[] = "/proc/self/fd/";
+    char digits[16];
+    size_t length = 0, n = 0;
+
+    for (; folder[length] != '\0'; length++)
+        path[length] = folder[length];
+    do {
+        digits[n++] = (char)('0' + fd % 10);
+        fd /= 10;
+    } while (fd > 0);
+    while (n > 0)
+        path[length++] = digits[--n];
+    path[length] = '\0';
+    return path;
+}
+
+/* A remount sets all flags, so those that are there are repeated: in a user namespace the
+ * kernel lets nobody take them away. */
+static long remount(long fd, long flags)
+{
+    struct statfs filesystem;
+    char path[32];
+    long ret = sys2(__NR_fstatfs, fd, &filesystem);
+    long kept;
+
+    if (ret < 0)
+        return ret;
+    /* The flags of statfs(2) are those of mount(2), but for this one. */
+    kept = (long)filesystem.f_flags &
+           (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME);
+    if ((filesystem.f_flags & 0x1000) != 0)
+        kept |= MS_RELATIME;
+    return sys5(__NR_mount, 0, path_of(fd, path), 0,
+                MS_REMOUNT | MS_BIND | kept | flags, 0);
+}
+
+static long bind_the_old_way(const struct nsd_launch *launch,
+                             const struct nsd_step *step, long source, long target)
+{
+    long flags = step->number[0] & ~(long)MS_REC;
+    char from[32], to[32];
+    long top, ret;
+
+    if (flags != 0 && (step->number[0] & MS_REC) != 0)
+        return -ENOSYS; /* it has no flag for all mounts of a tree */
+    ret = sys5(__NR_mount, path_of(source, from), path_of(target, to), 0,
+               MS_BIND | (step->number[0] & MS_REC), 0);
+    if (ret < 0 || flags == 0)
+        return ret;
+    top = open_target(launch, step, ANYTHING);
+    return top < 0 ? top : close_after(top, remount(top, flags));
+}
+
+static long set_flags(long tree, long flags, bool recursive)
+{
+    struct mount_attr attributes = {.attr_set = (uint64_t)flags};
+
+    return sys5(__NR_mount_setattr, tree, "",
+                AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
+                sizeof(attributes));
+}
+
+static long bind_the_new_way(const struct nsd_step *step, long source, long target)
+{
+    bool recursive = (step->number[0] & MS_REC) != 0;
+    long flags = step->number[0] & ~(long)MS_REC; /* MOUNT_ATTR_* are the same bits */
+    long tree = sys3(__NR_open_tree, source, "",
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+                         (recursive ? AT_RECURSIVE : 0));
+    long ret = 0;
+
+    if (tree < 0)
+        return tree;
+    if (flags != 0)
+        ret = set_flags(tree, flags, recursive);
+    if (ret == 0)
+        ret = sys5(__NR_move_mount, tree, "", target, "",
+                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return close_after(tree, ret);
+}
+
+/* numbers: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC; slot to compare the root with or
+ * -1; slot of the source; texts: source, target, absent, root or absent */
+long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long source = launch->slot[step->number[2]];
+    long found = kind_of(source);
+    long target, ret;
+
+    if (found < 0)
+        return found;
+    target = open_target(launch, step, found == S_IFDIR ? A_DIRECTORY : A_FILE);
+    if (target < 0)
+        return target;
+    ret = bind_the_new_way(step, source, target);
+    if (is_missing(ret))
+        ret = bind_the_old_way(launch, step, source, target);
+    return close_after(target, ret);
+}
+
+/* numbers: MS_* flags, slot to compare the root with or -1;
+ * texts: options, target, type, root or absent */
+long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *type = nsd_text(launch, step, 2);
+    long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    long target = open_target(launch, step, A_DIRECTORY);
+    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
+
+    if (ret == 0)
+        ret = sys5(__NR_mount, type, ".", type, step->number[0],
+                   nsd_text(launch, step, 0));
+    if (target >= 0)
+        sys1(__NR_close, target);
+    if (here >= 0) {
+        sys1(__NR_fchdir, here);
+        sys1(__NR_close, here);
+    }
+    return ret;
+}

@@ -1,0 +1,287 @@
+"""What can be mounted in a container: small values for ``mounts=`` of spawn, run and a Plan.
+
+    >>> box = nsdemo.run(
+    ...     ["ls", "/data"], root=rootfs, mounts=[nsdemo.Bind("/srv/data", "/data", readonly=True)]
+    ... )
+
+Each says what, and where below the new root. A missing target is made, a directory or an empty
+file, and stays. See mount(2), mount_setattr(2), path_resolution(7).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ._values import MS_REC, encode_path, text_value
+
+__all__ = ["Bind", "Mount", "Proc", "Sysfs", "Tmpfs"]
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+_BIND, _FILESYSTEM = 0, 1  # enum nsd_file_kind
+_SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
+_MOST_SOURCES = 54  # the slots of a plan that are left for them
+
+_Entry = tuple[int, int, bytes | None, bytes, bytes | None]
+
+
+def _target(path: str | os.PathLike[str]) -> str:
+    text = text_value(path)
+    encode_path("target", text)
+    if not text.startswith("/"):
+        raise ValueError(f"target must begin with /, the new root, not {text!r}")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError(f"target {text!r} has '..' in it: name the place itself")
+    if not parts:
+        raise ValueError("target is the root itself: root= says what that is")
+    if max(len(os.fsencode(part)) for part in parts) > 255:
+        raise ValueError("a name in target is longer than 255 bytes")
+    return "/" + "/".join(parts)
+
+
+class Mount:
+    """What the values have in common: a target, flags, and that they do not change.
+
+    Attributes:
+        target: where, below the new root.
+        readonly, nosuid, nodev, noexec: the flags of the mount.
+    """
+
+    __slots__ = ("nodev", "noexec", "nosuid", "readonly", "target")
+
+    target: str
+    readonly: bool
+    nosuid: bool
+    nodev: bool
+    noexec: bool
+
+    def _set(self, **values: Any) -> None:
+        for name in ("readonly", "nosuid", "nodev", "noexec", "recursive"):
+            if name in values and not isinstance(values[name], bool):
+                raise TypeError(f"{name} must be True or False, not {values[name]!r}")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a {type(self).__name__} does not change")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a {type(self).__name__} does not change")
+
+    def _names(self) -> tuple[str, ...]:
+        return (*type(self).__slots__, *Mount.__slots__)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names())
+        return f"nsdemo.{type(self).__name__}({inner})"
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {name: getattr(self, name) for name in self._names()}
+        return _again, (type(self), values)
+
+    def _flags(self) -> int:
+        given = (self.readonly, self.nosuid, self.nodev, self.noexec)
+        bits = (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC)
+        return sum(bit for bit, value in zip(bits, given, strict=True) if value)
+
+    def _entry(self) -> _Entry:
+        raise NotImplementedError
+
+
+def _again(kind: type[Mount], values: dict[str, Any]) -> Mount:
+    made = kind.__new__(kind)
+    made._set(**values)
+    return made
+
+
+class Bind(Mount):
+    """A directory or file of ours at a second place. See mount(2), "Creating a bind mount".
+
+    Args:
+        source: the directory or file; opened before anything is mounted.
+        target: where; made where it is missing, of the kind that the source is.
+        readonly, nosuid, nodev, noexec: set on the mount and, if recursive, on those below.
+            Flags that are set already stay: in a user namespace nobody may take them away.
+        recursive: with what is mounted below the source, too.
+
+    Example:
+        >>> nsdemo.Bind("/usr", "/usr", readonly=True).target
+        '/usr'
+    """
+
+    __slots__ = ("recursive", "source")
+
+    source: str
+    recursive: bool
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        readonly: bool = False,
+        recursive: bool = True,
+        *,
+        nosuid: bool = False,
+        nodev: bool = False,
+        noexec: bool = False,
+    ) -> None:
+        text = text_value(source)
+        encode_path("source", text)
+        self._set(
+            source=os.path.join(os.getcwd(), text),
+            recursive=recursive,
+            target=_target(target),
+            readonly=readonly,
+            nosuid=nosuid,
+            nodev=nodev,
+            noexec=noexec,
+        )
+
+    def _entry(self) -> _Entry:
+        flags = self._flags() | (MS_REC if self.recursive else 0)
+        return _BIND, flags, os.fsencode(self.source), os.fsencode(self.target), None
+
+
+class Tmpfs(Mount):
+    """An empty file system in memory, gone with the container. See tmpfs(5).
+
+    Args:
+        target: the directory; made where it is missing.
+        size: at most so much, in bytes or as in "64m" (k, m, g); None is half of the memory.
+        mode: permissions of its root directory.
+        readonly, nosuid, nodev, noexec: the flags of the mount.
+
+    Example:
+        >>> nsdemo.run(["stat", "-fc", "%T", "/mnt"], mounts=[nsdemo.Tmpfs("/mnt", size="1m")])
+    """
+
+    __slots__ = ("mode", "size")
+
+    size: int | str | None
+    mode: int
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        size: int | str | None = None,
+        mode: int = 0o755,
+        *,
+        readonly: bool = False,
+        nosuid: bool = True,
+        nodev: bool = True,
+        noexec: bool = False,
+    ) -> None:
+        if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
+            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+        if size is not None and not _SIZE.fullmatch(str(size)):
+            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+        if isinstance(mode, bool) or not isinstance(mode, int):
+            raise TypeError("mode must be an int such as 0o755")
+        if not 0 <= mode <= 0o7777:
+            raise ValueError("mode must be between 0 and 0o7777")
+        self._set(
+            size=size,
+            mode=mode,
+            target=_target(target),
+            readonly=readonly,
+            nosuid=nosuid,
+            nodev=nodev,
+            noexec=noexec,
+        )
+
+    def _entry(self) -> _Entry:
+        options = f"mode={self.mode:o}" + (f",size={self.size}" if self.size is not None else "")
+        target = os.fsencode(self.target)
+        return _FILESYSTEM, self._flags(), b"tmpfs", target, options.encode()
+
+
+class Proc(Mount):
+    """A /proc that shows the pid namespace. See proc(5).
+
+    Args:
+        target: the directory; made where it is missing.
+        readonly, nosuid, nodev, noexec: the flags of the mount.
+
+    Example:
+        >>> nsdemo.run(["ls", "/here"], mounts=[nsdemo.Proc("/here")])
+    """
+
+    __slots__ = ()
+    _type = b"proc"
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] = "/proc",
+        *,
+        readonly: bool = False,
+        nosuid: bool = True,
+        nodev: bool = True,
+        noexec: bool = True,
+    ) -> None:
+        self._set(
+            target=_target(target), readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec
+        )
+
+    def _entry(self) -> _Entry:
+        return _FILESYSTEM, self._flags(), self._type, os.fsencode(self.target), None
+
+
+class Sysfs(Proc):
+    """A /sys that shows the network namespace: a user namespace needs ``net=True`` for it.
+
+    Args:
+        target: the directory; made where it is missing.
+        readonly, nosuid, nodev, noexec: the flags of the mount.
+
+    Example:
+        >>> nsdemo.run(["ls", "/sys/class/net"], net=True, mounts=[nsdemo.Sysfs("/sys")])
+    """
+
+    __slots__ = ()
+    _type = b"sysfs"
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] = "/sys",
+        *,
+        readonly: bool = False,
+        nosuid: bool = True,
+        nodev: bool = True,
+        noexec: bool = True,
+    ) -> None:
+        super().__init__(target, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec)
+
+
+for _kind in (Mount, Bind, Tmpfs, Proc, Sysfs):
+    _kind.__module__ = "nsdemo.mounts" if _kind is Mount else "nsdemo"
+
+
+def entries(values: Sequence[Mount]) -> tuple[_Entry, ...]:
+    """The values as the core takes them."""
+    if isinstance(values, (Mount, str, bytes)):
+        raise TypeError("mounts is a list, such as [nsdemo.Tmpfs('/tmp')]")
+    found = []
+    for value in values:
+        if not isinstance(value, Mount):
+            raise TypeError(
+                "mounts takes Bind, Tmpfs, Proc and Sysfs of nsdemo, "
+                f"not {type(value).__name__}: {value!r}"
+            )
+        found.append(value._entry())
+    if sum(kind == _BIND for kind, *_ in found) > _MOST_SOURCES:
+        raise ValueError(f"a container has room for {_MOST_SOURCES} binds")
+    return tuple(found)
+
+
+def covers(values: Sequence[Mount], target: str) -> bool:
+    """Is one of them a Proc on this very target?"""
+    return any(type(value) is Proc and value.target == target for value in values)
