@@ -119,7 +119,9 @@ struct nsd_trace {
     uint32_t plan_offset;  /* where struct nsd_plan_head begins: whole pages */
     uint32_t failed;       /* 1: a process gave up before the command was executed */
     uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
-    uint32_t reserved[8];
+    uint64_t ignored; /* signals that Python ignores, bit N-1 for N; valid once known */
+    uint32_t known; /* a futex: 1 when the core has looked, while the launcher starts */
+    uint32_t reserved[5];
     struct nsd_result results[];
 };
 

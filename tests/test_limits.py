@@ -79,18 +79,18 @@ def test_ten_thousand_open_files(ordinary: bool) -> None:
             report(most=most)
             sys.exit()
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        def median():
+        def best():
             times = []
             for _ in range(15):
                 began = time.perf_counter()
                 done = nsdemo.run(["/bin/true"], stdin=nsdemo.DEVNULL)
                 times.append(time.perf_counter() - began)
-            return sorted(times)[7]
-        few = median()
+            return min(times)  # the best: others may be busy
+        few = best()
         files = [os.dup(0) for _ in range(10_000)]
         for fd in files[::3]:
             os.set_inheritable(fd, True)
-        many = median()
+        many = best()
         done = nsdemo.run({LOOK}, stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE)
         passed = nsdemo.run({LOOK}, stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE,
                             pass_fds=[files[7], files[-1]])
@@ -110,21 +110,23 @@ def test_ten_thousand_open_files(ordinary: bool) -> None:
 def test_a_large_heap(ordinary: bool) -> None:
     """1 GB that is in use: a fork would take 35 ms, and twice the memory."""
     body = """
-        def median():
+        def best():
             times = []
             for _ in range(15):
                 began = time.perf_counter()
                 nsdemo.run(["/bin/true"], stdin=nsdemo.DEVNULL)
                 times.append(time.perf_counter() - began)
-            return sorted(times)[7]
-        empty = median()
+            return min(times)  # the best: others may be busy
+        empty = best()
         heap = bytearray(1 << 30)
         for at in range(0, len(heap), 4096):
             heap[at] = 1
-        began = time.perf_counter()
-        os.waitpid(os.fork() or os._exit(0), 0)
-        fork = time.perf_counter() - began
-        report(empty=empty, full=median(), fork=fork)
+        forks = []
+        for _ in range(3):
+            began = time.perf_counter()
+            os.waitpid(os.fork() or os._exit(0), 0)
+            forks.append(time.perf_counter() - began)
+        report(empty=empty, full=best(), fork=min(forks))
     """
     found = script(body, ordinary=ordinary).report
     assert found["full"] < found["empty"] * 3 + 0.003

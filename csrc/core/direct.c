@@ -109,6 +109,7 @@ void nsd_child_perform(const struct nsd_start *start)
     };
     uint32_t i = 0;
 
+    nsd_default_signals(nsd_ignored_signals());
     nsd_lay_out(&launch);
     for (uint32_t n = 0; n < launch.head->step_count; n++)
         launch.borrowed |= launch.steps[n].operation == NSD_PIVOT_ROOT ||

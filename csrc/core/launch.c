@@ -201,6 +201,14 @@ static void reap(pid_t pid)
         continue;
 }
 
+/* While the launcher starts. */
+static void tell_ignored_signals(struct nsd_trace *trace)
+{
+    trace->ignored = nsd_ignored_signals();
+    __atomic_store_n(&trace->known, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &trace->known, FUTEX_WAKE, 1);
+}
+
 int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
@@ -234,6 +242,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
         *reterr_stage = NSD_START_KILLED;
         reap(ret_child->first);
     }
+    if (ret == 0 && !start.direct)
+        tell_ignored_signals(ret_child->trace);
     free(start.bytes);
     free(start.kept);
     free(start.stack);

@@ -205,9 +205,7 @@ static int child_make_plan(struct nsd_start *start)
     return fd;
 }
 
-/* An ignored signal stays ignored across exec, and CPython ignores some; a command expects
- * the defaults. Handlers are reset by exec itself. */
-static void child_reset_signals(void)
+uint64_t nsd_ignored_signals(void)
 {
     struct {
         void (*handler)(int);
@@ -215,14 +213,13 @@ static void child_reset_signals(void)
         void (*restorer)(void);
         uint64_t mask;
     } action;
+    uint64_t ignored = 0;
 
-    for (int i = 1; i <= 64; i++) {
-        if (syscall(SYS_rt_sigaction, i, NULL, &action, sizeof(action.mask)) != 0 ||
-            action.handler != SIG_IGN)
-            continue;
-        memset(&action, 0, sizeof(action));
-        syscall(SYS_rt_sigaction, i, &action, NULL, sizeof(action.mask));
-    }
+    for (int i = 1; i <= 64; i++)
+        if (syscall(SYS_rt_sigaction, i, NULL, &action, sizeof(action.mask)) == 0 &&
+            action.handler == SIG_IGN)
+            ignored |= (uint64_t)1 << (i - 1);
+    return ignored;
 }
 
 static void child_write_number(char *to, unsigned long value)
@@ -277,7 +274,6 @@ int nsd_child_main(void *argument)
 
     start->stage = NSD_START_DESCRIPTORS;
     if (child_own_descriptors(start) == 0 && child_arrange_descriptors(start) == 0) {
-        child_reset_signals();
         if (start->direct) {
             nsd_child_perform(start);
             _exit(127);

@@ -22,6 +22,7 @@
 #include <linux/mman.h>
 #include <linux/sched.h>
 #include <linux/signal.h>
+#include <linux/time_types.h>
 
 #define PROT_RW (PROT_READ | PROT_WRITE)
 
@@ -207,12 +208,28 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_init(launch, pid);
 }
 
+/* The core looks while we have come here: 64 system calls that nobody waits for. */
+static void reset_signals(struct nsd_launch *launch)
+{
+    const struct __kernel_timespec patience = {.tv_nsec = 100 * 1000 * 1000};
+    struct nsd_trace *trace = launch->trace;
+
+    while (__atomic_load_n(&trace->known, __ATOMIC_ACQUIRE) == 0)
+        if (sys4(__NR_futex, &trace->known, FUTEX_WAIT, 0, &patience) == -ETIMEDOUT &&
+            sys0(__NR_getppid) != launch->head->parent)
+            nsd_exit(1); /* it has died, and will not look */
+    nsd_default_signals(trace->ignored);
+}
+
 static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
 {
     for (; index < launch->head->step_count; index++) {
         uint32_t operation = launch->steps[index].operation;
         struct nsd_result *result = result_of(launch, index);
 
+        if (launch->self == NSD_FIRST &&
+            (operation == NSD_FORK || operation == NSD_EXEC))
+            reset_signals(launch);
         if (operation == NSD_EXEC) {
             nsd_execute(launch);
             break;

@@ -28,6 +28,18 @@ bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
     return ret >= 0 || (step->flags & NSD_TOLERATED) != 0;
 }
 
+void nsd_default_signals(uint64_t ignored)
+{
+    const struct {
+        uint64_t handler; /* SIG_DFL */
+        uint64_t flags, restorer, mask;
+    } action = {0};
+
+    for (int i = 1; ignored != 0; i++, ignored >>= 1)
+        if ((ignored & 1) != 0)
+            sys4(__NR_rt_sigaction, i, &action, 0, sizeof(action.mask));
+}
+
 /* During execve there is a moment in which root inside may look at the new process, and
  * descriptors that are to be closed by it are still open. */
 static void close_what_we_hold(const struct nsd_launch *launch)

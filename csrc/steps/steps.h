@@ -45,6 +45,10 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step);
 /* Performs step number index and notes its result; false: the plan ends here. */
 bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index);
 
+/* An ignored signal stays ignored across execve, and CPython ignores some; a command expects
+ * the defaults. Handlers are reset by execve itself. Bit N-1 for signal N. */
+void nsd_default_signals(uint64_t ignored);
+
 /* Executes the command, which is the last step; returns only on failure, which is noted. */
 void nsd_execute(struct nsd_launch *launch);
 
