@@ -72,20 +72,23 @@ def test_no_descriptors_left() -> None:
 
 @pytest.mark.parametrize("ordinary", [False, True], ids=["as we are", "ordinary"])
 def test_ten_thousand_open_files(ordinary: bool) -> None:
-    """None of them is inside, and the launch is not slower for them."""
+    """None of them is inside, and they are not copied: that would take 2 ms of CPU."""
     body = f"""
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if most < 10_100:
             report(most=most)
             sys.exit()
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        def spent():  # CPU, ours and our children's: a busy machine does not change it much
+            both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+            return sum(each.ru_utime + each.ru_stime for each in both)
         def best():
             times = []
             for _ in range(15):
-                began = time.perf_counter()
+                began = spent()
                 done = nsdemo.run(["/bin/true"], stdin=nsdemo.DEVNULL)
-                times.append(time.perf_counter() - began)
-            return min(times)  # the best: others may be busy
+                times.append(spent() - began)
+            return min(times)
         few = best()
         files = [os.dup(0) for _ in range(10_000)]
         for fd in files[::3]:
@@ -103,34 +106,33 @@ def test_ten_thousand_open_files(ordinary: bool) -> None:
     assert found["inside"] in ("[b'0', b'1', b'2']", "[b'0', b'1', b'2', b'3']")
     assert set(found["given"]) <= set(found["passed"])
     assert len(found["passed"]) <= 6
-    assert found["many"] < found["few"] * 3 + 0.005
+    assert found["many"] < found["few"] * 1.5 + 0.001
 
 
 @pytest.mark.parametrize("ordinary", [False, True], ids=["as we are", "ordinary"])
 def test_a_large_heap(ordinary: bool) -> None:
-    """1 GB that is in use: a fork would take 35 ms, and twice the memory."""
+    """1 GB that is in use: a fork would take 35 ms of our CPU, and twice the memory."""
     body = """
         def best():
             times = []
             for _ in range(15):
-                began = time.perf_counter()
+                began = time.thread_time()
                 nsdemo.run(["/bin/true"], stdin=nsdemo.DEVNULL)
-                times.append(time.perf_counter() - began)
-            return min(times)  # the best: others may be busy
+                times.append(time.thread_time() - began)
+            return min(times)
         empty = best()
         heap = bytearray(1 << 30)
         for at in range(0, len(heap), 4096):
             heap[at] = 1
         forks = []
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()
             os.waitpid(os.fork() or os._exit(0), 0)
-            forks.append(time.perf_counter() - began)
+            forks.append(time.thread_time() - began)
         report(empty=empty, full=best(), fork=min(forks))
     """
     found = script(body, ordinary=ordinary).report
-    assert found["full"] < found["empty"] * 3 + 0.003
-    assert found["full"] < found["fork"] + found["empty"]
+    assert found["full"] < found["fork"] / 2
 
 
 def test_a_small_stack_and_address_space() -> None:
