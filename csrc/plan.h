@@ -46,6 +46,7 @@
     X(OPEN_SOURCE, "open_source")                                                      \
     X(BIND_AT, "bind_at")                                                              \
     X(MOUNT_AT, "mount_at")                                                            \
+    X(LINK_AT, "link_at")                                                              \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
     X(INIT, "init")                                                                    \

@@ -136,6 +136,10 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             data = _quoted(options) if options else "NULL"
             where = _quoted(below(root, target))
             return f"mount({_quoted(kind)}, {where}, {_quoted(kind)}, {names}, {data})"
+        case "link_at":
+            content, target, name, *root = args
+            where = os.path.join(below(root, target), name)
+            return f"symlink({_quoted(content)}, {_quoted(where)})"
         case "pivot_root":
             return f'chdir({_quoted(first)}); pivot_root(".", "."); umount2(".", MNT_DETACH)'
         case "chroot":
@@ -227,6 +231,9 @@ def describe(step: Step) -> str:
         case "mount_at":
             _, target, kind, *root, _ = args
             return f"mount {kind} on {below(root, target)}"
+        case "link_at":
+            _, target, name, *root = args
+            return f"make the link {os.path.join(below(root, target), name)}"
         case "pivot_root":
             return f"pivot_root to {first}"
         case "chroot":

@@ -65,7 +65,11 @@ def _explain_place(case: Case) -> Hints:
 
 def explain_source(case: Case) -> Hints:
     """open_source"""
-    yield from explain_path(case.root, case.step.args[0], "the source")
+    path = case.step.args[0]
+    if case.errno == errno.ENODEV:
+        yield f"{path} is not the device of that name: something else was put in its place"
+    else:
+        yield from explain_path(case.root, path, "the source")
 
 
 def explain_bind_at(case: Case) -> Hints:
@@ -101,5 +105,14 @@ def explain_mount_at(case: Case) -> Hints:
         yield from mount_refused(case, kind)
     elif case.errno == errno.ENODEV:
         yield f"this kernel does not know the file system {kind!r}"
+    else:
+        yield from _explain_place(case)
+
+
+def explain_link_at(case: Case) -> Hints:
+    """link_at"""
+    name = case.step.args[2]
+    if case.errno == errno.EEXIST:
+        yield f"there is a {name} already"
     else:
         yield from _explain_place(case)

@@ -325,7 +325,7 @@ class Plan:
         return self._then("mount", (flags, -1, 0), texts)
 
     def mounts(self, values: Sequence[Mount], root: str | os.PathLike[str] | None = None) -> Plan:
-        """Mount Bind, Tmpfs, Proc and Sysfs values, in this order, with targets below ``root``.
+        """Mount Bind, Tmpfs, Proc, Dev and Sysfs values, in this order, below ``root``.
 
         All sources are opened first. Needs a mount namespace of its own, made private.
         """

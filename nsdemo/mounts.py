@@ -17,10 +17,10 @@ from typing import Any
 
 from ._values import MS_REC, encode_path, text_value
 
-__all__ = ["Bind", "Mount", "Proc", "Sysfs", "Tmpfs"]
+__all__ = ["Bind", "Dev", "Mount", "Proc", "Sysfs", "Tmpfs"]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-_BIND, _FILESYSTEM = 0, 1  # enum nsd_file_kind
+_BIND, _FILESYSTEM, _DEV = 0, 1, 2  # enum nsd_file_kind
 _SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
 _MOST_SOURCES = 54  # the slots of a plan that are left for them
 
@@ -261,7 +261,31 @@ class Sysfs(Proc):
         super().__init__(target, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec)
 
 
-for _kind in (Mount, Bind, Tmpfs, Proc, Sysfs):
+class Dev(Mount):
+    """A /dev for a container: a tmpfs with what programs expect, and no hardware.
+
+    null, zero, full, random, urandom and tty of the host, if they really are these devices;
+    the links fd, stdin, stdout and stderr; terminals of its own (pts, ptmx); shm; and mqueue
+    where the ipc namespace is new. See null(4), pts(4), shm_overview(7).
+
+    Args:
+        target: the directory; made where it is missing.
+
+    Example:
+        >>> nsdemo.run(["ls", "/dev"], root=rootfs, mounts=[nsdemo.Dev()])
+    """
+
+    __slots__ = ()
+
+    def __init__(self, target: str | os.PathLike[str] = "/dev") -> None:
+        values = {"readonly": False, "nosuid": True, "nodev": True, "noexec": False}
+        self._set(target=_target(target), **values)
+
+    def _entry(self) -> _Entry:
+        return _DEV, self._flags(), None, os.fsencode(self.target), None
+
+
+for _kind in (Mount, Bind, Dev, Tmpfs, Proc, Sysfs):
     _kind.__module__ = "nsdemo.mounts" if _kind is Mount else "nsdemo"
 
 
@@ -273,12 +297,12 @@ def entries(values: Sequence[Mount]) -> tuple[_Entry, ...]:
     for value in values:
         if not isinstance(value, Mount):
             raise TypeError(
-                "mounts takes Bind, Tmpfs, Proc and Sysfs of nsdemo, "
+                "mounts takes Bind, Tmpfs, Proc, Dev and Sysfs of nsdemo, "
                 f"not {type(value).__name__}: {value!r}"
             )
         found.append(value._entry())
-    if sum(kind == _BIND for kind, *_ in found) > _MOST_SOURCES:
-        raise ValueError(f"a container has room for {_MOST_SOURCES} binds")
+    if sum({_BIND: 1, _DEV: 6}.get(kind, 0) for kind, *_ in found) > _MOST_SOURCES:
+        raise ValueError(f"a container has room for {_MOST_SOURCES} binds; a Dev is six")
     return tuple(found)
 
 

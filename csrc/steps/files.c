@@ -17,6 +17,7 @@
 #include <linux/mount.h>
 
 #define S_IFMT 0170000
+#define S_IFCHR 0020000
 #define S_IFDIR 0040000
 #define S_IFLNK 0120000
 #define NAME_MAX 255
@@ -145,7 +146,8 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
         return fd;
     if (step->number[1] != 0) {
         ret = sys2(__NR_fstat, fd, &file);
-        if (ret == 0 && (long)file.st_rdev != step->number[1])
+        if (ret == 0 && ((file.st_mode & S_IFMT) != S_IFCHR ||
+                         (int64_t)file.st_rdev != step->number[1]))
             ret = -ENODEV;
         if (ret < 0)
             return close_after(fd, ret);
@@ -275,4 +277,16 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
         sys1(__NR_close, here);
     }
     return ret;
+}
+
+/* numbers: unused, slot to compare the root with or -1;
+ * texts: content, directory, name, root or absent */
+long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long folder = open_target(launch, step, A_DIRECTORY);
+
+    if (folder < 0)
+        return folder;
+    return close_after(folder, sys3(__NR_symlinkat, nsd_text(launch, step, 0), folder,
+                                    nsd_text(launch, step, 2)));
 }

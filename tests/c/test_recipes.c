@@ -146,6 +146,42 @@ static void mounts_go_by_the_launcher_in_their_order(void)
     nsd_builder_free(&builder);
 }
 
+static void a_dev_is_many_steps(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_BIND, 0, "/usr", "/usr", NULL},
+        {NSD_FILE_DEV, MS_NOSUID, NULL, "/dev", NULL},
+        {NSD_FILE_BIND, 0, "/etc", "/etc", NULL},
+    };
+    struct nsd_place place = {.root_slot = -1, .first_source = 20, .has_ipc = true};
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_add_files(&builder, files, 3, &place);
+    CHECK_TEXT(
+        in_words(&builder),
+        "bind_at mount_at bind_at bind_at bind_at bind_at bind_at bind_at link_at "
+        "link_at link_at link_at link_at mount_at mount_at mount_at bind_at");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[2].text[1]), "/dev/null");
+    CHECK_NUMBER(builder.steps[2].number[2], 21);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[15].text[1]), "/dev/mqueue");
+    CHECK_NUMBER(builder.steps[16].number[2], 27);
+    nsd_builder_free(&builder);
+
+    nsd_builder_init(&builder);
+    place.has_ipc = false;
+    nsd_add_files(&builder, files + 1, 1, &place);
+    CHECK_NUMBER(builder.step_count, 14);
+    nsd_builder_free(&builder);
+
+    nsd_builder_init(&builder);
+    nsd_add_sources(&builder, files, 3, 20);
+    CHECK_NUMBER(builder.step_count, 8);
+    CHECK_NUMBER(builder.steps[1].number[1], 0x103);
+    CHECK_NUMBER(builder.steps[7].number[0], 27);
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -414,6 +450,7 @@ int main(void)
     RUN(under_a_root_of_its_own);
     RUN(chroot_instead_of_pivot_root);
     RUN(mounts_go_by_the_launcher_in_their_order);
+    RUN(a_dev_is_many_steps);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);

@@ -361,6 +361,19 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+static void links_are_made_below_the_root(void)
+{
+    char content[32];
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("a/b", "/proc/x", "name", root)), 0);
+    CHECK_NUMBER(readlink(below_root("proc/x/name"), content, sizeof(content)), 3);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/proc/x", "name", root)), -EEXIST);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/link", "name", root)), -ELOOP);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/proc/x/name", "x", root)), -ELOOP);
+}
+
 static void a_device_is_told_by_its_number(void)
 {
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0x103), T("/dev/null")), 0);
@@ -574,6 +587,7 @@ int main(void)
     IN_CHILD(a_directory_outside_the_root_is_refused);
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
+    IN_CHILD(links_are_made_below_the_root);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
