@@ -260,6 +260,7 @@ def spawn_parser() -> Parser:
             metavar=values if len(values) > 1 else values[0],
             help=what,
         )
+    parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     _common(parser)
     return parser

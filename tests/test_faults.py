@@ -54,6 +54,10 @@ def mounting() -> nsdemo.Plan:
     return no_power().unshare("mount").make_private("/")
 
 
+def over_a_file() -> nsdemo.Overlay:
+    return nsdemo.Overlay("/tmp", lower=["/etc/passwd"])
+
+
 def without_null() -> nsdemo.Plan:
     """Something else lies where /dev/null should."""
     return mounting().mounts([nsdemo.Bind("/dev/zero", "/dev/null")])
@@ -97,6 +101,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("mount_at", errno.ELOOP, lambda: mounting().mounts([nsdemo.Tmpfs("/proc/self/x")])),
     ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
     ("open_source", errno.ENODEV, lambda: without_null().mounts([nsdemo.Dev("/tmp")])),
+    ("overlay_at", errno.EINVAL, lambda: mounting().mounts([over_a_file()])),
     ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),

@@ -33,15 +33,30 @@ static int add_source(struct nsd_builder *builder, const char *path, int64_t dev
 }
 
 void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
-                     int count, int first_slot)
+                     int count, const struct nsd_place *place)
 {
-    int slot = first_slot;
+    int slot = place->first_source;
 
     for (int i = 0; i < count; i++) {
-        if (files[i].kind == NSD_FILE_BIND)
+        switch (files[i].kind) {
+        case NSD_FILE_BIND:
+        case NSD_FILE_LOWER:
+        case NSD_FILE_UPPER:
+        case NSD_FILE_WORK:
             slot = add_source(builder, files[i].source, 0, slot);
-        for (int n = 0; files[i].kind == NSD_FILE_DEV && n < DEVICES; n++)
-            slot = add_source(builder, devices[n].path, devices[n].number, slot);
+            break;
+        case NSD_FILE_ROOT_OVERLAY:
+            slot = add_source(builder, place->root, 0, slot);
+            break;
+        case NSD_FILE_DEV:
+            for (int n = 0; n < DEVICES; n++)
+                slot = add_source(builder, devices[n].path, devices[n].number, slot);
+            break;
+        case NSD_FILE_FILESYSTEM:
+        case NSD_FILE_OVERLAY:
+        case NSD_FILE_KIND_COUNT:
+            break;
+        }
     }
 }
 
@@ -99,10 +114,31 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
     return slot;
 }
 
+/* trusted.* attributes, in which an overlay keeps its notes, are for real root. */
+static void add_overlay(struct nsd_builder *builder, const struct nsd_place *place,
+                        const struct nsd_file *file, int64_t directories)
+{
+    nsd_add_step(builder, NSD_OVERLAY_AT,
+                 NUMBERS(file->flags, place->root_slot, directories),
+                 TEXTS(file->source, file->target, place->has_user ? ",userxattr" : "",
+                       place->root));
+}
+
+bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          int count, const struct nsd_place *place)
+{
+    if (count == 0 || files[0].kind != NSD_FILE_ROOT_OVERLAY)
+        return false;
+    add_overlay(builder, place, &files[0],
+                place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    return true;
+}
+
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,
                    const struct nsd_place *place)
 {
     int slot = place->first_source;
+    int lower = 0, upper = 0; /* of the overlay that follows */
 
     for (int i = 0; i < count; i++) {
         const struct nsd_file *file = &files[i];
@@ -117,6 +153,22 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             break;
         case NSD_FILE_DEV:
             slot = add_dev(builder, place, file->target, file->flags, slot);
+            break;
+        case NSD_FILE_LOWER:
+            lower++;
+            break;
+        case NSD_FILE_UPPER:
+            upper = NSD_OVERLAY_UPPER;
+            break;
+        case NSD_FILE_WORK:
+            break;
+        case NSD_FILE_OVERLAY:
+            add_overlay(builder, place, file, slot | lower << 8 | upper);
+            slot += lower + (upper == 0 ? 0 : 2);
+            lower = upper = 0;
+            break;
+        case NSD_FILE_ROOT_OVERLAY:
+            slot++;
             break;
         case NSD_FILE_KIND_COUNT:
             break;
