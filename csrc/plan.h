@@ -46,6 +46,8 @@
     X(OPEN_SOURCE, "open_source")                                                      \
     X(BIND_AT, "bind_at")                                                              \
     X(MOUNT_AT, "mount_at")                                                            \
+    X(LINK_AT, "link_at")                                                              \
+    X(OVERLAY_AT, "overlay_at")                                                        \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
     X(INIT, "init")                                                                    \
@@ -70,6 +72,13 @@ enum nsd_operation {
 enum nsd_step_flag {
     NSD_TOLERATED = 1, /* the kernel's refusal is recorded and the plan goes on */
 };
+
+/* number[2] of overlay_at: where its directories were opened, and how many are lower ones. */
+#define NSD_OVERLAY_FIRST(number) ((number)&0xff)
+#define NSD_OVERLAY_LOWER(number) ((number) >> 8 & 0xff)
+#define NSD_OVERLAY_UPPER                                                              \
+    0x10000 /* upper and work follow them; else those are in memory */
+#define NSD_OVERLAY_IS_ROOT 0x20000 /* its slot holds the overlay from then on */
 
 /* What the guard ends with the Python process (numbers[1] of a clone step). */
 enum nsd_end {

@@ -32,7 +32,7 @@ from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
     from .doctor import Findings, doctor
-    from .mounts import Bind, Proc, Sysfs, Tmpfs
+    from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
 
 __version__ = "0.1.0"
@@ -45,8 +45,10 @@ __all__ = [
     "CalledProcessError",
     "CompletedProcess",
     "Container",
+    "Dev",
     "Findings",
     "NamespaceError",
+    "Overlay",
     "Plan",
     "Proc",
     "Rootfs",
@@ -69,7 +71,7 @@ def __getattr__(name: str) -> Any:
         from .rootfs import Rootfs
 
         return Rootfs
-    if name in ("Bind", "Proc", "Sysfs", "Tmpfs"):
+    if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
         from . import mounts
 
         return getattr(mounts, name)

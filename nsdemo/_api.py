@@ -122,6 +122,7 @@ def spawn(
     hostname: str | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
+    overlay: bool = False,
     die_with_parent: bool = True,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
@@ -164,10 +165,12 @@ def spawn(
         hostname: of the new uts namespace, at most 64 bytes.
         init: stay as PID 1 that reaps orphans and forwards signals; the command is its
             child.
-        mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Sysfs of nsdemo. Targets
-            are paths below the new root (without ``root``, of ours), and are made where they
-            are missing: such a directory or empty file stays. No link on the way to a target
-            is followed. A Proc on /proc takes the place of ``mount_proc``'s.
+        mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
+            Targets are paths below the new root (without ``root``, of ours), and are made where
+            they are missing: such a directory or empty file stays. No link on the way to a
+            target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
+        overlay: what is changed below ``root`` goes to memory, and ends with the container; the
+            directory itself stays as it is. Who may change what is the same as without.
         die_with_parent: everything ends when this Python process ends, however it does.
             Without a pid namespace that is the command and its process group.
         cwd: working directory inside; None: ``/`` under another root, else ours.
@@ -223,6 +226,7 @@ def run(
     hostname: str | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
+    overlay: bool = False,
     die_with_parent: bool = True,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,

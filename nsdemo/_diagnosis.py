@@ -35,7 +35,13 @@ from ._not_mounted import (
     explain_pivot_root,
     explain_propagation,
 )
-from ._not_placed import explain_bind_at, explain_mount_at, explain_source
+from ._not_placed import (
+    explain_bind_at,
+    explain_link_at,
+    explain_mount_at,
+    explain_overlay_at,
+    explain_source,
+)
 from ._nsfs import owner_of_file
 from ._proc import parse_id_map
 
@@ -484,6 +490,8 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "open_source": explain_source,
     "bind_at": explain_bind_at,
     "mount_at": explain_mount_at,
+    "link_at": explain_link_at,
+    "overlay_at": explain_overlay_at,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,
     "chdir": _chdir,

@@ -68,7 +68,7 @@ def flag_names(flags: int, names: dict[int, str], separator: str = "|") -> str:
 
 def below(root: Sequence[str], target: str) -> str:
     """A target in the root, which is a list of one or none."""
-    return os.path.join(*root, target.lstrip("/")) if root else target
+    return os.path.join(*root, target.strip("/")).rstrip("/") if root else target
 
 
 def _quoted(text: str) -> str:
@@ -136,6 +136,21 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             data = _quoted(options) if options else "NULL"
             where = _quoted(below(root, target))
             return f"mount({_quoted(kind)}, {where}, {_quoted(kind)}, {names}, {data})"
+        case "overlay_at":
+            directories, target, options, *root, flags = args
+            where = _quoted(below(root, target))
+            names = flag_names(flags, MOUNT_NAMES)
+            data = directories + options
+            if "upperdir=" not in directories:
+                before = f'mount("tmpfs", {where}, "tmpfs", MS_NOSUID|MS_NODEV, "mode=755"); '
+                data = f"{directories},upperdir=upper,workdir=work{options}"
+            else:
+                before = ""
+            return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+        case "link_at":
+            content, target, name, *root = args
+            where = os.path.join(below(root, target), name)
+            return f"symlink({_quoted(content)}, {_quoted(where)})"
         case "pivot_root":
             return f'chdir({_quoted(first)}); pivot_root(".", "."); umount2(".", MNT_DETACH)'
         case "chroot":
@@ -227,6 +242,12 @@ def describe(step: Step) -> str:
         case "mount_at":
             _, target, kind, *root, _ = args
             return f"mount {kind} on {below(root, target)}"
+        case "overlay_at":
+            _, target, _, *root, _ = args
+            return f"mount an overlay on {below(root, target)}"
+        case "link_at":
+            _, target, name, *root = args
+            return f"make the link {os.path.join(below(root, target), name)}"
         case "pivot_root":
             return f"pivot_root to {first}"
         case "chroot":
@@ -323,6 +344,7 @@ _ALWAYS_BEYOND = {
     "umask": "set the umask",
     "loopback_up": "bring up the loopback interface",
     "bind_at": "bind directories and files",
+    "overlay_at": "lay directories over each other",
     "mount_at": "mount more file systems",
 }
 

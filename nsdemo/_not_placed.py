@@ -40,7 +40,7 @@ def _explain_target(case: Case) -> Hints:
         if number < len(names) - 1 and os.path.exists(so_far) and not os.path.isdir(so_far):
             yield f"the target is {target}, and {so_far} is not a directory"
             return
-    if case.errno == errno.ENOTDIR:
+    if case.errno == errno.ENOTDIR and not os.path.isdir(so_far):
         yield f"{so_far} is a file, and only a file can be mounted on it"
     elif case.errno == errno.EISDIR:
         yield (
@@ -65,7 +65,11 @@ def _explain_place(case: Case) -> Hints:
 
 def explain_source(case: Case) -> Hints:
     """open_source"""
-    yield from explain_path(case.root, case.step.args[0], "the source")
+    path = case.step.args[0]
+    if case.errno == errno.ENODEV:
+        yield f"{path} is not the device of that name: something else was put in its place"
+    else:
+        yield from explain_path(case.root, path, "the source")
 
 
 def explain_bind_at(case: Case) -> Hints:
@@ -101,5 +105,45 @@ def explain_mount_at(case: Case) -> Hints:
         yield from mount_refused(case, kind)
     elif case.errno == errno.ENODEV:
         yield f"this kernel does not know the file system {kind!r}"
+    else:
+        yield from _explain_place(case)
+
+
+def explain_link_at(case: Case) -> Hints:
+    """link_at"""
+    name = case.step.args[2]
+    if case.errno == errno.EEXIST:
+        yield f"there is a {name} already"
+    else:
+        yield from _explain_place(case)
+
+
+def explain_overlay_at(case: Case) -> Hints:
+    """overlay_at"""
+    words = case.step.args[0]
+    root, target = _place(case)
+    if case.errno in (errno.ELOOP, errno.ENOTDIR) and (hints := list(_explain_target(case))):
+        yield from hints
+    elif case.errno == errno.ENODEV:
+        yield "this kernel has no overlay file system: modprobe overlay, as root"
+    elif case.errno in (errno.EPERM, errno.EACCES) and os.path.lexists(
+        os.path.join(root, target.lstrip("/"))
+    ):
+        if case.unshared(NEWUSER):
+            yield (
+                "an overlay in a user namespace needs Linux 5.11, and an upper directory that is "
+                "yours"
+            )
+        yield from no_power(case, "mounting an overlay")
+    elif case.errno in (errno.EINVAL, errno.EXDEV, errno.ENOTDIR) and "upperdir=" in words:
+        yield (
+            "upper and work must be two directories on one file system, which is no overlay, and "
+            "takes extended attributes; neither in the other, and work empty"
+        )
+    elif case.errno in (errno.EINVAL, errno.ELOOP, errno.ENOTDIR):
+        yield (
+            "a lower directory cannot be laid under others: it is none, or something is mounted "
+            "below it that a user namespace may not uncover, or overlays are nested too deep"
+        )
     else:
         yield from _explain_place(case)

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 
 Target = Any
 # Operations that Python shows with their first number, behind the texts.
-_WITH_FLAGS = ("clone", "unshare", "propagation", "bind", "mount", "bind_at", "mount_at")
+_WITH_FLAGS = (
+    "clone",
+    "unshare",
+    "propagation",
+    "bind",
+    "mount",
+    "bind_at",
+    "mount_at",
+    "overlay_at",
+)
 _FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
 _NOTHING = (None, None, None, None)
 
@@ -325,7 +334,7 @@ class Plan:
         return self._then("mount", (flags, -1, 0), texts)
 
     def mounts(self, values: Sequence[Mount], root: str | os.PathLike[str] | None = None) -> Plan:
-        """Mount Bind, Tmpfs, Proc and Sysfs values, in this order, with targets below ``root``.
+        """Mount Bind, Tmpfs, Proc, Dev, Sysfs and Overlay values, in this order, below ``root``.
 
         All sources are opened first. Needs a mount namespace of its own, made private.
         """
@@ -334,9 +343,11 @@ class Plan:
         self._must_be_open()
         raw = self._core.steps()
         sources = sum(name == "open_source" for name, *_ in raw)
-        has_ipc = any(n in ("clone", "unshare") and x[0] & CLONE_FLAGS["ipc"] for n, _, x, _ in raw)
+        new = [numbers[0] for name, _, numbers, _ in raw if name in ("clone", "unshare")]
+        has_user, has_ipc = (any(f & CLONE_FLAGS[k] for f in new) for k in ("user", "ipc"))
         encoded = None if root is None else encode_path("root", root)
-        core = self._core.files(entries(values), encoded, has_ipc, _FIRST_SOURCE + sources)
+        first = _FIRST_SOURCE + sources
+        core = self._core.files(entries(values), encoded, has_user, has_ipc, first)
         return self._from_core(core, self._options)
 
     def pivot_root(self, root: str | os.PathLike[str]) -> Plan:

@@ -323,6 +323,12 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     _check_spawn(given, wanted, mount_proc)
     propagation = given["propagation"]
     root = None if given["root"] is None else absolute(given["root"])
+    if given["overlay"]:
+        if root is None or os.path.normpath(root) == b"/" or not new_mount:
+            raise ValueError("overlay=True needs root= and mount=True: it covers that directory")
+        from .mounts import over_root
+
+        files = (over_root(root), *files)
     if root is not None and os.path.normpath(root) == b"/":
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"

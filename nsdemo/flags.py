@@ -141,6 +141,8 @@ class _Mount(argparse.Action):
                     made = nsdemo.Tmpfs(*values)
                 case "--proc":
                     made = nsdemo.Proc(*values)
+                case "--dev":
+                    made = nsdemo.Dev(*values)
                 case _:
                     made = nsdemo.Sysfs(*values)
         except (ValueError, OSError) as error:
@@ -247,6 +249,7 @@ def spawn_parser() -> Parser:
         ("ro-bind", ("SOURCE", "TARGET"), "the same, read-only"),
         ("tmpfs", ("TARGET",), "an empty file system in memory"),
         ("proc", ("TARGET",), "a /proc at TARGET"),
+        ("dev", ("TARGET",), "a /dev with null, zero, random, tty, pts, shm and the like"),
         ("sysfs", ("TARGET",), "a /sys at TARGET"),
     ):
         parser.option(
@@ -257,6 +260,7 @@ def spawn_parser() -> Parser:
             metavar=values if len(values) > 1 else values[0],
             help=what,
         )
+    parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     _common(parser)
     return parser

@@ -17,12 +17,16 @@ from typing import Any
 
 from ._values import MS_REC, encode_path, text_value
 
-__all__ = ["Bind", "Mount", "Proc", "Sysfs", "Tmpfs"]
+__all__ = ["Bind", "Dev", "Mount", "Overlay", "Proc", "Sysfs", "Tmpfs"]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-_BIND, _FILESYSTEM = 0, 1  # enum nsd_file_kind
+_BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY = range(
+    8
+)  # enum nsd_file_kind
 _SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
 _MOST_SOURCES = 54  # the slots of a plan that are left for them
+
+_SOURCES = {_BIND: 1, _DEV: 6, _LOWER: 1, _UPPER: 1, _WORK: 1}
 
 _Entry = tuple[int, int, bytes | None, bytes, bytes | None]
 
@@ -40,6 +44,12 @@ def _target(path: str | os.PathLike[str]) -> str:
     if max(len(os.fsencode(part)) for part in parts) > 255:
         raise ValueError("a name in target is longer than 255 bytes")
     return "/" + "/".join(parts)
+
+
+def _source(name: str, path: str | os.PathLike[str]) -> str:
+    text = text_value(path)
+    encode_path(name, text)
+    return os.path.join(os.getcwd(), text)
 
 
 class Mount:
@@ -93,6 +103,9 @@ class Mount:
         bits = (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC)
         return sum(bit for bit, value in zip(bits, given, strict=True) if value)
 
+    def _entries(self) -> list[_Entry]:
+        return [self._entry()]
+
     def _entry(self) -> _Entry:
         raise NotImplementedError
 
@@ -134,10 +147,8 @@ class Bind(Mount):
         nodev: bool = False,
         noexec: bool = False,
     ) -> None:
-        text = text_value(source)
-        encode_path("source", text)
         self._set(
-            source=os.path.join(os.getcwd(), text),
+            source=_source("source", source),
             recursive=recursive,
             target=_target(target),
             readonly=readonly,
@@ -261,7 +272,95 @@ class Sysfs(Proc):
         super().__init__(target, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec)
 
 
-for _kind in (Mount, Bind, Tmpfs, Proc, Sysfs):
+class Dev(Mount):
+    """A /dev for a container: a tmpfs with what programs expect, and no hardware.
+
+    null, zero, full, random, urandom and tty of the host, if they really are these devices;
+    the links fd, stdin, stdout and stderr; terminals of its own (pts, ptmx); shm; and mqueue
+    where the ipc namespace is new. See null(4), pts(4), shm_overview(7).
+
+    Args:
+        target: the directory; made where it is missing.
+
+    Example:
+        >>> nsdemo.run(["ls", "/dev"], root=rootfs, mounts=[nsdemo.Dev()])
+    """
+
+    __slots__ = ()
+
+    def __init__(self, target: str | os.PathLike[str] = "/dev") -> None:
+        values = {"readonly": False, "nosuid": True, "nodev": True, "noexec": False}
+        self._set(target=_target(target), **values)
+
+    def _entry(self) -> _Entry:
+        return _DEV, self._flags(), None, os.fsencode(self.target), None
+
+
+class Overlay(Mount):
+    """Directories laid over each other; changes go to the upmost one. See the kernel's
+    Documentation/filesystems/overlayfs.rst.
+
+    Args:
+        target: the directory; made where it is missing.
+        lower: directories that stay as they are, the upmost first.
+        upper: the directory that takes the changes; None is one in memory, gone with the
+            container.
+        work: an empty directory on the same file system as upper; given exactly when that is.
+        readonly, nosuid, nodev, noexec: the flags of the mount.
+
+    Example:
+        >>> both = nsdemo.Overlay("/both", lower=["/srv/patches", "/srv/data"])
+        >>> nsdemo.run(["ls", "/both"], root=rootfs, mounts=[both])
+    """
+
+    __slots__ = ("lower", "upper", "work")
+
+    lower: tuple[str, ...]
+    upper: str | None
+    work: str | None
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        lower: Sequence[str | os.PathLike[str]],
+        upper: str | os.PathLike[str] | None = None,
+        work: str | os.PathLike[str] | None = None,
+        *,
+        readonly: bool = False,
+        nosuid: bool = False,
+        nodev: bool = False,
+        noexec: bool = False,
+    ) -> None:
+        if isinstance(lower, (str, bytes, os.PathLike)):
+            raise TypeError("lower is a list of directories, the upmost first")
+        paths = tuple(_source("lower", path) for path in lower)
+        if not paths:
+            raise ValueError("lower is empty: name one directory at least")
+        if (upper is None) != (work is None):
+            raise ValueError("upper= and work= go together: work is an empty directory beside it")
+        self._set(
+            lower=paths,
+            upper=None if upper is None else _source("upper", upper),
+            work=None if work is None else _source("work", work),
+            target=_target(target),
+            readonly=readonly,
+            nosuid=nosuid,
+            nodev=nodev,
+            noexec=noexec,
+        )
+
+    def _entries(self) -> list[_Entry]:
+        sources = [(_LOWER, path) for path in self.lower]
+        words = f"lowerdir={':'.join(self.lower)}"
+        if self.upper is not None and self.work is not None:
+            sources += [(_UPPER, self.upper), (_WORK, self.work)]
+            words += f",upperdir={self.upper},workdir={self.work}"
+        target = os.fsencode(self.target)
+        found: list[_Entry] = [(kind, 0, os.fsencode(path), target, None) for kind, path in sources]
+        return [*found, (_OVERLAY, self._flags(), os.fsencode(words), target, None)]
+
+
+for _kind in (Mount, Bind, Dev, Overlay, Tmpfs, Proc, Sysfs):
     _kind.__module__ = "nsdemo.mounts" if _kind is Mount else "nsdemo"
 
 
@@ -269,19 +368,27 @@ def entries(values: Sequence[Mount]) -> tuple[_Entry, ...]:
     """The values as the core takes them."""
     if isinstance(values, (Mount, str, bytes)):
         raise TypeError("mounts is a list, such as [nsdemo.Tmpfs('/tmp')]")
-    found = []
+    found: list[_Entry] = []
     for value in values:
         if not isinstance(value, Mount):
             raise TypeError(
-                "mounts takes Bind, Tmpfs, Proc and Sysfs of nsdemo, "
+                "mounts takes Bind, Tmpfs, Proc, Dev, Sysfs and Overlay of nsdemo, "
                 f"not {type(value).__name__}: {value!r}"
             )
-        found.append(value._entry())
-    if sum(kind == _BIND for kind, *_ in found) > _MOST_SOURCES:
-        raise ValueError(f"a container has room for {_MOST_SOURCES} binds")
+        found += value._entries()
+    if sum(_SOURCES.get(kind, 0) for kind, *_ in found) > _MOST_SOURCES - 1:  # one for overlay=
+        raise ValueError(
+            f"a container has room for {_MOST_SOURCES - 1} binds and directories of overlays; a "
+            "Dev is six"
+        )
     return tuple(found)
 
 
 def covers(values: Sequence[Mount], target: str) -> bool:
     """Is one of them a Proc on this very target?"""
     return any(type(value) is Proc and value.target == target for value in values)
+
+
+def over_root(root: bytes) -> _Entry:
+    """For overlay=True: changes of the root go to memory."""
+    return _ROOT_OVERLAY, 0, b"lowerdir=" + root, b"/", None

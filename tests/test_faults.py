@@ -54,10 +54,23 @@ def mounting() -> nsdemo.Plan:
     return no_power().unshare("mount").make_private("/")
 
 
+def over_a_file() -> nsdemo.Overlay:
+    return nsdemo.Overlay("/tmp", lower=["/etc/passwd"])
+
+
+def without_null() -> nsdemo.Plan:
+    """Something else lies where /dev/null should."""
+    return mounting().mounts([nsdemo.Bind("/dev/zero", "/dev/null")])
+
+
 def raw_files(operation: str, target: str) -> nsdemo.Plan:
     """A target that the values refuse already."""
     source = mounting()._core.append("open_source", 0, (10, 0, 0), ("/tmp", None, None, None))
-    texts = {"bind_at": ("/tmp", target, None, None), "mount_at": ("", target, "tmpfs", None)}
+    texts = {
+        "bind_at": ("/tmp", target, None, None),
+        "mount_at": ("", target, "tmpfs", None),
+        "link_at": ("content", target, "name", None),
+    }
     step = source.append(operation, 0, (0, -1, 10), texts[operation])
     return nsdemo.Plan._from_core(step)
 
@@ -87,6 +100,9 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("mount_at", errno.ENOTDIR, lambda: mounting().mounts([nsdemo.Tmpfs("/dev/null/x")])),
     ("mount_at", errno.ELOOP, lambda: mounting().mounts([nsdemo.Tmpfs("/proc/self/x")])),
     ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
+    ("open_source", errno.ENODEV, lambda: without_null().mounts([nsdemo.Dev("/tmp")])),
+    ("overlay_at", errno.EINVAL, lambda: mounting().mounts([over_a_file()])),
+    ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),
     ("chroot", errno.ENOENT, lambda: no_power().chroot("/no/such/root")),

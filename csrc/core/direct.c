@@ -90,6 +90,8 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OPEN_SOURCE:
         case NSD_BIND_AT:
         case NSD_MOUNT_AT:
+        case NSD_LINK_AT:
+        case NSD_OVERLAY_AT:
         case NSD_SETGROUPS:
         case NSD_SETGID:
         case NSD_SETUID:

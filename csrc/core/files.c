@@ -1,11 +1,26 @@
 #include "files.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 
 #define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
 #define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
+
+#define LONGEST_NAME 16 /* below /dev */
+
+/* The devices that no program should miss, none of which leads to hardware. The number says
+ * that it is really this one: somebody may have put a file in its place. */
+static const struct {
+    const char *path;
+    int64_t number; /* major << 8 | minor */
+} devices[] = {
+    {"/dev/null", 0x103},   {"/dev/zero", 0x105},    {"/dev/full", 0x107},
+    {"/dev/random", 0x108}, {"/dev/urandom", 0x109}, {"/dev/tty", 0x500},
+};
+
+#define DEVICES ((int)(sizeof(devices) / sizeof(devices[0])))
 
 static int add_source(struct nsd_builder *builder, const char *path, int64_t device,
                       int slot)
@@ -18,13 +33,31 @@ static int add_source(struct nsd_builder *builder, const char *path, int64_t dev
 }
 
 void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
-                     int count, int first_slot)
+                     int count, const struct nsd_place *place)
 {
-    int slot = first_slot;
+    int slot = place->first_source;
 
-    for (int i = 0; i < count; i++)
-        if (files[i].kind == NSD_FILE_BIND)
+    for (int i = 0; i < count; i++) {
+        switch (files[i].kind) {
+        case NSD_FILE_BIND:
+        case NSD_FILE_LOWER:
+        case NSD_FILE_UPPER:
+        case NSD_FILE_WORK:
             slot = add_source(builder, files[i].source, 0, slot);
+            break;
+        case NSD_FILE_ROOT_OVERLAY:
+            slot = add_source(builder, place->root, 0, slot);
+            break;
+        case NSD_FILE_DEV:
+            for (int n = 0; n < DEVICES; n++)
+                slot = add_source(builder, devices[n].path, devices[n].number, slot);
+            break;
+        case NSD_FILE_FILESYSTEM:
+        case NSD_FILE_OVERLAY:
+        case NSD_FILE_KIND_COUNT:
+            break;
+        }
+    }
 }
 
 static void add_bind(struct nsd_builder *builder, const struct nsd_place *place,
@@ -42,10 +75,70 @@ static void add_filesystem(struct nsd_builder *builder, const struct nsd_place *
                  TEXTS(options == NULL ? "" : options, target, type, place->root));
 }
 
+/* devpts without gid=: no group of the host's need exist inside. ptmx is that of the new
+ * devpts, so that a terminal opened inside is none of the host's. */
+static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
+                   const char *target, int64_t flags, int slot)
+{
+    static const char *const links[][2] = {
+        {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
+        {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
+        {"ptmx", "pts/ptmx"},
+    };
+    size_t length = strlen(target);
+    char *path = malloc(length + LONGEST_NAME);
+
+    if (path == NULL) {
+        builder->error = builder->error == 0 ? -ENOMEM : builder->error;
+        return slot + DEVICES;
+    }
+    memcpy(path, target, length + 1);
+    add_filesystem(builder, place, "tmpfs", target, flags, "mode=755");
+    for (int i = 0; i < DEVICES; i++) {
+        strcpy(path + length, devices[i].path + strlen("/dev"));
+        add_bind(builder, place, devices[i].path, path, MS_NOSUID | MS_NOEXEC, slot++);
+    }
+    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+        nsd_add_step(builder, NSD_LINK_AT, NUMBERS(0, place->root_slot),
+                     TEXTS(links[i][1], target, links[i][0], place->root));
+    strcpy(path + length, "/pts");
+    add_filesystem(builder, place, "devpts", path, MS_NOSUID | MS_NOEXEC,
+                   "newinstance,ptmxmode=0666,mode=620");
+    strcpy(path + length, "/shm");
+    add_filesystem(builder, place, "tmpfs", path, MS_NOSUID | MS_NODEV, "mode=1777");
+    strcpy(path + length, "/mqueue");
+    if (place->has_ipc)
+        add_filesystem(builder, place, "mqueue", path, MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                       NULL);
+    free(path);
+    return slot;
+}
+
+/* trusted.* attributes, in which an overlay keeps its notes, are for real root. */
+static void add_overlay(struct nsd_builder *builder, const struct nsd_place *place,
+                        const struct nsd_file *file, int64_t directories)
+{
+    nsd_add_step(builder, NSD_OVERLAY_AT,
+                 NUMBERS(file->flags, place->root_slot, directories),
+                 TEXTS(file->source, file->target, place->has_user ? ",userxattr" : "",
+                       place->root));
+}
+
+bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          int count, const struct nsd_place *place)
+{
+    if (count == 0 || files[0].kind != NSD_FILE_ROOT_OVERLAY)
+        return false;
+    add_overlay(builder, place, &files[0],
+                place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    return true;
+}
+
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,
                    const struct nsd_place *place)
 {
     int slot = place->first_source;
+    int lower = 0, upper = 0; /* of the overlay that follows */
 
     for (int i = 0; i < count; i++) {
         const struct nsd_file *file = &files[i];
@@ -59,6 +152,24 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
                            file->options);
             break;
         case NSD_FILE_DEV:
+            slot = add_dev(builder, place, file->target, file->flags, slot);
+            break;
+        case NSD_FILE_LOWER:
+            lower++;
+            break;
+        case NSD_FILE_UPPER:
+            upper = NSD_OVERLAY_UPPER;
+            break;
+        case NSD_FILE_WORK:
+            break;
+        case NSD_FILE_OVERLAY:
+            add_overlay(builder, place, file, slot | lower << 8 | upper);
+            slot += lower + (upper == 0 ? 0 : 2);
+            lower = upper = 0;
+            break;
+        case NSD_FILE_ROOT_OVERLAY:
+            slot++;
+            break;
         case NSD_FILE_KIND_COUNT:
             break;
         }

@@ -10,6 +10,11 @@ enum nsd_file_kind {
     NSD_FILE_BIND,       /* source: a path of ours */
     NSD_FILE_FILESYSTEM, /* source: its type; options: for mount(2) */
     NSD_FILE_DEV,        /* a whole /dev */
+    NSD_FILE_LOWER, /* source: a directory of the overlay that follows, the upmost first */
+    NSD_FILE_UPPER, /* source: its directory for changes */
+    NSD_FILE_WORK, /* source: and that for the kernel's work, on the same file system */
+    NSD_FILE_OVERLAY,      /* source: the directories in words */
+    NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is */
     NSD_FILE_KIND_COUNT,
 };
 
@@ -25,16 +30,21 @@ struct nsd_file {
 struct nsd_place {
     const char *root; /* NULL: ours */
     int root_slot;    /* where it was opened first, or -1 */
-    int first_source; /* the slot that nsd_add_sources began with */
+    int first_source; /* the slot that the sources begin with */
+    bool has_user;    /* there is a new user namespace, which may not set trusted.* */
     bool has_ipc; /* there is a new ipc namespace, whose message queues /dev shows */
 };
 
 /* The slot with which a plan's sources begin: those before it are for the root and targets. */
 #define NSD_FIRST_SOURCE 10
 
-/* Opens all sources, in slots from first_slot on. Too many: -E2BIG in builder->error. */
+/* Opens all sources. Too many: -E2BIG in builder->error. */
 void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
-                     int count, int first_slot);
+                     int count, const struct nsd_place *place);
+
+/* Whether the root is covered by an overlay; if so, mounts that. */
+bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          int count, const struct nsd_place *place);
 
 /* Mounts them, in their order. */
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,

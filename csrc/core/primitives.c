@@ -149,13 +149,21 @@ static void set_up_mounts(struct nsd_builder *builder,
 {
     const char *root = request->root;
     bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
+    const struct nsd_place place = {
+        .root = root,
+        .root_slot = root == NULL ? -1 : ROOT_SLOT,
+        .first_source = FIRST_SOURCE_SLOT,
+        .has_user = (request->unshare & CLONE_NEWUSER) != 0,
+        .has_ipc = (request->unshare & CLONE_NEWIPC) != 0,
+    };
 
     if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)
         nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation),
                      TEXTS("/"));
     /* Before anything is mounted; after unshare, or they would lie in the old namespace. */
-    nsd_add_sources(builder, request->files, request->file_count, FIRST_SOURCE_SLOT);
-    if (pivots) /* pivot_root wants a mount point */
+    nsd_add_sources(builder, request->files, request->file_count, &place);
+    if (!nsd_add_root_overlay(builder, request->files, request->file_count, &place) &&
+        pivots) /* pivot_root wants a mount point */
         nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
      * old one is in sight. */
@@ -164,13 +172,7 @@ static void set_up_mounts(struct nsd_builder *builder,
             builder, NSD_MOUNT,
             NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
             TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
-    nsd_add_files(builder, request->files, request->file_count,
-                  &(struct nsd_place){
-                      .root = root,
-                      .root_slot = root == NULL ? -1 : ROOT_SLOT,
-                      .first_source = FIRST_SOURCE_SLOT,
-                      .has_ipc = (request->unshare & CLONE_NEWIPC) != 0,
-                  });
+    nsd_add_files(builder, request->files, request->file_count, &place);
     if (pivots)
         nsd_add_step(builder, NSD_PIVOT_ROOT,
                      NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),

@@ -328,21 +328,23 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
     return plan;
 }
 
-/* files(files, root, has_ipc, first_slot) -> Plan */
+/* files(files, root, has_user, has_ipc, first_slot) -> Plan */
 static PyObject *plan_files(PyObject *object, PyObject *args)
 {
     PyObject *tuple, *root;
     struct nsd_place place = {.root_slot = -1};
     struct nsd_builder builder;
     struct nsd_file *files;
-    int has_ipc, count;
+    int has_user, has_ipc, count;
 
-    if (!PyArg_ParseTuple(args, "OOpi", &tuple, &root, &has_ipc, &place.first_source) ||
+    if (!PyArg_ParseTuple(args, "OOppi", &tuple, &root, &has_user, &has_ipc,
+                          &place.first_source) ||
         nsd_optional_bytes(root, &place.root) < 0 ||
         nsd_take_files(tuple, &files, &count) < 0)
         return NULL;
+    place.has_user = has_user != 0;
     place.has_ipc = has_ipc != 0;
-    nsd_add_sources(copied(object, &builder), files, count, place.first_source);
+    nsd_add_sources(copied(object, &builder), files, count, &place);
     nsd_add_files(&builder, files, count, &place);
     PyMem_Free(files);
     return nsd_plan_from_builder(Py_TYPE(object), &builder,

@@ -14,12 +14,15 @@
 #include <asm/statfs.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 
 #define S_IFMT 0170000
+#define S_IFCHR 0020000
 #define S_IFDIR 0040000
 #define S_IFLNK 0120000
 #define NAME_MAX 255
+#define OPTIONS_MAX 4096
 
 /* What a path must lead to. A kind that may be made is, where nothing is there. */
 enum kind {
@@ -145,7 +148,8 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
         return fd;
     if (step->number[1] != 0) {
         ret = sys2(__NR_fstat, fd, &file);
-        if (ret == 0 && (long)file.st_rdev != step->number[1])
+        if (ret == 0 && ((file.st_mode & S_IFMT) != S_IFCHR ||
+                         (int64_t)file.st_rdev != step->number[1]))
             ret = -ENODEV;
         if (ret < 0)
             return close_after(fd, ret);
@@ -270,6 +274,143 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
                    nsd_text(launch, step, 0));
     if (target >= 0)
         sys1(__NR_close, target);
+    if (here >= 0) {
+        sys1(__NR_fchdir, here);
+        sys1(__NR_close, here);
+    }
+    return ret;
+}
+
+/* numbers: unused, slot to compare the root with or -1;
+ * texts: content, directory, name, root or absent */
+long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long folder = open_target(launch, step, A_DIRECTORY);
+
+    if (folder < 0)
+        return folder;
+    return close_after(folder, sys3(__NR_symlinkat, nsd_text(launch, step, 0), folder,
+                                    nsd_text(launch, step, 2)));
+}
+
+/* Appends text to the options, if there is room: the kernel refuses what was cut. */
+static size_t add(char options[OPTIONS_MAX], size_t length, const char *text)
+{
+    while (*text != '\0' && length < OPTIONS_MAX - 1)
+        options[length++] = *text++;
+    options[length] = '\0';
+    return length;
+}
+
+/* What is on top of the target now. The root itself may be it, which is then another directory
+ * than the one to compare with. */
+static long open_top(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *root = nsd_text(launch, step, 3);
+
+    if ((step->number[2] & NSD_OVERLAY_IS_ROOT) != 0)
+        return nsd_open_root_again(launch, root, -1);
+    return open_target(launch, step, ANYTHING);
+}
+
+static long check_type(long fd, long type)
+{
+    struct statfs filesystem;
+    long ret = sys2(__NR_fstatfs, fd, &filesystem);
+
+    return ret < 0 ? ret : filesystem.f_type == type ? 0 : -ESTALE;
+}
+
+/* From here on the root is the overlay: the steps that follow compare with that. */
+static long replace_root(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long root = open_top(launch, step);
+    long ret = root < 0 ? root : check_type(root, OVERLAYFS_SUPER_MAGIC);
+
+    if (ret < 0)
+        return root < 0 ? root : close_after(root, ret);
+    sys1(__NR_close, launch->slot[step->number[1]]);
+    launch->slot[step->number[1]] = (int)root;
+    return 0;
+}
+
+/* A file system in memory on the target, with an upper and a work directory; the overlay will
+ * cover it. The upper one gets the permissions and, where the namespace knows him, the owner of
+ * the lower one: they are those of the overlay. Returns the directory to mount on. */
+static long open_memory(const struct nsd_launch *launch, const struct nsd_step *step,
+                        long lower, long upper[2])
+{
+    struct stat file;
+    long target = open_target(launch, step, A_DIRECTORY);
+    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
+    long memory;
+
+    if (ret == 0)
+        ret = sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+    if (target >= 0)
+        sys1(__NR_close, target);
+    if (ret == 0)
+        ret = sys2(__NR_fstat, lower, &file);
+    if (ret < 0)
+        return ret;
+    memory = open_top(launch, step);
+    ret = memory < 0 ? memory : check_type(memory, TMPFS_MAGIC);
+    if (ret < 0)
+        return memory < 0 ? memory : close_after(memory, ret);
+    upper[0] = open_name(memory, "upper", A_DIRECTORY);
+    upper[1] = open_name(memory, "work", A_DIRECTORY);
+    if (upper[0] < 0 || upper[1] < 0)
+        return memory < 0 ? memory
+                          : close_after(memory, upper[0] < 0 ? upper[0] : upper[1]);
+    sys5(__NR_fchownat, memory, "upper", file.st_uid, file.st_gid, 0);
+    ret = sys3(__NR_fchmodat, memory, "upper", file.st_mode & 07777);
+    return ret < 0 ? close_after(memory, ret) : memory;
+}
+
+/* numbers: MS_* flags, slot to compare the root with or -1, NSD_OVERLAY_*;
+ * texts: the directories in words, target, more options, root or absent
+ *
+ * The directories are given to the kernel by their descriptors, so that no name in them can
+ * have a comma, and nobody can swap them. */
+long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    char options[OPTIONS_MAX], path[32];
+    const char *more = nsd_text(launch, step, 2);
+    long first = NSD_OVERLAY_FIRST(step->number[2]);
+    long count = NSD_OVERLAY_LOWER(step->number[2]);
+    long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    bool in_memory = (step->number[2] & NSD_OVERLAY_UPPER) == 0;
+    long upper[2] = {-1, -1};
+    size_t length = 0;
+    long target, ret;
+
+    if (in_memory) {
+        target = open_memory(launch, step, launch->slot[first], upper);
+    } else {
+        target = open_target(launch, step, A_DIRECTORY);
+        upper[0] = launch->slot[first + count];
+        upper[1] = launch->slot[first + count + 1];
+    }
+    for (long i = 0; i < count; i++) {
+        length = add(options, length, i == 0 ? "lowerdir=" : ":");
+        length = add(options, length, path_of(launch->slot[first + i], path));
+    }
+    ret = target < 0 ? target : sys1(__NR_fchdir, target);
+    if (ret == 0) {
+        length = add(options, length, ",upperdir=");
+        length = add(options, length, path_of(upper[0], path));
+        length = add(options, length, ",workdir=");
+        length = add(options, length, path_of(upper[1], path));
+        add(options, length, more == NULL ? "" : more);
+        ret = sys5(__NR_mount, "overlay", ".", "overlay", step->number[0], options);
+    }
+    for (int i = 0; in_memory && i < 2; i++)
+        if (upper[i] >= 0)
+            sys1(__NR_close, upper[i]);
+    if (target >= 0)
+        sys1(__NR_close, target);
+    if (ret == 0 && (step->number[2] & NSD_OVERLAY_IS_ROOT) != 0)
+        ret = replace_root(launch, step);
     if (here >= 0) {
         sys1(__NR_fchdir, here);
         sys1(__NR_close, here);

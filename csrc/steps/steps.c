@@ -410,6 +410,10 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_bind_at(launch, step);
     case NSD_MOUNT_AT:
         return nsd_mount_at(launch, step);
+    case NSD_OVERLAY_AT:
+        return nsd_overlay_at(launch, step);
+    case NSD_LINK_AT:
+        return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:
         return pivot_root(launch, step);
     case NSD_CHROOT:

@@ -63,6 +63,8 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);

@@ -21,7 +21,17 @@ BY_HAND = {"s1", "s3"}  # challenges that are solved from Plan steps
 STEPS = {
     *("unshare", "write", "open_process", "join", "become_root", "fork", "init", "sethostname"),
     *("loopback_up", "propagation", "bind", "mount", "pivot_root", "chroot", "chdir", "setsid"),
-    *("open_source", "bind_at", "mount_at", "setgroups", "setgid", "setuid", "exec"),
+    *(
+        "open_source",
+        "bind_at",
+        "mount_at",
+        "link_at",
+        "overlay_at",
+        "setgroups",
+        "setgid",
+        "setuid",
+        "exec",
+    ),
 }
 LONGEST = 1000  # characters of a message
 SOLUTION = "/tmp/solution.py"

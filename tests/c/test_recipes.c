@@ -146,6 +146,84 @@ static void mounts_go_by_the_launcher_in_their_order(void)
     nsd_builder_free(&builder);
 }
 
+static void a_dev_is_many_steps(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_BIND, 0, "/usr", "/usr", NULL},
+        {NSD_FILE_DEV, MS_NOSUID, NULL, "/dev", NULL},
+        {NSD_FILE_BIND, 0, "/etc", "/etc", NULL},
+    };
+    struct nsd_place place = {.root_slot = -1, .first_source = 20, .has_ipc = true};
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_add_files(&builder, files, 3, &place);
+    CHECK_TEXT(
+        in_words(&builder),
+        "bind_at mount_at bind_at bind_at bind_at bind_at bind_at bind_at link_at "
+        "link_at link_at link_at link_at mount_at mount_at mount_at bind_at");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[2].text[1]), "/dev/null");
+    CHECK_NUMBER(builder.steps[2].number[2], 21);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[15].text[1]), "/dev/mqueue");
+    CHECK_NUMBER(builder.steps[16].number[2], 27);
+    nsd_builder_free(&builder);
+
+    nsd_builder_init(&builder);
+    place.has_ipc = false;
+    nsd_add_files(&builder, files + 1, 1, &place);
+    CHECK_NUMBER(builder.step_count, 14);
+    nsd_builder_free(&builder);
+
+    nsd_builder_init(&builder);
+    nsd_add_sources(&builder, files, 3, &place);
+    CHECK_NUMBER(builder.step_count, 8);
+    CHECK_NUMBER(builder.steps[1].number[1], 0x103);
+    CHECK_NUMBER(builder.steps[7].number[0], 27);
+    nsd_builder_free(&builder);
+}
+
+static void overlays_come_after_their_directories(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_ROOT_OVERLAY, 0, "words", "/", NULL},
+        {NSD_FILE_LOWER, 0, "/a", "/o", NULL},
+        {NSD_FILE_LOWER, 0, "/b", "/o", NULL},
+        {NSD_FILE_UPPER, 0, "/c", "/o", NULL},
+        {NSD_FILE_WORK, 0, "/d", "/o", NULL},
+        {NSD_FILE_OVERLAY, MS_RDONLY, "words", "/o", NULL},
+        {NSD_FILE_BIND, 0, "/usr", "/usr", NULL},
+    };
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.root = "/srv/box";
+    request.files = files;
+    request.file_count = 7;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root watch unshare hide fork propagation open_source open_source "
+               "open_source open_source open_source open_source overlay_at mount "
+               "overlay_at bind_at pivot_root setsid drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]), "/srv/box");
+    step = &builder.steps[12];
+    CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "");
+    step = &builder.steps[14];
+    CHECK_NUMBER(step->number[0], MS_RDONLY);
+    CHECK_NUMBER(step->number[2], (NSD_FIRST_SOURCE + 1) | 2 << 8 | NSD_OVERLAY_UPPER);
+    CHECK_NUMBER(builder.steps[15].number[2], NSD_FIRST_SOURCE + 5);
+    nsd_builder_free(&builder);
+
+    request.unshare |= CLONE_NEWUSER;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    step = find(&builder, NSD_OVERLAY_AT);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), ",userxattr");
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -414,6 +492,8 @@ int main(void)
     RUN(under_a_root_of_its_own);
     RUN(chroot_instead_of_pivot_root);
     RUN(mounts_go_by_the_launcher_in_their_order);
+    RUN(a_dev_is_many_steps);
+    RUN(overlays_come_after_their_directories);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);

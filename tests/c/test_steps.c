@@ -368,6 +368,75 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+static void links_are_made_below_the_root(void)
+{
+    char content[32];
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("a/b", "/proc/x", "name", root)), 0);
+    CHECK_NUMBER(readlink(below_root("proc/x/name"), content, sizeof(content)), 3);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/proc/x", "name", root)), -EEXIST);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/link", "name", root)), -ELOOP);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("c", "/proc/x/name", "x", root)), -ELOOP);
+}
+
+static void layers_lie_over_each_other(void)
+{
+    const char *more = geteuid() == 0 ? "" : ",userxattr";
+    const int64_t in_memory = 30 | 2 << 8, given = 40 | 1 << 8 | NSD_OVERLAY_UPPER;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND), T(root, root)), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(30, 0), T(root)), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(31, 0), T("/usr/share")), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(MS_NODEV, -1, in_memory),
+                      T("in words", "/proc/", more, root)),
+                 0);
+    CHECK_NUMBER(flags_of(below_root("proc")), MS_NODEV);
+    CHECK_NUMBER(access(below_root("proc/file"), F_OK), 0);
+    CHECK_NUMBER(access(below_root("proc/doc"), F_OK), 0);
+    CHECK_NUMBER(unlink(below_root("proc/file")), 0);
+    CHECK_NUMBER(access(below_root("proc/file"), F_OK), -1);
+    CHECK_NUMBER(access(below_root("file"), F_OK), 0);
+    /* Upper and work given; then with work on another file system. */
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/upper"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/work"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/on"), 0755), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(40, 0), T("/usr/share")), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(41, 0), T(below_root("proc/upper"))), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(42, 0), T(below_root("proc/work"))), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, given), T("", "/proc/on", more, root)), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/on/new"), 0755), 0);
+    CHECK_NUMBER(access(below_root("proc/upper/new"), F_OK), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(42, 0), T("/")), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, given), T("", "/proc/on", more, root)),
+                 -EINVAL);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, in_memory), T("", "/link", more, root)),
+                 -ELOOP);
+}
+
+static void an_overlay_becomes_the_root_to_compare_with(void)
+{
+    const char *more = geteuid() == 0 ? "" : ",userxattr";
+    struct stat before, after;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(30, 0), T(root)), 0);
+    CHECK_NUMBER(fstat(launch.slot[0], &before), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, 0, 30 | 1 << 8 | NSD_OVERLAY_IS_ROOT),
+                      T("", "/", more, root)),
+                 0);
+    CHECK_NUMBER(fstat(launch.slot[0], &after), 0);
+    CHECK(before.st_dev != after.st_dev);
+    CHECK_NUMBER(after.st_mode, before.st_mode);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(PIVOT_ROOT, N(0, 1), T(root)), 0);
+    CHECK_NUMBER(unlink("/file"), 0);
+}
+
 static void a_device_is_told_by_its_number(void)
 {
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0x103), T("/dev/null")), 0);
@@ -581,6 +650,9 @@ int main(void)
     IN_CHILD(a_directory_outside_the_root_is_refused);
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
+    IN_CHILD(links_are_made_below_the_root);
+    IN_CHILD(layers_lie_over_each_other);
+    IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
