@@ -48,6 +48,7 @@
     X(MOUNT_AT, "mount_at")                                                            \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
+    X(READONLY, "readonly")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
     X(INIT, "init")                                                                    \
@@ -79,6 +80,13 @@ enum nsd_step_flag {
 #define NSD_OVERLAY_UPPER                                                              \
     0x10000 /* upper and work follow them; else those are in memory */
 #define NSD_OVERLAY_IS_ROOT 0x20000 /* its slot holds the overlay from then on */
+
+/* number[0] of readonly: which mounts. */
+enum nsd_readonly {
+    NSD_READONLY_TOP,   /* the root's own */
+    NSD_READONLY_BELOW, /* those below it */
+    NSD_READONLY_ALL,
+};
 
 /* What the guard ends with the Python process (numbers[1] of a clone step). */
 enum nsd_end {

@@ -123,6 +123,7 @@ def spawn(
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
+    readonly_root: bool = False,
     die_with_parent: bool = True,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
@@ -171,6 +172,8 @@ def spawn(
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
+        readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
+            neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
             Without a pid namespace that is the command and its process group.
         cwd: working directory inside; None: ``/`` under another root, else ours.
@@ -227,6 +230,7 @@ def run(
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
+    readonly_root: bool = False,
     die_with_parent: bool = True,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,

@@ -40,6 +40,7 @@ from ._not_placed import (
     explain_link_at,
     explain_mount_at,
     explain_overlay_at,
+    explain_readonly,
     explain_source,
 )
 from ._nsfs import owner_of_file
@@ -492,6 +493,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "mount_at": explain_mount_at,
     "link_at": explain_link_at,
     "overlay_at": explain_overlay_at,
+    "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,
     "chdir": _chdir,

@@ -147,6 +147,11 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             else:
                 before = ""
             return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+        case "readonly":
+            *root, which = args
+            below_it = "|AT_RECURSIVE" if which else ""
+            but = "; mount_setattr(~MOUNT_ATTR_RDONLY)" if which == 1 else ""
+            return f"mount_setattr({_quoted((root or ['/'])[0])}, MOUNT_ATTR_RDONLY{below_it}){but}"
         case "link_at":
             content, target, name, *root = args
             where = os.path.join(below(root, target), name)
@@ -245,6 +250,10 @@ def describe(step: Step) -> str:
         case "overlay_at":
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
+        case "readonly":
+            *root, which = args
+            what = "the mounts below " if which == 1 else ""
+            return f"make {what}{(root or ['/'])[0]} read-only"
         case "link_at":
             _, target, name, *root = args
             return f"make the link {os.path.join(below(root, target), name)}"
@@ -344,6 +353,7 @@ _ALWAYS_BEYOND = {
     "umask": "set the umask",
     "loopback_up": "bring up the loopback interface",
     "bind_at": "bind directories and files",
+    "readonly": "make the root read-only",
     "overlay_at": "lay directories over each other",
     "mount_at": "mount more file systems",
 }

@@ -147,3 +147,20 @@ def explain_overlay_at(case: Case) -> Hints:
         )
     else:
         yield from _explain_place(case)
+
+
+def explain_readonly(case: Case) -> Hints:
+    """readonly"""
+    *root, _ = case.step.args
+    path = (root or ["/"])[0]
+    if case.errno == errno.EINVAL:
+        yield f"{path} is not a mount point: bind it on itself first, .bind(root, root)"
+    elif case.errno == errno.ENOSYS:
+        yield (
+            "this needs mount_setattr, of Linux 5.12, which this kernel or a seccomp filter "
+            "refuses: bind the root read-only in a root of its own, or leave readonly_root out"
+        )
+    elif case.errno == errno.EPERM:
+        yield from no_power(case, "making mounts read-only")
+    else:
+        yield from explain_path(case.root, path, "the root", directory=True)

@@ -41,6 +41,7 @@ _WHY = {
     "open_source": "what is to be bound",
     "bind_at": "a directory or file of the host's",
     "mount_at": "a file system of the container's own",
+    "readonly": "nothing can be written here",
     "overlay_at": "changes go to the upper layer",
     "link_at": "a name that programs expect",
     "pivot_root": "ROOT is / now; the old / is let go",

@@ -42,6 +42,7 @@ _WITH_FLAGS = (
     "bind_at",
     "mount_at",
     "overlay_at",
+    "readonly",
 )
 _FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
 _NOTHING = (None, None, None, None)
@@ -349,6 +350,12 @@ class Plan:
         first = _FIRST_SOURCE + sources
         core = self._core.files(entries(values), encoded, has_user, has_ipc, first)
         return self._from_core(core, self._options)
+
+    def make_readonly(self, root: str | os.PathLike[str] | None = None) -> Plan:
+        """Let nobody write to a mount and to all below it; None is ``/``."""
+        return self._then(
+            "readonly", (2, -1, 0), (None, None, None, None if root is None else text_value(root))
+        )
 
     def pivot_root(self, root: str | os.PathLike[str]) -> Plan:
         """Swap the root mount for this mount point and let go of the old one."""

@@ -329,6 +329,14 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         from .mounts import over_root
 
         files = (over_root(root), *files)
+    if given["readonly_root"]:
+        if not new_mount:
+            raise ValueError("readonly_root=True needs mount=True: it would close the host's files")
+        if root is not None and given["root_method"] == "chroot":
+            raise ValueError("readonly_root=True needs root_method='pivot_root': a mount is closed")
+        from .mounts import readonly_root
+
+        files = (*files, readonly_root())
     if root is not None and os.path.normpath(root) == b"/":
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"

@@ -261,6 +261,7 @@ def spawn_parser() -> Parser:
             help=what,
         )
     parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
+    parser.switch("readonly-root", "only what is mounted by these options can be written to")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     _common(parser)
     return parser

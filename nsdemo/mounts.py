@@ -20,9 +20,8 @@ from ._values import MS_REC, encode_path, text_value
 __all__ = ["Bind", "Dev", "Mount", "Overlay", "Proc", "Sysfs", "Tmpfs"]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-_BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY = range(
-    8
-)  # enum nsd_file_kind
+# enum nsd_file_kind
+_BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY, _READONLY_ROOT = range(9)
 _SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
 _MOST_SOURCES = 54  # the slots of a plan that are left for them
 
@@ -392,3 +391,8 @@ def covers(values: Sequence[Mount], target: str) -> bool:
 def over_root(root: bytes) -> _Entry:
     """For overlay=True: changes of the root go to memory."""
     return _ROOT_OVERLAY, 0, b"lowerdir=" + root, b"/", None
+
+
+def readonly_root() -> _Entry:
+    """For readonly_root=True."""
+    return _READONLY_ROOT, 0, None, b"/", None

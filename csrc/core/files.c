@@ -54,6 +54,7 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
             break;
         case NSD_FILE_FILESYSTEM:
         case NSD_FILE_OVERLAY:
+        case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:
             break;
         }
@@ -134,6 +135,16 @@ bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *fi
     return true;
 }
 
+void nsd_add_readonly_root(struct nsd_builder *builder, const struct nsd_file *files,
+                           int count, const struct nsd_place *place,
+                           enum nsd_readonly which)
+{
+    for (int i = 0; i < count; i++)
+        if (files[i].kind == NSD_FILE_READONLY_ROOT)
+            nsd_add_step(builder, NSD_READONLY, NUMBERS(which, place->root_slot),
+                         TEXTS(NULL, NULL, NULL, place->root));
+}
+
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,
                    const struct nsd_place *place)
 {
@@ -170,6 +181,7 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
         case NSD_FILE_ROOT_OVERLAY:
             slot++;
             break;
+        case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:
             break;
         }

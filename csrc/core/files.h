@@ -15,6 +15,7 @@ enum nsd_file_kind {
     NSD_FILE_WORK, /* source: and that for the kernel's work, on the same file system */
     NSD_FILE_OVERLAY,      /* source: the directories in words */
     NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is */
+    NSD_FILE_READONLY_ROOT, /* all that is not mounted by these cannot be written to */
     NSD_FILE_KIND_COUNT,
 };
 
@@ -45,6 +46,12 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
 /* Whether the root is covered by an overlay; if so, mounts that. */
 bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
                           int count, const struct nsd_place *place);
+
+/* Closes what came along with the root, before more is mounted in it; its own mount in the
+ * end. Nothing, unless that is asked for. */
+void nsd_add_readonly_root(struct nsd_builder *builder, const struct nsd_file *files,
+                           int count, const struct nsd_place *place,
+                           enum nsd_readonly which);
 
 /* Mounts them, in their order. */
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,

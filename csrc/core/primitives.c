@@ -165,6 +165,8 @@ static void set_up_mounts(struct nsd_builder *builder,
     if (!nsd_add_root_overlay(builder, request->files, request->file_count, &place) &&
         pivots) /* pivot_root wants a mount point */
         nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
+    nsd_add_readonly_root(builder, request->files, request->file_count, &place,
+                          NSD_READONLY_BELOW);
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
      * old one is in sight. */
     if (request->mount_proc)
@@ -173,6 +175,8 @@ static void set_up_mounts(struct nsd_builder *builder,
             NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
             TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
     nsd_add_files(builder, request->files, request->file_count, &place);
+    nsd_add_readonly_root(builder, request->files, request->file_count, &place,
+                          NSD_READONLY_TOP);
     if (pivots)
         nsd_add_step(builder, NSD_PIVOT_ROOT,
                      NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),

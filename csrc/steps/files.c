@@ -213,9 +213,10 @@ static long bind_the_old_way(const struct nsd_launch *launch,
     return top < 0 ? top : close_after(top, remount(top, flags));
 }
 
-static long set_flags(long tree, long flags, bool recursive)
+static long set_flags(long tree, long flags, long cleared, bool recursive)
 {
-    struct mount_attr attributes = {.attr_set = (uint64_t)flags};
+    struct mount_attr attributes = {.attr_set = (uint64_t)flags,
+                                    .attr_clr = (uint64_t)cleared};
 
     return sys5(__NR_mount_setattr, tree, "",
                 AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
@@ -234,7 +235,7 @@ static long bind_the_new_way(const struct nsd_step *step, long source, long targ
     if (tree < 0)
         return tree;
     if (flags != 0)
-        ret = set_flags(tree, flags, recursive);
+        ret = set_flags(tree, flags, 0, recursive);
     if (ret == 0)
         ret = sys5(__NR_move_mount, tree, "", target, "",
                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -416,4 +417,30 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
         sys1(__NR_close, here);
     }
     return ret;
+}
+
+/* numbers: enum nsd_readonly, slot to compare the root with or -1;
+ * texts: absent, absent, absent, root or absent
+ *
+ * What is to be mounted below the root may need a directory there first: so what came along
+ * with the root is closed at once, and its own mount in the end. */
+long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *path = nsd_text(launch, step, 3);
+    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
+    bool recursive = step->number[0] != NSD_READONLY_TOP;
+    struct statfs before;
+    long ret;
+
+    if (root < 0)
+        return root;
+    ret = sys2(__NR_fstatfs, root, &before);
+    if (ret == 0)
+        ret = set_flags(root, MS_RDONLY, 0, recursive);
+    if (is_missing(ret))
+        ret = recursive ? -ENOSYS : remount(root, MS_RDONLY);
+    else if (ret == 0 && step->number[0] == NSD_READONLY_BELOW &&
+             (before.f_flags & MS_RDONLY) == 0)
+        ret = set_flags(root, 0, MS_RDONLY, false);
+    return close_after(root, ret);
 }

@@ -27,6 +27,7 @@ STEPS = {
         "mount_at",
         "link_at",
         "overlay_at",
+        "readonly",
         "setgroups",
         "setgid",
         "setuid",

@@ -224,6 +224,30 @@ static void overlays_come_after_their_directories(void)
     nsd_builder_free(&builder);
 }
 
+static void a_read_only_root_is_closed_around_the_mounts(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, 0, "tmpfs", "/tmp", NULL},
+        {NSD_FILE_READONLY_ROOT, 0, NULL, "/", NULL},
+    };
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.root = "/srv/box";
+    request.files = files;
+    request.file_count = 2;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(
+        in_words(&builder),
+        "open_root watch unshare hide fork propagation bind readonly mount mount_at "
+        "readonly pivot_root setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[7].number[0], NSD_READONLY_BELOW);
+    CHECK_NUMBER(builder.steps[10].number[0], NSD_READONLY_TOP);
+    CHECK_NUMBER(builder.steps[10].number[1], 0);
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -494,6 +518,7 @@ int main(void)
     RUN(mounts_go_by_the_launcher_in_their_order);
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
+    RUN(a_read_only_root_is_closed_around_the_mounts);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);

@@ -437,6 +437,30 @@ static void an_overlay_becomes_the_root_to_compare_with(void)
     CHECK_NUMBER(unlink("/file"), 0);
 }
 
+static void a_root_is_closed_without_what_lies_below_or_alone(void)
+{
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(READONLY, N(NSD_READONLY_TOP, -1), T(NULL, NULL, NULL, root)),
+                 -EINVAL); /* no mount */
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND), T(root, root)), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(READONLY, N(NSD_READONLY_BELOW, -1), T(NULL, NULL, NULL, root)),
+                 0);
+    CHECK_NUMBER(flags_of(root) & MS_RDONLY, 0);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, MS_RDONLY);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(READONLY, N(NSD_READONLY_TOP, -1), T(NULL, NULL, NULL, root)), 0);
+    CHECK_NUMBER(flags_of(root) & MS_RDONLY, MS_RDONLY);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
+    /* What was read-only already is not opened again. */
+    CHECK_NUMBER(STEP(READONLY, N(NSD_READONLY_BELOW, -1), T(NULL, NULL, NULL, root)),
+                 0);
+    CHECK_NUMBER(flags_of(root) & MS_RDONLY, MS_RDONLY);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, MS_RDONLY);
+    CHECK_NUMBER(STEP(READONLY, N(NSD_READONLY_ALL, -1), NONE), 0);
+    CHECK_NUMBER(flags_of("/") & MS_RDONLY, MS_RDONLY);
+}
+
 static void a_device_is_told_by_its_number(void)
 {
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0x103), T("/dev/null")), 0);
@@ -653,6 +677,7 @@ int main(void)
     IN_CHILD(links_are_made_below_the_root);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
+    IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
