@@ -51,10 +51,16 @@
     X(SETPGID, "setpgid")                                                              \
     X(UMASK, "umask")                                                                  \
     X(DROP_INHERITABLE, "drop_inheritable")                                            \
+    X(RLIMIT, "rlimit")                                                                \
+    X(DROP_BOUNDING, "drop_bounding")                                                  \
     X(SETGROUPS, "setgroups")                                                          \
     X(SETGID, "setgid")                                                                \
+    X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
     X(SETUID, "setuid")                                                                \
+    X(CAPSET, "capset")                                                                \
+    X(NO_NEW_PRIVS, "no_new_privs")                                                    \
     X(DIE_WITH_PARENT, "die_with_parent")                                              \
+    X(SECCOMP, "seccomp")                                                              \
     X(EXEC, "exec")
 
 enum nsd_operation {
@@ -72,7 +78,7 @@ enum nsd_step_flag {
 enum nsd_end {
     NSD_ENDS_NOTHING,
     NSD_ENDS_COMMAND, /* and so everything in its pid namespace, if it has one of its own */
-    NSD_ENDS_GROUP,   /* and the process group that it leads */
+    NSD_ENDS_GROUP, /* and the process group that it leads */
 };
 
 struct nsd_step {
@@ -123,9 +129,11 @@ struct nsd_trace {
 /* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
  * the guard's plan, page 0 is the trace and these follow. */
 struct nsd_ward {
-    int32_t pid;    /* 0: free, -1: taken; written by the kernel as it clones the command */
+    int32_t
+        pid; /* 0: free, -1: taken; written by the kernel as it clones the command */
     uint32_t group; /* its process group ends too */
-    uint64_t since; /* clock ticks since boot when it was surely born; 0: not known yet */
+    uint64_t
+        since; /* clock ticks since boot when it was surely born; 0: not known yet */
 };
 
 #define NSD_WARDS_PER_PAGE (NSD_PAGE / 16u)

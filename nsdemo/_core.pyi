@@ -10,6 +10,8 @@ _Texts = tuple[str | None, str | None, str | None, str | None]
 _RawStep = tuple[str, int, _Numbers, _Texts]  # operation, flags, numbers, texts
 _Join = tuple[int, ...]  # pid, started, pidfd, file, flags
 _Descriptors = tuple[int, ...]
+# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
+_Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
 
 @final
 class Plan:
@@ -20,6 +22,7 @@ class Plan:
         self, operation: str, flags: int, numbers: _Numbers, texts: tuple[str | None, ...], /
     ) -> Plan: ...
     def setgroups(self, ids: tuple[int, ...], /) -> Plan: ...
+    def seccomp(self, filter: bytes, /) -> Plan: ...
     def exec(self, argv: list[bytes], envp: list[bytes], paths: list[bytes], /) -> Plan: ...
     def map_root(self, /) -> Plan: ...
     def steps_only(self, /) -> Plan: ...
@@ -82,6 +85,7 @@ def recipe(
     groups: tuple[int, ...] | None,
     groups_implied: bool,
     umask: int,
+    power: _Power | None,
     /,
 ) -> Plan: ...
 def launch(

@@ -24,7 +24,7 @@ SANITIZED = (
 
 # What each program is linked with.
 CORE = ["core/builder.c", "core/namespaces.c", "core/primitives.c"]
-STEPS = ["steps/command.c", "steps/steps.c"]
+STEPS = ["steps/command.c", "steps/power.c", "steps/steps.c"]
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],

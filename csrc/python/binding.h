@@ -43,6 +43,9 @@ int nsd_optional_bytes(PyObject *object, const char **ret_bytes);
 /* Raises OSError for a negative errno; always NULL. */
 PyObject *nsd_raise(int error);
 
+int nsd_take_power(PyObject *object, struct nsd_power *power);
+PyObject *nsd_filter_as_text(const char *filter, size_t count);
+
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 
