@@ -57,10 +57,16 @@
     X(SETPGID, "setpgid")                                                              \
     X(UMASK, "umask")                                                                  \
     X(DROP_INHERITABLE, "drop_inheritable")                                            \
+    X(RLIMIT, "rlimit")                                                                \
+    X(DROP_BOUNDING, "drop_bounding")                                                  \
     X(SETGROUPS, "setgroups")                                                          \
     X(SETGID, "setgid")                                                                \
+    X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
     X(SETUID, "setuid")                                                                \
+    X(CAPSET, "capset")                                                                \
+    X(NO_NEW_PRIVS, "no_new_privs")                                                    \
     X(DIE_WITH_PARENT, "die_with_parent")                                              \
+    X(SECCOMP, "seccomp")                                                              \
     X(EXEC, "exec")
 
 enum nsd_operation {

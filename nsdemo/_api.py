@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import _core
@@ -39,6 +39,11 @@ def chroot_run(
     gid: int | None = None,
     groups: Sequence[int] | None = None,
     umask: int | None = None,
+    no_new_privs: bool = False,
+    capabilities: Iterable[str] | None = None,
+    ambient: Iterable[str] = (),
+    rlimits: Mapping[str, Any] | None = None,
+    seccomp: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -67,6 +72,7 @@ def chroot_run(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
+        no_new_privs, capabilities, ambient, rlimits, seccomp: as in ``spawn``.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
         capture_output, timeout, check: as in subprocess.run; timeout in seconds.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -131,6 +137,11 @@ def spawn(
     gid: int | None = None,
     groups: Sequence[int] | None = None,
     umask: int | None = None,
+    no_new_privs: bool = False,
+    capabilities: Iterable[str] | None = None,
+    ambient: Iterable[str] = (),
+    rlimits: Mapping[str, Any] | None = None,
+    seccomp: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -180,6 +191,14 @@ def spawn(
         env: the environment; None: ours, or a small clean one under another root.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
+        no_new_privs: no program gives the command more power, setuid or not.
+        capabilities: names of those to keep, such as ["CAP_KILL", "net_raw"]; all others are
+            dropped, from the bounding set too. None changes nothing.
+        ambient: names of those that a user who is not root keeps, over execve too.
+        rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft,
+            hard)}; one number is both, None or "unlimited" is none.
+        seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
+            filter with export_bpf_mem(), as libseccomp's binding has.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -238,6 +257,11 @@ def run(
     gid: int | None = None,
     groups: Sequence[int] | None = None,
     umask: int | None = None,
+    no_new_privs: bool = False,
+    capabilities: Iterable[str] | None = None,
+    ambient: Iterable[str] = (),
+    rlimits: Mapping[str, Any] | None = None,
+    seccomp: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -294,6 +318,11 @@ def enter(
     gid: int | None = None,
     groups: Sequence[int] | None = None,
     umask: int | None = None,
+    no_new_privs: bool = False,
+    capabilities: Iterable[str] | None = None,
+    ambient: Iterable[str] = (),
+    rlimits: Mapping[str, Any] | None = None,
+    seccomp: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -315,7 +344,8 @@ def enter(
     Every namespace of the target that is not ours already is joined, in the order that
     works, and its root directory is followed (nsenter does not, and lands in the host's
     files when the target used chroot). The command is the container's own program: with
-    real root's power it can do what real root can.
+    real root's power it can do what real root can; ``no_new_privs=True`` with ``uid=``, or
+    ``capabilities=``, gives it less.
 
     Args:
         target: a Container, a pid, or an object with fileno() (a pidfd).
@@ -326,8 +356,9 @@ def enter(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
             root, if it maps one.
-        umask, stdin, stdout, stderr, text, encoding, errors, pass_fds, start_new_session,
-        process_group, dry_run: as in ``spawn``.
+        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr,
+        text, encoding, errors, pass_fds, start_new_session, process_group, dry_run: as in
+            ``spawn``.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
 
     Returns:

@@ -11,6 +11,8 @@ _RawStep = tuple[str, int, _Numbers, _Texts]  # operation, flags, numbers, texts
 _Join = tuple[int, ...]  # pid, birth, pidfd, file, flags
 _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, source, target, options
 _Descriptors = tuple[int, ...]
+# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
+_Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
 
 @final
 class Plan:
@@ -21,6 +23,7 @@ class Plan:
         self, operation: str, flags: int, numbers: _Numbers, texts: tuple[str | None, ...], /
     ) -> Plan: ...
     def setgroups(self, ids: tuple[int, ...], /) -> Plan: ...
+    def seccomp(self, filter: bytes, /) -> Plan: ...
     def exec(self, argv: list[bytes], envp: list[bytes], paths: list[bytes], /) -> Plan: ...
     def files(
         self,
@@ -93,6 +96,7 @@ def recipe(
     groups_implied: bool,
     umask: int,
     files: tuple[_File, ...],
+    power: _Power | None,
     /,
 ) -> Plan: ...
 def launch(

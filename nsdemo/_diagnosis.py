@@ -28,6 +28,7 @@ from ._case import (
 )
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
+from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
 from ._not_mounted import (
     explain_bind,
     explain_chroot,
@@ -498,9 +499,13 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "chroot": explain_chroot,
     "chdir": _chdir,
     "setpgid": _setpgid,
+    "rlimit": explain_limit,
+    "drop_bounding": explain_bounding,
     "setgroups": _setgroups,
     "setgid": _set_id("gid"),
     "setuid": _set_id("uid"),
+    "capset": explain_capset,
     "die_with_parent": _parent,
+    "seccomp": explain_seccomp,
     "exec": explain_exec,
 }

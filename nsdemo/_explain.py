@@ -172,6 +172,20 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"umask({first:#o})"
         case "drop_inheritable":
             return "capset({inheritable=0}); prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)"
+        case "rlimit":
+            return _prlimit(*args)
+        case "drop_bounding":
+            return f"prctl(PR_CAPBSET_DROP, ...)  /* kept: {_capabilities(first)} */"
+        case "keep_capabilities":
+            return "prctl(PR_SET_KEEPCAPS, 1)"
+        case "capset":
+            call = f"capset({{permitted={_capabilities(first)}}})"
+            raised = f"; prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {_capabilities(args[1])})"
+            return call + raised if args[1] else call
+        case "no_new_privs":
+            return "prctl(PR_SET_NO_NEW_PRIVS, 1)"
+        case "seccomp":
+            return f"seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={first}}})"
         case "setgroups":
             return f"setgroups({first}, [...])"
         case "setgid":
@@ -185,6 +199,24 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "start":
             return f"start the launcher ({first})"
     raise ValueError(f"there is no operation {operation}")
+
+
+def _capabilities(mask: int) -> str:
+    from ._power import shown_capabilities
+
+    return shown_capabilities(mask)
+
+
+def _limit_name(number: int) -> str:
+    from ._power import LIMITS
+
+    return LIMITS[number] if 0 <= number < len(LIMITS) else str(number)
+
+
+def _prlimit(number: int, *values: int) -> str:
+    soft, hard = ("RLIM_INFINITY" if value == -1 else str(value) for value in values)
+    name = f"RLIMIT_{_limit_name(number).upper()}"
+    return f"prlimit(0, {name}, {{{soft}, {hard}}}, NULL)"
 
 
 _START = {
@@ -273,6 +305,18 @@ def describe(step: Step) -> str:
             return "set the umask"
         case "drop_inheritable":
             return "clear the inheritable capabilities"
+        case "rlimit":
+            return f"set the limit {_limit_name(first)}"
+        case "drop_bounding":
+            return f"keep no capability in the bounding set but {_capabilities(first)}"
+        case "keep_capabilities":
+            return "keep capabilities over the change of user"
+        case "capset":
+            return f"keep no capability but {_capabilities(first)}"
+        case "no_new_privs":
+            return "forbid new privileges"
+        case "seccomp":
+            return f"set a seccomp filter of {first} instructions"
         case "setgroups":
             return f"set {first} supplementary groups"
         case "setgid":
@@ -344,6 +388,13 @@ def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
     return found
 
 
+_POWER = {
+    "rlimit": "set limits (prlimit)",
+    "drop_bounding": "drop capabilities (setpriv)",
+    "capset": "drop capabilities (setpriv)",
+    "no_new_privs": "forbid new privileges (setpriv --no-new-privs)",
+    "seccomp": "filter system calls",
+}
 _ALWAYS_BEYOND = {
     "clone": "end with its parent whatever kills that",
     "watch": "end with its parent whatever kills that",
@@ -351,6 +402,7 @@ _ALWAYS_BEYOND = {
     "pivot_root": "let go of the old root (pivot_root)",
     "sethostname": "set the host name",
     "umask": "set the umask",
+    **_POWER,
     "loopback_up": "bring up the loopback interface",
     "bind_at": "bind directories and files",
     "readonly": "make the root read-only",
@@ -433,7 +485,7 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     if any(step.operation == "setgroups" and step.args[0] == 0 for step in steps):
         spec += "--groups= "
     line = f"{prefix}chroot {spec}{shlex.quote(root)} {_command(steps)}"
-    names = {"chdir": "start in another directory than /", "umask": "set the umask"}
+    names = {"chdir": "start in another directory than /", "umask": "set the umask", **_POWER}
     return line, _beyond(steps, names)
 
 

@@ -141,6 +141,8 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (numbers[1],)
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
+        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
+            args = numbers[: {"rlimit": 3, "capset": 2}.get(operation, 1)]
         elif operation == "setgroups":
             args = (numbers[0], "tolerated" if flags else "")
         steps.append(Step(operation, args))
@@ -388,6 +390,43 @@ class Plan:
     def setuid(self, uid: int) -> Plan:
         """Become this user: real, effective and saved. Gives up root's power."""
         return self._then("setuid", (check_id("uid", uid), 0, 0))
+
+    def rlimits(self, limits: Mapping[str, Any]) -> Plan:
+        """Set limits by their names in getrlimit(2): ``rlimits({"nofile": 64})``."""
+        from ._power import checked_limits
+
+        plan = self
+        for numbers in checked_limits(limits):
+            plan = plan._then("rlimit", numbers)
+        return plan
+
+    def drop_bounding(self, kept: Iterable[str]) -> Plan:
+        """Let no program gain a capability but these. Before ``setuid``; see capabilities(7)."""
+        from ._power import capability_mask
+
+        return self._then("drop_bounding", (capability_mask("capabilities", kept), 0, 0))
+
+    def keep_capabilities(self) -> Plan:
+        """Keep what is permitted over a ``setuid`` that follows; see PR_SET_KEEPCAPS."""
+        return self._then("keep_capabilities")
+
+    def capabilities(self, kept: Iterable[str], ambient: Iterable[str] = ()) -> Plan:
+        """Have these capabilities and no other; those that are ambient outlive ``exec``."""
+        from ._power import checked_capabilities
+
+        masks = checked_capabilities(kept, ambient) or (0, 0)
+        return self._then("capset", (*masks, 0))
+
+    def no_new_privs(self) -> Plan:
+        """Let no program give more power than there is, setuid or not. For ever; see prctl(2)."""
+        return self._then("no_new_privs")
+
+    def seccomp(self, program: Any) -> Plan:
+        """Let a BPF program judge each system call, also of the steps that follow."""
+        from ._power import checked_filter
+
+        self._must_be_open()
+        return self._from_core(self._core.seccomp(checked_filter(program)), self._options)
 
     def exec(
         self, args: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None

@@ -113,6 +113,19 @@ def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> tuple[int, int, Any, bo
     )
 
 
+def _power(given: Mapping[str, Any]) -> Any:
+    """What the command is denied, or None; the checks are loaded only if anything is."""
+    if (
+        given["no_new_privs"] is False
+        and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["ambient"] == ()
+    ):
+        return None
+    from ._power import checked_power
+
+    return checked_power(given)
+
+
 class Namespaces:
     """What the eight keywords ask for: flags to unshare, and targets to join."""
 
@@ -206,6 +219,7 @@ def make_plan(
     uid, gid, groups, implied, umask = _ids(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
+    power = _power(given)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
@@ -241,6 +255,7 @@ def make_plan(
             implied,
             umask,
             files,
+            power,
         )
 
     options = {

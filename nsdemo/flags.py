@@ -150,6 +150,25 @@ class _Mount(argparse.Action):
         namespace.mounts = [*getattr(namespace, "mounts", ()), made]
 
 
+class _RLimit(argparse.Action):
+    """--rlimit NAME=SOFT[:HARD], any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name, _, value = values.partition("=")
+        numbers = value.split(":")
+        if not name or not all(n == "unlimited" or n.isdecimal() for n in numbers):
+            parser.error(f"{option_string} takes NAME=SOFT[:HARD], not {values!r}")
+        pair = [n if n == "unlimited" else int(n) for n in numbers]
+        found = {name: pair[0] if len(pair) == 1 else tuple(pair)}
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), **found})
+
+
 def target(text: str) -> int | str:
     """A pid, or the path of a namespace file."""
     return int(text) if text.isascii() and text.isdecimal() else text
@@ -167,6 +186,21 @@ def _groups(text: str) -> tuple[int, ...]:
 
 
 _groups.__name__ = "list of group numbers"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+_names.__name__ = "list of names"
+
+
+def _file(text: str) -> bytes:
+    try:
+        with open(text, "rb") as file:
+            return file.read(1 << 20)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
 
 
 def _userspec(text: str) -> tuple[int | None, int | None]:
@@ -190,6 +224,27 @@ def _common(parser: Parser) -> None:
         "--groups", type=_groups, metavar="G,...", help="supplementary groups ('' for none)"
     )
     parser.option("--umask", type=_octal, metavar="MODE", help="file mode mask, octal")
+    parser.option(
+        "--no-new-privs",
+        action="store_true",
+        help="let no program give it more power, setuid or not",
+    )
+    parser.option(
+        "--capabilities", type=_names, metavar="CAP,...", help="keep these alone ('' for none)"
+    )
+    parser.option(
+        "--ambient", type=_names, metavar="CAP,...", help="keep these when it is not root, too"
+    )
+    parser.option(
+        "--rlimit",
+        dest="rlimits",
+        action=_RLimit,
+        metavar="NAME=SOFT[:HARD]",
+        help="set a limit of getrlimit(2)",
+    )
+    parser.option(
+        "--seccomp", type=_file, metavar="FILE", help="a BPF program that judges system calls"
+    )
     parser.option(
         "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
     )

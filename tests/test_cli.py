@@ -110,10 +110,14 @@ def test_what_follows_the_options_is_the_commands(
     assert flags.spawn_parser().split(words) == (options, command)
 
 
-def test_flags_reach_the_call() -> None:
+def test_flags_reach_the_call(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(bytes(8))
     answer = cli(
         *("spawn", "--dry-run", "--root", "/tmp", "--hostname", "boxy", "--propagation", "slave"),
         *("--no-ipc", "--net", "--umask", "027", "--uid", "5", "--gid", "6", "--groups", "7,8"),
+        *("--capabilities", "kill,net_raw", "--ambient", "kill", "--no-new-privs"),
+        *("--rlimit", "nofile=64", "--rlimit", "as=5:unlimited", "--seccomp", str(program)),
         *("--wd", "/x", "--env", "A=1", "--init", "true", "--net"),
     )
     expected = nsdemo.spawn(
@@ -127,6 +131,11 @@ def test_flags_reach_the_call() -> None:
         uid=5,
         gid=6,
         groups=(7, 8),
+        capabilities=["kill", "net_raw"],
+        ambient=["kill"],
+        no_new_privs=True,
+        rlimits={"nofile": 64, "as": (5, None)},
+        seccomp=bytes(8),
         cwd="/x",
         init=True,
         dry_run=True,

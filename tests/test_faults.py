@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,9 @@ def raw(operation: str, numbers: tuple[int, int, int], *texts: str) -> nsdemo.Pl
 
 def mounting() -> nsdemo.Plan:
     return no_power().unshare("mount").make_private("/")
+
+
+ALLOW_ALL = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)  # return SECCOMP_RET_ALLOW
 
 
 def over_a_file() -> nsdemo.Overlay:
@@ -111,6 +115,12 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("chdir", errno.ENOENT, lambda: no_power().chdir("/no/such/place")),
     ("setsid", errno.EPERM, lambda: no_power().setsid().setsid()),
     ("setpgid", errno.EPERM, lambda: raw("setpgid", (2**22, 0, 0))),
+    ("rlimit", errno.EINVAL, lambda: raw("rlimit", (99, 0, 0))),
+    ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),
+    ("capset", errno.EPERM, lambda: no_power().capabilities([]).capabilities(["kill"])),
+    ("capset", errno.EPERM, lambda: raw("capset", (0, 1, 0))),
+    ("seccomp", errno.EINVAL, lambda: no_power().no_new_privs().seccomp(b"\5" + bytes(7))),
+    ("seccomp", errno.EACCES, lambda: no_power().capabilities([]).seccomp(ALLOW_ALL)),
     ("setgroups", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().setgroups([])),
     ("setgid", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").map_root().setgid(5)),
     ("setuid", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").map_root().setuid(5)),
@@ -138,11 +148,15 @@ INIT = "nsdemo.spawn(['true'], init=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=True)"
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
+NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
+KEEP = "no_power().keep_capabilities().exec(['true'])"
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
     Injected("watch", "pidfd_open", "EMFILE", LAUNCHED),
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
+    Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
+    Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),

@@ -35,8 +35,10 @@ def say(args: list[str], **options: Any) -> str:
 # -- signatures
 
 
-POPEN = """cwd env uid gid groups umask stdin stdout stderr text encoding errors pass_fds
+POPEN = """cwd env uid gid groups umask no_new_privs capabilities ambient rlimits seccomp
+stdin stdout stderr text encoding errors pass_fds
 start_new_session process_group dry_run""".split()
+FALSE = ("no_new_privs", "dry_run", "capture_output", "check")
 RUN = ["input", "capture_output", "timeout", "check"]
 OWN = {
     nsdemo.chroot_run: ["root", "args"],
@@ -60,7 +62,7 @@ def test_the_four_calls_are_alike(call: Callable[..., Any]) -> None:
     for name in POPEN + RUN:
         if name in parameters and (call, name) != (nsdemo.chroot_run, "cwd"):
             assert parameters[name] == model[name]
-            falsy = {"pass_fds": (), "dry_run": False, "capture_output": False, "check": False}
+            falsy = {"pass_fds": (), "ambient": (), **dict.fromkeys(FALSE, False)}
             assert parameters[name].default == falsy.get(name)
     if call is nsdemo.chroot_run:
         assert parameters["cwd"].default == "/"
@@ -73,7 +75,8 @@ def test_the_names_are_those_of_subprocess() -> None:
 
     theirs = inspect.signature(subprocess.Popen).parameters
     renamed = {"uid": "user", "gid": "group", "groups": "extra_groups", "dry_run": "args"}
-    for name in POPEN:
+    own = {"no_new_privs", "capabilities", "ambient", "rlimits", "seccomp"}  # power
+    for name in sorted({*POPEN} - own):
         assert renamed.get(name, name) in theirs
     for name in ("PIPE", "DEVNULL", "STDOUT", "TimeoutExpired", "CalledProcessError"):
         assert getattr(nsdemo, name) is getattr(subprocess, name)

@@ -48,6 +48,12 @@ CALLS = {
     "setpgid": "setpgid",
     "umask": "umask",
     "drop_inheritable": "capget",
+    "rlimit": "prlimit64",
+    "drop_bounding": "prctl",
+    "keep_capabilities": "prctl",
+    "capset": "capset",
+    "no_new_privs": "prctl",
+    "seccomp": "seccomp",
     "setgroups": "setgroups",
     "setgid": "setresgid",
     "setuid": "setresuid",
@@ -90,6 +96,9 @@ report(trace=[[s.operation, s.pid, s.start_ns / 1e9 + offset, s.duration_ns / 1e
 CASES = {
     "run": 'nsdemo.run(["true"], root=root, net=True, hostname="x", umask=0o22, cwd="/tmp")',
     "launched": 'nsdemo.run(["true"], root=root, hostname="x", uid=0, cwd="/tmp")',
+    "direct": 'nsdemo.run(["true"], no_new_privs=True)',
+    "power": 'nsdemo.run(["true"], uid=0, rlimits={"core": 0}, capabilities=["kill", "sys_admin"],'
+    ' no_new_privs=True, ambient=["kill"], seccomp=bytes([6, 0, 0, 0, 0, 0, 255, 127]))',
     "init": 'nsdemo.run(["true"], init=True, time=True, cgroup=True, root=root, uid=0)',
     "enter": 'box.enter(["true"], cwd="/tmp")',
     "join": 'nsdemo.run(["true"], join=box, process_group=0)',

@@ -75,6 +75,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_SETPGID:
         case NSD_UMASK:
         case NSD_DROP_INHERITABLE:
+        case NSD_NO_NEW_PRIVS: /* the flag is of a thread, not of the memory */
         case NSD_DIE_WITH_PARENT:
         case NSD_EXEC:
             break;
@@ -93,6 +94,11 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_LINK_AT:
         case NSD_READONLY:
         case NSD_OVERLAY_AT:
+        case NSD_RLIMIT: /* might keep us from opening the command to check it */
+        case NSD_DROP_BOUNDING:
+        case NSD_KEEP_CAPABILITIES:
+        case NSD_CAPSET:
+        case NSD_SECCOMP:
         case NSD_SETGROUPS:
         case NSD_SETGID:
         case NSD_SETUID:

@@ -63,6 +63,14 @@ void nsd_add_exec(struct nsd_builder *builder)
     nsd_add(builder, NSD_EXEC);
 }
 
+void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count)
+{
+    struct nsd_step *step = nsd_add(builder, NSD_SECCOMP);
+
+    step->number[0] = count;
+    step->text[0] = nsd_keep(builder, filter, (size_t)count * 8);
+}
+
 static void add_process(struct nsd_builder *builder, struct nsd_process_id process,
                         int slot)
 {
@@ -185,11 +193,37 @@ static void set_up_mounts(struct nsd_builder *builder,
         nsd_add_step(builder, NSD_CHROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
 }
 
+/* While there is power: to raise a limit needs some. */
+static void set_limits(struct nsd_builder *builder, const struct nsd_power *power)
+{
+    for (int i = 0; i < power->limit_count; i++) {
+        const struct nsd_limit *limit = &power->limits[i];
+
+        nsd_add_step(builder, NSD_RLIMIT,
+                     NUMBERS(limit->resource, limit->soft, limit->hard), NOTHING);
+    }
+}
+
+/* Another user than root keeps what is ambient: the rest would not outlive execve. */
+static void set_capabilities(struct nsd_builder *builder,
+                             const struct nsd_request *request)
+{
+    const struct nsd_power *power = &request->power;
+    bool all = power->kept == -1;
+
+    nsd_add_step(
+        builder, NSD_CAPSET,
+        NUMBERS(all && request->uid > 0 ? power->ambient : power->kept, power->ambient),
+        NOTHING);
+}
+
 /* What a process is, apart from its namespaces and root. Credentials come late: whatever
  * precedes them may need power. A change of credentials clears the signal of die_with_parent. */
 static void set_up_process(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
+    const struct nsd_power *power = &request->power;
+
     if (request->new_session)
         nsd_add(builder, NSD_SETSID);
     else if (request->process_group >= 0)
@@ -197,6 +231,9 @@ static void set_up_process(struct nsd_builder *builder,
     if (request->umask >= 0)
         nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
     nsd_add(builder, NSD_DROP_INHERITABLE);
+    set_limits(builder, power);
+    if (power->sets_capabilities && power->kept != -1)
+        nsd_add_step(builder, NSD_DROP_BOUNDING, NUMBERS(power->kept), NOTHING);
     if (request->group_count >= 0) {
         struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
 
@@ -208,12 +245,20 @@ static void set_up_process(struct nsd_builder *builder,
     }
     if (request->gid >= 0)
         nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
+    if (power->sets_capabilities && request->uid > 0)
+        nsd_add(builder, NSD_KEEP_CAPABILITIES);
     if (request->uid >= 0)
         nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
     if (request->cwd != NULL)
         nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
+    if (power->sets_capabilities)
+        set_capabilities(builder, request);
+    if (power->no_new_privs)
+        nsd_add(builder, NSD_NO_NEW_PRIVS);
     if (request->die_with_parent)
         nsd_add(builder, NSD_DIE_WITH_PARENT);
+    if (power->filter != NULL)
+        nsd_add_seccomp(builder, power->filter, power->filter_count);
 }
 
 /* One clone makes the process and its namespaces. What forbids it is told in direct.c; and
@@ -222,10 +267,13 @@ static bool can_clone(const struct nsd_request *request)
 {
     bool changes_ids =
         request->uid >= 0 || request->gid >= 0 || request->group_count >= 0;
+    bool needs_launcher = request->power.sets_capabilities ||
+                          request->power.limit_count > 0 ||
+                          request->power.filter != NULL;
     bool maps_ids = (request->unshare & CLONE_NEWUSER) != 0;
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
-           (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids &&
+           (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
            request->file_count == 0 && !request->no_clone &&
            !(maps_ids && request->no_user_clone);
 }

@@ -25,6 +25,24 @@ struct nsd_join {
 };
 
 #define NSD_MAX_JOINS 8
+#define NSD_MAX_LIMITS 16 /* the kernel has that many */
+
+/* What the command may not do; all zero: nothing is taken from it. */
+struct nsd_limit {
+    int resource;       /* RLIMIT_* */
+    int64_t soft, hard; /* -1: no limit */
+};
+
+struct nsd_power {
+    bool no_new_privs;
+    bool sets_capabilities;
+    int64_t kept;    /* a bit for each capability; -1: those that there are */
+    int64_t ambient; /* and of these */
+    struct nsd_limit limits[NSD_MAX_LIMITS];
+    int limit_count;
+    const void *filter; /* struct sock_filter */
+    uint32_t filter_count;
+};
 
 /* What mounts= asks for; csrc/core/files.h turns it into steps. */
 struct nsd_file;
@@ -56,6 +74,7 @@ struct nsd_request {
     int umask;           /* -1: keep */
     const struct nsd_file *files; /* to mount, in this order */
     int file_count;
+    struct nsd_power power;
 };
 
 void nsd_request_init(struct nsd_request *request);
@@ -70,6 +89,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
 void nsd_add_map_root(struct nsd_builder *builder);
+void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count);
 void nsd_add_exec(struct nsd_builder *builder);
 
 #endif

@@ -83,8 +83,8 @@ __asm__(".globl _start\n"
 
 _Noreturn void nsd_exit(int status)
 {
-    for (;;)
-        sys1(__NR_exit_group, status);
+    sys1(__NR_exit_group, status);
+    __builtin_trap(); /* a seccomp filter forbids even that */
 }
 
 /* Tells Python that the command has been executed. */

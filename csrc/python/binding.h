@@ -48,6 +48,9 @@ PyObject *nsd_raise(int error);
 struct nsd_file;
 int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
 
+int nsd_take_power(PyObject *object, struct nsd_power *power);
+PyObject *nsd_filter_as_text(const char *filter, size_t count);
+
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 

@@ -93,6 +93,8 @@ static PyObject *step_as_tuple(const struct nsd_builder *builder,
         /* The ids of setgroups are not a text. */
         if (text == NULL || step->operation == NSD_SETGROUPS)
             item = Py_NewRef(Py_None);
+        else if (step->operation == NSD_SECCOMP)
+            item = nsd_filter_as_text(text, (size_t)step->number[0]);
         else
             item = PyUnicode_DecodeFSDefault(text);
         if (item == NULL || PyTuple_SetItem(texts, i, item) < 0)
@@ -204,6 +206,20 @@ static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
         step->text[0] = nsd_keep(&builder, groups, (size_t)count * sizeof(uint32_t));
         PyMem_Free(groups);
     }
+    return nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                 ((struct plan_object *)object)->keep);
+}
+
+/* seccomp(filter) -> Plan */
+static PyObject *plan_seccomp(PyObject *object, PyObject *filter)
+{
+    struct nsd_builder builder;
+    const char *bytes = PyBytes_AsString(filter);
+
+    if (bytes == NULL)
+        return NULL;
+    nsd_add_seccomp(copied(object, &builder), bytes,
+                    (uint32_t)(PyBytes_Size(filter) / 8));
     return nsd_plan_from_builder(Py_TYPE(object), &builder,
                                  ((struct plan_object *)object)->keep);
 }
@@ -356,6 +372,7 @@ static PyMethodDef plan_methods[] = {
     {"command", plan_command, METH_NOARGS, NULL},
     {"append", plan_append, METH_VARARGS, NULL},
     {"setgroups", plan_setgroups, METH_O, NULL},
+    {"seccomp", plan_seccomp, METH_O, NULL},
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
@@ -424,14 +441,14 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask, files) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files, power) -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
 {
     const char *kind;
     PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd,
-        *groups, *mounts;
+        *groups, *mounts, *power;
     struct nsd_request request;
     struct nsd_builder builder;
     struct nsd_file *files = NULL;
@@ -441,11 +458,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiO", &kind, &argv, &envp,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOO", &kind, &argv, &envp,
                           &paths, &request.unshare, &joins, &root_of, &keep, &fork,
                           &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
                           &hostname, &cwd, &new_session, &request.process_group, &uid,
-                          &gid, &groups, &groups_implied, &request.umask, &mounts))
+                          &gid, &groups, &groups_implied, &request.umask, &mounts,
+                          &power))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
@@ -463,7 +481,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     /* Who is not dumpable may not write the id maps of a child with its memory. */
     request.no_user_clone = (request.unshare & CLONE_NEWUSER) != 0 &&
                             (prctl(PR_GET_DUMPABLE) != 1 || nsd_may_write_python());
-    if (take_joins(joins, &request) < 0 ||
+    if (take_joins(joins, &request) < 0 || nsd_take_power(power, &request.power) < 0 ||
         nsd_optional_bytes(root, &request.root) < 0 ||
         nsd_optional_bytes(hostname, &request.hostname) < 0 ||
         nsd_optional_bytes(cwd, &request.cwd) < 0)

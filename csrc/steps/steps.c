@@ -5,10 +5,10 @@
  * nsdemo/_plan.py give them.
  */
 #include "steps.h"
+#include "power.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
-#include <linux/capability.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>
@@ -346,21 +346,6 @@ static long chdir_inside(const struct nsd_launch *launch, const struct nsd_step 
     return where[0] == '/' ? 0 : -EXDEV;
 }
 
-static long drop_inheritable(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{0}, {0}};
-    long ret = sys2(__NR_capget, &header, data);
-
-    if (ret == 0 && (data[0].inheritable | data[1].inheritable) != 0) {
-        data[0].inheritable = data[1].inheritable = 0;
-        ret = sys2(__NR_capset, &header, data);
-    }
-    if (ret == 0)
-        ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    return ret;
-}
-
 /* Only for a call that keeps its thread until the command has ended: the kernel sends this
  * signal when the thread that started us ends, not the process. */
 static long die_with_parent(struct nsd_launch *launch)
@@ -429,7 +414,19 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_UMASK: /* numbers: mask */
         return sys1(__NR_umask, step->number[0]);
     case NSD_DROP_INHERITABLE:
-        return drop_inheritable();
+        return nsd_drop_inheritable();
+    case NSD_RLIMIT:
+        return nsd_set_limit(step);
+    case NSD_DROP_BOUNDING:
+        return nsd_drop_bounding(step);
+    case NSD_KEEP_CAPABILITIES: /* over a change of the user, until the command */
+        return sys5(__NR_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    case NSD_CAPSET:
+        return nsd_set_capabilities(step);
+    case NSD_NO_NEW_PRIVS: /* no program gives more power than we have, setuid or not */
+        return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case NSD_SECCOMP:
+        return nsd_filter_calls(launch, step);
     case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */
         return sys2(__NR_setgroups, step->number[0], nsd_text(launch, step, 0));
     case NSD_SETGID: /* numbers: id */

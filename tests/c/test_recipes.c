@@ -372,6 +372,69 @@ static void credentials_come_late_and_groups_first(void)
                          "drop_inheritable setgroups? setgid setuid chdir exec");
 }
 
+static void forbidding_new_privileges_goes_the_short_way(void)
+{
+    struct nsd_request request = the_container();
+
+    request.power.no_new_privs = true;
+    CHECK_SPAWN(request,
+                "clone propagation mount setsid drop_inheritable no_new_privs exec");
+}
+
+/* Limits while there is power, the bounding set before the user changes, what is kept
+ * after that, and the filter last: it judges whatever follows. */
+static void power_is_given_up_around_the_change_of_user(void)
+{
+    static const uint64_t filter[1] = {6};
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.uid = 1000;
+    request.power = (struct nsd_power){
+        .no_new_privs = true,
+        .sets_capabilities = true,
+        .kept = 0x21,
+        .ambient = 0x20,
+        .limits = {{7, 64, -1}, {4, 0, 0}},
+        .limit_count = 2,
+        .filter = filter,
+        .filter_count = 1,
+    };
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare hide fork propagation mount setsid drop_inheritable "
+               "rlimit rlimit drop_bounding keep_capabilities setuid capset "
+               "no_new_privs seccomp exec");
+    CHECK_NUMBER(find(&builder, NSD_RLIMIT)->number[0], 7);
+    CHECK_NUMBER(find(&builder, NSD_RLIMIT)->number[1], 64);
+    CHECK_NUMBER(find(&builder, NSD_RLIMIT)->number[2], -1);
+    CHECK_NUMBER(find(&builder, NSD_DROP_BOUNDING)->number[0], 0x21);
+    CHECK_NUMBER(find(&builder, NSD_CAPSET)->number[0], 0x21);
+    CHECK_NUMBER(find(&builder, NSD_CAPSET)->number[1], 0x20);
+    CHECK_NUMBER(find(&builder, NSD_SECCOMP)->number[0], 1);
+    CHECK(memcmp(builder.text + find(&builder, NSD_SECCOMP)->text[0], filter,
+                 sizeof(filter)) == 0);
+    nsd_builder_free(&builder);
+}
+
+static void without_a_list_another_user_keeps_what_is_ambient(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.power.sets_capabilities = true;
+    request.power.kept = -1;
+    request.power.ambient = 0x20;
+    for (int uid = 0; uid < 2; uid++) {
+        request.uid = uid;
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        CHECK_NUMBER(find(&builder, NSD_CAPSET)->number[0], uid == 0 ? -1 : 0x20);
+        nsd_builder_free(&builder);
+    }
+}
+
 static void a_session_or_a_group_or_neither(void)
 {
     struct nsd_request request = the_container();
@@ -526,6 +589,9 @@ int main(void)
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
     RUN(credentials_come_late_and_groups_first);
+    RUN(forbidding_new_privileges_goes_the_short_way);
+    RUN(power_is_given_up_around_the_change_of_user);
+    RUN(without_a_list_another_user_keeps_what_is_ambient);
     RUN(a_session_or_a_group_or_neither);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);

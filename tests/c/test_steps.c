@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -481,6 +484,68 @@ static void inheritable_capabilities_are_dropped(void)
     CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 0, 0, 0), 0);
 }
 
+static void a_limit_is_lowered_and_never_raised(void)
+{
+    struct rlimit limit;
+
+    CHECK_NUMBER(STEP(RLIMIT, N(RLIMIT_CORE, 0, 5), NONE), 0);
+    CHECK_NUMBER(getrlimit(RLIMIT_CORE, &limit), 0);
+    CHECK_NUMBER((long)limit.rlim_cur, 0);
+    CHECK_NUMBER((long)limit.rlim_max, 5);
+    CHECK_NUMBER(STEP(RLIMIT, N(RLIMIT_CORE, 6, 5), NONE), -EINVAL);
+    CHECK_NUMBER(STEP(RLIMIT, N(99, 0, 0), NONE), -EINVAL);
+    CHECK_NUMBER(STEP(RLIMIT, N(RLIMIT_NOFILE, 0, -1), NONE), -EPERM);
+}
+
+/* CAP_KILL is number 5, CAP_SYS_ADMIN 21. */
+static void only_what_is_kept_is_left(void)
+{
+    in_new_namespaces(CLONE_NEWUSER);
+    CHECK_NUMBER(STEP(KEEP_CAPABILITIES, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_KEEPCAPS), 1);
+    CHECK_NUMBER(STEP(DROP_BOUNDING, N(1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAPBSET_READ, 5), 1);
+    CHECK_NUMBER(prctl(PR_CAPBSET_READ, 21), 0);
+    CHECK_NUMBER(STEP(CAPSET, N(1 << 5, 1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 1);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 0), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 0);
+    CHECK_NUMBER(STEP(CAPSET, N(1 << 21, 0), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 21), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(STEP(DROP_BOUNDING, NONE, NONE), -EPERM);
+}
+
+/* A filter is bytes and holds zeros: its bytes lie before the step's other text. */
+static long set_filter(const struct sock_filter *filter, int64_t count)
+{
+    struct nsd_step step = {.operation = NSD_SECCOMP, .number = {count}, .text = {8}};
+    struct {
+        char absent[8];
+        struct sock_filter filter[2];
+    } text = {{0}, {filter[0], filter[1]}};
+
+    launch.text = (const char *)&text;
+    performed[NSD_SECCOMP]++;
+    return nsd_perform(&launch, &step);
+}
+
+static void a_filter_needs_a_promise_and_a_valid_program(void)
+{
+    const struct sock_filter allows[2] = {{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+    const struct sock_filter endless[2] = {{BPF_JMP | BPF_JA, 0, 0, 7}};
+
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(set_filter(allows, 1), -EACCES);
+    CHECK_NUMBER(STEP(SECCOMP, NONE, NONE), -EINVAL); /* no instruction at all */
+    CHECK_NUMBER(STEP(NO_NEW_PRIVS, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
+    CHECK_NUMBER(set_filter(allows, 0), -EINVAL);
+    CHECK_NUMBER(set_filter(endless, 1), -EINVAL);
+    CHECK_NUMBER(set_filter(allows, 1), 0);
+    CHECK_NUMBER(prctl(PR_GET_SECCOMP), 2);
+}
+
 static void dying_with_the_parent_needs_that_parent(void)
 {
     int signal = 0;
@@ -681,6 +746,9 @@ int main(void)
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(a_limit_is_lowered_and_never_raised);
+    IN_CHILD(only_what_is_kept_is_left);
+    IN_CHILD(a_filter_needs_a_promise_and_a_valid_program);
     IN_CHILD(dying_with_the_parent_needs_that_parent);
     IN_CHILD(those_that_change_who_we_are_live_elsewhere);
     IN_CHILD(executing_reports_the_error_that_matters);

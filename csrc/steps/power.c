@@ -1,0 +1,92 @@
+/* power.c - capabilities, limits and filters: what the command may not do. */
+#include "power.h"
+
+#include <linux/capability.h>
+#include <linux/errno.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <linux/seccomp.h>
+
+static struct __user_cap_header_struct header(void)
+{
+    return (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
+}
+
+long nsd_drop_inheritable(void)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    long ret = sys2(__NR_capget, &head, data);
+
+    if (ret == 0 && (data[0].inheritable | data[1].inheritable) != 0) {
+        data[0].inheritable = data[1].inheritable = 0;
+        ret = sys2(__NR_capset, &head, data);
+    }
+    if (ret == 0)
+        ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return ret;
+}
+
+/* numbers: the capabilities to keep, a bit each
+ *
+ * The kernel says which ones it knows: EINVAL comes behind the last. */
+long nsd_drop_bounding(const struct nsd_step *step)
+{
+    uint64_t kept = (uint64_t)step->number[0];
+    long ret = 0;
+
+    for (long number = 0; ret == 0 && number < 64; number++) {
+        long had = sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
+
+        if (had < 0)
+            break;
+        if (had == 1 && (kept >> number & 1) == 0)
+            ret = sys5(__NR_prctl, PR_CAPBSET_DROP, number, 0, 0, 0);
+    }
+    return ret;
+}
+
+/* numbers: the capabilities to keep, a bit each, or -1 for all that there are; those of them
+ * that become ambient
+ *
+ * An ambient capability has to be permitted and inheritable; no other is inheritable. */
+long nsd_set_capabilities(const struct nsd_step *step)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    uint64_t ambient = (uint64_t)step->number[1];
+    long ret = sys2(__NR_capget, &head, data);
+
+    for (int i = 0; i < 2; i++) {
+        if (step->number[0] != -1)
+            data[i].permitted = (uint32_t)((uint64_t)step->number[0] >> 32 * i);
+        data[i].effective = data[i].permitted;
+        data[i].inheritable = (uint32_t)(ambient >> 32 * i);
+    }
+    if (ret == 0)
+        ret = sys2(__NR_capset, &head, data);
+    for (long number = 0; ret == 0 && number < 64; number++)
+        if ((ambient >> number & 1) != 0)
+            ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+    return ret;
+}
+
+/* numbers: RLIMIT_*, the soft limit, the hard limit; -1 is no limit */
+long nsd_set_limit(const struct nsd_step *step)
+{
+    struct rlimit64 limit = {(uint64_t)step->number[1], (uint64_t)step->number[2]};
+
+    return sys4(__NR_prlimit64, 0, step->number[0], &limit, 0);
+}
+
+/* numbers: how many instructions; texts: struct sock_filter, that many */
+long nsd_filter_calls(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    struct sock_fprog program = {
+        .len = (unsigned short)step->number[0],
+        .filter = (struct sock_filter *)(uintptr_t)nsd_text(launch, step, 0),
+    };
+
+    return sys3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+}

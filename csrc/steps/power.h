@@ -1,0 +1,13 @@
+/* power.h - the steps that take power from a process, or leave it some; see steps.h. */
+#ifndef NSD_POWER_H
+#define NSD_POWER_H
+
+#include "steps.h"
+
+long nsd_drop_inheritable(void);
+long nsd_drop_bounding(const struct nsd_step *step);
+long nsd_set_capabilities(const struct nsd_step *step);
+long nsd_set_limit(const struct nsd_step *step);
+long nsd_filter_calls(const struct nsd_launch *launch, const struct nsd_step *step);
+
+#endif

@@ -1,0 +1,87 @@
+"""Why the kernel would not take power away, or leave it: hints for the steps of ``_power``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+from . import _machine
+from ._case import NEWUSER, Case, Hints, filtered
+from ._power import LIMITS, capability_names
+
+CAP_SETPCAP = 8
+
+
+def _own(case: Case) -> bool:
+    """Does our own power decide, and not that over another user namespace?"""
+    return not case.unshared(NEWUSER) and not case.joined(NEWUSER)
+
+
+def _word(value: int) -> str:
+    return "unlimited" if value == -1 else str(value)
+
+
+def explain_limit(case: Case) -> Hints:
+    """A limit that is not to be raised."""
+    number, _, hard = case.step.args
+    if case.errno != errno.EPERM or not 0 <= number < len(LIMITS):
+        return
+    name, most = LIMITS[number], resource.getrlimit(number)[1]
+    ceiling = _machine.sysctl("fs.nr_open") if name == "nofile" else None
+    if ceiling is not None and (hard == -1 or hard > ceiling):
+        yield (
+            f"no process may have a limit {name} above {ceiling} (sysctl fs.nr_open): "
+            f"{_word(hard)} is more"
+        )
+    elif most != resource.RLIM_INFINITY and (hard == -1 or hard > most):
+        yield (
+            f"the hard limit of {name} is {most} here, and {_word(hard)} is more: raising it "
+            "needs CAP_SYS_RESOURCE outside of every container; ask for less"
+        )
+
+
+def explain_bounding(case: Case) -> Hints:
+    """A bounding set that may not shrink."""
+    if case.errno != errno.EPERM:
+        return
+    if _own(case) and not _machine.passes_on(CAP_SETPCAP):
+        yield (
+            f"dropping from the bounding set needs CAP_SETPCAP, which uid {os.geteuid()} has "
+            'not: add user=True (in a Plan, .unshare("user").map_root() comes first)'
+        )
+    elif case.did("setuid"):
+        yield "setuid gave that power up: drop_bounding comes before it"
+    else:
+        yield from filtered()
+
+
+def explain_capset(case: Case) -> Hints:
+    """Capabilities that are not there to be kept."""
+    kept, ambient = case.step.args
+    if case.errno != errno.EPERM:
+        return
+    wanted = ambient if kept == -1 else kept | ambient
+    if case.did("setuid") and not case.did("keep_capabilities"):
+        yield "setuid gave all capabilities up: keep_capabilities comes before it"
+        return
+    field = "CapPrm" if _own(case) else "CapBnd"
+    have = _machine.status(field)
+    missing = wanted & ~int(have, 16) if have else 0
+    if missing:
+        names = ", ".join(capability_names(missing))
+        yield f"{names} cannot be kept: this process has not got it ({field}: {have})"
+
+
+def explain_seccomp(case: Case) -> Hints:
+    """A filter that is not taken."""
+    if case.errno == errno.EACCES and not case.did("no_new_privs"):
+        yield (
+            "a filter needs no_new_privs=True, so that no setuid program runs under it, or "
+            "CAP_SYS_ADMIN at the end of all other steps"
+        )
+    elif case.errno == errno.EINVAL:
+        yield (
+            "the kernel refuses this BPF program: each jump must lead forward and stay inside, "
+            "loads must be 32-bit words of struct seccomp_data, and the last instruction returns"
+        )
