@@ -18,6 +18,8 @@ was found, undecodable bytes as surrogates: it is hostile, so escape it before y
 from __future__ import annotations
 
 from ._nsfs import Keepers, UserNamespace, keepers, owner, parent, user_namespaces
+from ._power import CAPABILITIES
+from ._powers import Power, power
 from ._proc import (
     FILES,
     Identity,
@@ -34,12 +36,14 @@ from ._proc import (
 from ._roots import Root, open_namespace_root, root
 
 __all__ = [
+    "CAPABILITIES",
     "FILES",
     "IdMap",
     "IdMaps",
     "Identity",
     "Keepers",
     "Mount",
+    "Power",
     "Process",
     "Root",
     "UserNamespace",
@@ -50,6 +54,7 @@ __all__ = [
     "owner",
     "parent",
     "pid_of",
+    "power",
     "process",
     "processes",
     "root",

@@ -679,7 +679,7 @@ def test_a_terminal_that_is_not_utf_8(
                     notebook.plan(nsdemo.spawn(["true"], dry_run=True)), notebook.mounts(box),
                     notebook.id_maps(box), notebook.roots(box), notebook.ownership(box),
                     notebook.keepers(box, "uts"), notebook.matrix(box),
-                    notebook.libraries(sys.argv[1])):
+                    notebook.power(box), notebook.libraries(sys.argv[1])):
         print(picture)
         print(repr(picture), file=sys.stderr)
     box.stop()

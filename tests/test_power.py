@@ -332,3 +332,44 @@ def test_bad_input(options: dict[str, Any], kind: type[Exception], words: str) -
             call(["true"], **options, **QUIET)
         assert words in str(caught.value)
     assert leftovers_now(before) == []
+
+
+# -- a look at it
+
+
+def test_power_by_name() -> None:
+    from nsdemo import kernel
+
+    options: dict[str, Any] = {"capabilities": ["kill", "net_raw"], "ambient": ["kill"]}
+    with nsdemo.spawn(
+        ["sleep", "100"], no_new_privs=True, seccomp=ALLOW_ALL, **options, **QUIET
+    ) as box:
+        found = kernel.power(box)
+        lines = fields(Path(f"/proc/{box.pid}/status").read_text())
+        both = frozenset({"CAP_KILL", "CAP_NET_RAW"})
+        assert found.effective == found.permitted == found.bounding == both
+        assert int(lines["CapEff"], 16) == KILL | NET_RAW
+        assert found.inheritable == found.ambient == {"CAP_KILL"}
+        assert (found.seccomp, found.no_new_privs) == ("filter", True)
+    with pytest.raises(ProcessLookupError):
+        kernel.power(box)
+    mine = int(fields(Path("/proc/thread-self/status").read_text())["CapBnd"], 16)
+    assert len(kernel.power().bounding) == mine.bit_count()
+    assert kernel.power(os.getpid()).no_new_privs is False
+
+
+def test_the_picture_says_in_words_what_differs() -> None:
+    from nsdemo import kernel, notebook
+
+    with nsdemo.spawn(["sleep", "100"], capabilities=["kill"], no_new_privs=True, **QUIET) as box:
+        picture = notebook.power(box)
+        rows = {line.split()[0]: line for line in picture.text.splitlines()[2:]}
+        known = kernel.power().bounding | kernel.power(box).bounding
+        assert rows.keys() == known | {"seccomp", "no_new_privs"}
+        assert rows["no_new_privs"].split() == ["no_new_privs", "no", "yes", "differs"]
+        assert rows["seccomp"].endswith("same")
+        assert rows["CAP_SETUID"].endswith("differs")
+        assert "nsd-good" in picture.html
+        assert picture.html.count("<tr>") == len(rows) + 1
+        assert "differs" not in notebook.power().text
+    assert "has ended" in notebook.power(box).text

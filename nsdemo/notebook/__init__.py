@@ -20,6 +20,7 @@ from ._libraries import libraries
 from ._mounts import mounts
 from ._outcomes import completed, container, failure, findings, show_errors
 from ._picture import Picture
+from ._powers import power
 from ._processes import processes
 from ._roots import roots
 from ._timeline import plan, timeline
@@ -39,6 +40,7 @@ __all__ = [
     "mounts",
     "ownership",
     "plan",
+    "power",
     "processes",
     "roots",
     "show_errors",
