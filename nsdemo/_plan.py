@@ -346,6 +346,8 @@ class Plan:
         self._must_be_open()
         raw = self._core.steps()
         sources = sum(name == "open_source" for name, *_ in raw)
+        if slots_used(raw) > _FIRST_SOURCE:
+            raise ValueError(f"a plan with mounts has room for {_FIRST_SOURCE} targets to join")
         new = [numbers[0] for name, _, numbers, _ in raw if name in ("clone", "unshare")]
         has_user, has_ipc = (any(f & CLONE_FLAGS[k] for f in new) for k in ("user", "ipc"))
         encoded = None if root is None else encode_path("root", root)

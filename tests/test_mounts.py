@@ -285,6 +285,18 @@ def test_arguments_that_cannot_be() -> None:
         nsdemo.spawn(["true"], mounts=[nsdemo.Bind("/etc", "/etc")] * 54)
 
 
+def test_a_plan_by_hand_keeps_targets_and_sources_apart() -> None:
+    plan = nsdemo.Plan()
+    for _ in range(11):
+        plan = plan.join(os.getpid(), "uts")
+    with pytest.raises(ValueError, match="room for 10 targets"):
+        plan.mounts([nsdemo.Tmpfs("/tmp")])
+    many = [nsdemo.Bind("/etc", "/etc")] * 53
+    with pytest.raises(OSError) as caught:
+        nsdemo.Plan().mounts(many).mounts(many)
+    assert caught.value.errno == errno.E2BIG
+
+
 def test_values_are_values() -> None:
     one = nsdemo.Bind("/usr", "/usr/./lib//x", readonly=True)
     assert one.target == "/usr/lib/x"
