@@ -198,7 +198,7 @@ def spawn(
         rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft,
             hard)}; one number is both, None or "unlimited" is none.
         seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
-            filter with export_bpf_mem(), as libseccomp's binding has.
+            filter of pyseccomp or of libseccomp's own binding.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
         start_new_session: None gives a session of its own unless stdin is our terminal.

@@ -21,10 +21,13 @@ _Target = Container[Any] | int | HasFileno | _Path
 _OneLimit = int | Literal["unlimited"] | None
 _Limit = _OneLimit | tuple[_OneLimit, _OneLimit] | list[_OneLimit]
 
-class _Exporting(Protocol):
+class _InMemory(Protocol):
     def export_bpf_mem(self) -> bytes: ...
 
-_Filter = ReadableBuffer | _Exporting
+class _ToFile(Protocol):
+    def export_bpf(self, file: Any, /) -> object: ...
+
+_Filter = ReadableBuffer | _InMemory | _ToFile
 _RootMethod = Literal["pivot_root", "chroot"]
 _Propagation = Literal["private", "slave", "shared", "unbindable", "unchanged"]
 

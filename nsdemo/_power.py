@@ -5,6 +5,7 @@ Loaded only by a call that uses one of its keywords.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -135,15 +136,25 @@ def checked_limits(limits: Any) -> tuple[tuple[int, int, int], ...]:
     return tuple(found[number] for number in sorted(found))
 
 
+def _exported(program: Any) -> Any:
+    """What a filter of libseccomp's binding, or of pyseccomp, writes."""
+    if hasattr(program, "export_bpf_mem"):
+        return program.export_bpf_mem()
+    if hasattr(program, "export_bpf"):
+        with os.fdopen(os.memfd_create("seccomp"), "w+b", buffering=0) as file:
+            program.export_bpf(file)
+            file.seek(0)
+            return file.read()
+    raise TypeError(
+        "seccomp is a BPF program as bytes (struct sock_filter[]), or a filter with "
+        f"export_bpf() or export_bpf_mem(), not {type(program).__name__}"
+    )
+
+
 def checked_filter(program: Any) -> bytes:
     """The bytes of a seccomp filter; a filter of libseccomp's binding is asked for its own."""
     if not isinstance(program, (bytes, bytearray, memoryview)):
-        if not hasattr(program, "export_bpf_mem"):
-            raise TypeError(
-                "seccomp is a BPF program as bytes (struct sock_filter[]), or a filter with "
-                f"export_bpf_mem(), not {type(program).__name__}"
-            )
-        program = program.export_bpf_mem()
+        program = _exported(program)
     code = bytes(program)
     if len(code) % 8:
         raise ValueError(

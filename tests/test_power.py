@@ -259,7 +259,14 @@ class Exporting:
         return NO_UNAME
 
 
-@pytest.mark.parametrize("program", [NO_UNAME, bytearray(NO_UNAME), Exporting()])
+class ToFile:
+    """And one of pyseccomp."""
+
+    def export_bpf(self, file: Any) -> None:
+        os.write(file.fileno(), NO_UNAME)
+
+
+@pytest.mark.parametrize("program", [NO_UNAME, bytearray(NO_UNAME), Exporting(), ToFile()])
 def test_a_filter_judges_the_command(program: Any) -> None:
     assert nsdemo.run(["uname"], **CAPTURED).stdout == "Linux\n"
     done = nsdemo.run(["uname"], seccomp=program, no_new_privs=True, **CAPTURED)
