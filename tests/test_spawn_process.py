@@ -43,7 +43,8 @@ RUN = ["input", "capture_output", "timeout", "check"]
 OWN = {
     nsdemo.chroot_run: ["root", "args"],
     nsdemo.spawn: """args mount uts ipc pid net user cgroup time join fork mount_proc root
-        root_method propagation hostname init die_with_parent""".split(),
+        root_method propagation hostname init mounts overlay readonly_root
+        die_with_parent""".split(),
     nsdemo.enter: "target args mount uts ipc pid net user cgroup time root".split(),
 }
 OWN[nsdemo.run] = OWN[nsdemo.spawn]
