@@ -1,6 +1,7 @@
 #include "files.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -96,18 +97,18 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
     memcpy(path, target, length + 1);
     add_filesystem(builder, place, "tmpfs", target, flags, "mode=755");
     for (int i = 0; i < DEVICES; i++) {
-        strcpy(path + length, devices[i].path + strlen("/dev"));
+        snprintf(path + length, LONGEST_NAME, "%s", devices[i].path + strlen("/dev"));
         add_bind(builder, place, devices[i].path, path, MS_NOSUID | MS_NOEXEC, slot++);
     }
     for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
         nsd_add_step(builder, NSD_LINK_AT, NUMBERS(0, place->root_slot),
                      TEXTS(links[i][1], target, links[i][0], place->root));
-    strcpy(path + length, "/pts");
+    snprintf(path + length, LONGEST_NAME, "/pts");
     add_filesystem(builder, place, "devpts", path, MS_NOSUID | MS_NOEXEC,
                    "newinstance,ptmxmode=0666,mode=620");
-    strcpy(path + length, "/shm");
+    snprintf(path + length, LONGEST_NAME, "/shm");
     add_filesystem(builder, place, "tmpfs", path, MS_NOSUID | MS_NODEV, "mode=1777");
-    strcpy(path + length, "/mqueue");
+    snprintf(path + length, LONGEST_NAME, "/mqueue");
     if (place->has_ipc)
         add_filesystem(builder, place, "mqueue", path, MS_NOSUID | MS_NODEV | MS_NOEXEC,
                        NULL);

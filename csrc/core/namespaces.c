@@ -97,7 +97,7 @@ int nsd_process_birth(pid_t pid, int64_t *ret_birth)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     struct statfs filesystem;
-    struct stat found;
+    struct stat found = {0};
     int ret = fd < 0 ? -errno : 0;
 
     if (ret == -ESRCH)

@@ -111,7 +111,8 @@ static long birth_of(long pid, long pidfd, int64_t like, int64_t *ret_birth)
     if (like >= 0)
         return nsd_started_at(pid, ret_birth);
     ret = sys2(__NR_fstat, pidfd, &file);
-    *ret_birth = -(int64_t)file.st_ino;
+    if (ret == 0)
+        *ret_birth = -(int64_t)file.st_ino;
     return ret;
 }
 
