@@ -110,9 +110,9 @@ static long birth_of(long pid, long pidfd, int64_t like, int64_t *ret_birth)
 
     if (like >= 0)
         return nsd_started_at(pid, ret_birth);
+    file.st_ino = 0;
     ret = sys2(__NR_fstat, pidfd, &file);
-    if (ret == 0)
-        *ret_birth = -(int64_t)file.st_ino;
+    *ret_birth = -(int64_t)file.st_ino;
     return ret;
 }
 
