@@ -16,6 +16,7 @@ from ._values import (
     MS_PROPAGATION,
     MS_REC,
     CleanEnvironment,
+    Environment,
     check_id,
     command_vectors,
     encode_hostname,
@@ -78,7 +79,7 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 def _environment(
     env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
-) -> Mapping[Any, Any]:
+) -> Environment:
     if env is not None:
         return env
     if not clean:
