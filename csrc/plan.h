@@ -22,7 +22,9 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 64
+#define NSD_SLOTS 66
+#define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
+#define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in steps/steps.c or steps/files.c. */
@@ -48,6 +50,7 @@
     X(MOUNT_AT, "mount_at")                                                            \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
+    X(HAND_OVER, "hand_over")                                                          \
     X(READONLY, "readonly")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \

@@ -31,6 +31,7 @@ from ._plan import Plan, Step
 from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
+    from ._changes import Change
     from .doctor import Findings, doctor
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
@@ -43,6 +44,7 @@ __all__ = [
     "STDOUT",
     "Bind",
     "CalledProcessError",
+    "Change",
     "CompletedProcess",
     "Container",
     "Dev",
@@ -71,6 +73,10 @@ def __getattr__(name: str) -> Any:
         from .rootfs import Rootfs
 
         return Rootfs
+    if name == "Change":
+        from ._changes import Change
+
+        return Change
     if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
         from . import mounts
 

@@ -25,7 +25,9 @@ from ._values import CLONE_FLAGS, KEYWORDS
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
-    options = {key: value for key, value in plan._options.items() if key not in ("args", "root")}
+    options = {
+        key: value for key, value in plan._options.items() if key not in ("args", "root", "overlay")
+    }
     return run_plan(plan, **options)
 
 
@@ -183,6 +185,7 @@ def spawn(
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
+            ``Container.changes()`` tells what it was.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any, AnyStr, Generic
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
 from ._errors import setup_failed
@@ -26,6 +26,9 @@ from ._stdio import (
     encode,
     text_settings,
 )
+
+if TYPE_CHECKING:
+    from ._changes import Change, Layers
 
 TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
@@ -77,7 +80,7 @@ def _deadline(timeout: float | None) -> int:
 
 
 def _launch(
-    plan: Plan,
+    core: _core.Plan,
     stdio: Stdio,
     pass_fds: tuple[int, ...],
     streams: tuple[int, ...] | None,
@@ -85,7 +88,6 @@ def _launch(
     deadline: int,
 ) -> _core.Process:
     """Start a plan; what went wrong becomes the exception that says so."""
-    core = plan._core
     try:
         process = _core.launch(
             core,
@@ -158,7 +160,9 @@ def run_plan(
     stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    process = _launch(plan, stdio, passed, streams, data, deadline)
+    if "overlay" in plan._options:  # nobody will ask for changes()
+        plan = Plan._from_core(plan._core.without("hand_over"))
+    process = _launch(plan._core, stdio, passed, streams, data, deadline)
     raw = [
         data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
     ]
@@ -215,6 +219,7 @@ class Container(Generic[AnyStr]):
     _settings: tuple[str, str] | None
     _talking: bool
     _trace: tuple[Step, ...] | None
+    _layers: Layers | None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -237,8 +242,12 @@ class Container(Generic[AnyStr]):
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
         stdio = Stdio(stdin, stdout, stderr)
+        self._layers = None
         try:
-            self._process = _launch(plan, stdio, passed, None, None, 0)
+            if "overlay" in plan._options:
+                self._launch_with_layers(plan._core, stdio, passed)
+            else:
+                self._process = _launch(plan._core, stdio, passed, None, None, 0)
         except BaseException:
             stdio.close_all()
             raise
@@ -253,6 +262,17 @@ class Container(Generic[AnyStr]):
         self.stdout = as_file(stdio.parent[1], 1, settings)
         self.stderr = as_file(stdio.parent[2], 2, settings)
         return self
+
+    def _launch_with_layers(self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]) -> None:
+        from ._changes import Handover
+
+        handover = Handover(core)
+        try:
+            process = _launch(handover.core, stdio, passed, None, None, 0)
+            self._layers = handover.receive()
+            self._process = process
+        finally:
+            handover.close()
 
     @property
     def pid(self) -> int:
@@ -392,6 +412,31 @@ class Container(Generic[AnyStr]):
 
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
+
+    def changes(self) -> tuple[Change, ...]:
+        """What is different below its root: so far, or in the end when it has ended.
+
+        For a container with overlay=True; its changes stay in memory as long as this object.
+        A file counts as modified if it was opened for writing; a directory, if its owner or
+        mode changed, not for what is in it. Of a directory that is gone only itself is named.
+
+        Returns a tuple of Change (path, kind), sorted; kind is "added", "modified" or
+        "deleted". Paths are the container's choice: escape them before you show them.
+
+        Raises ValueError without overlay=True; PermissionError where the container took away
+        the permission to look; OSError (ENAMETOOLONG) for paths longer than 4095 bytes.
+
+        Example:
+            >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:
+            ...     box.wait()
+            >>> box.changes()
+            (Change(path='/new', kind='added'),)
+
+        Source: the kernel's Documentation/filesystems/overlayfs.rst.
+        """
+        if self._layers is None:
+            raise ValueError("changes() is for a container that was made with overlay=True")
+        return self._layers.changes()
 
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):

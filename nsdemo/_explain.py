@@ -147,6 +147,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             else:
                 before = ""
             return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+        case "hand_over":
+            return "sendmsg(python, {SCM_RIGHTS, [upper, root]})  /* for changes() */"
         case "readonly":
             *root, which = args
             below_it = "|AT_RECURSIVE" if which else ""
@@ -282,6 +284,8 @@ def describe(step: Step) -> str:
         case "overlay_at":
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
+        case "hand_over":
+            return "hand the directory of changes over to Python"
         case "readonly":
             *root, which = args
             what = "the mounts below " if which == 1 else ""

@@ -267,6 +267,8 @@ def make_plan(
         if (value := given.get(key)) is not None and value is not False and value != ()
     }
     options["args"] = args
+    if given.get("overlay"):
+        options["overlay"] = True
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.

@@ -106,6 +106,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
     ("open_source", errno.ENODEV, lambda: without_null().mounts([nsdemo.Dev("/tmp")])),
     ("overlay_at", errno.EINVAL, lambda: mounting().mounts([over_a_file()])),
+    ("hand_over", errno.EBADF, lambda: raw("hand_over", (64, 10, 0))),
     ("readonly", errno.EINVAL, lambda: mounting().make_readonly("/proc/self")),
     ("readonly", errno.ENOENT, lambda: mounting().make_readonly("/no/such/root")),
     ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),

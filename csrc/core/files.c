@@ -26,7 +26,7 @@ static const struct {
 static int add_source(struct nsd_builder *builder, const char *path, int64_t device,
                       int slot)
 {
-    if (slot < NSD_SLOTS)
+    if (slot < NSD_UPPER_SLOT)
         nsd_add_step(builder, NSD_OPEN_SOURCE, NUMBERS(slot, device), TEXTS(path));
     else if (builder->error == 0)
         builder->error = -E2BIG;
@@ -133,6 +133,8 @@ bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *fi
         return false;
     add_overlay(builder, place, &files[0],
                 place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    nsd_add_step(builder, NSD_HAND_OVER, NUMBERS(NSD_UPPER_SLOT, place->first_source),
+                 TEXTS(NULL));
     return true;
 }
 

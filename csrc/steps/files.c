@@ -405,6 +405,10 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
         add(options, length, more == NULL ? "" : more);
         ret = sys5(__NR_mount, "overlay", ".", "overlay", step->number[0], options);
     }
+    if (ret == 0 && (step->number[2] & NSD_OVERLAY_IS_ROOT) != 0) {
+        launch->slot[NSD_UPPER_SLOT] = (int)upper[0]; /* for hand_over */
+        upper[0] = -1;
+    }
     for (int i = 0; in_memory && i < 2; i++)
         if (upper[i] >= 0)
             sys1(__NR_close, upper[i]);

@@ -398,6 +398,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_mount_at(launch, step);
     case NSD_OVERLAY_AT:
         return nsd_overlay_at(launch, step);
+    case NSD_HAND_OVER:
+        return nsd_hand_over(launch, step);
     case NSD_READONLY:
         return nsd_readonly(launch, step);
     case NSD_LINK_AT:

@@ -65,6 +65,9 @@ long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* handover.c: the operation of that name. */
+long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */

@@ -204,16 +204,18 @@ static void overlays_come_after_their_directories(void)
     nsd_recipe_spawn(&builder, &request);
     CHECK_TEXT(in_words(&builder),
                "open_root watch unshare hide fork propagation open_source open_source "
-               "open_source open_source open_source open_source overlay_at mount "
-               "overlay_at bind_at pivot_root setsid drop_inheritable exec");
+               "open_source open_source open_source open_source overlay_at hand_over "
+               "mount overlay_at bind_at pivot_root setsid drop_inheritable exec");
     CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]), "/srv/box");
     step = &builder.steps[12];
     CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 1 << 8 | NSD_OVERLAY_IS_ROOT);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "");
-    step = &builder.steps[14];
+    CHECK_NUMBER(builder.steps[13].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[13].number[1], NSD_FIRST_SOURCE);
+    step = &builder.steps[15];
     CHECK_NUMBER(step->number[0], MS_RDONLY);
     CHECK_NUMBER(step->number[2], (NSD_FIRST_SOURCE + 1) | 2 << 8 | NSD_OVERLAY_UPPER);
-    CHECK_NUMBER(builder.steps[15].number[2], NSD_FIRST_SOURCE + 5);
+    CHECK_NUMBER(builder.steps[16].number[2], NSD_FIRST_SOURCE + 5);
     nsd_builder_free(&builder);
 
     request.unshare |= CLONE_NEWUSER;
@@ -257,7 +259,7 @@ static void too_many_sources_are_an_error(void)
     for (int i = 0; i < NSD_SLOTS; i++)
         files[i] = (struct nsd_file){NSD_FILE_BIND, 0, "/usr", "/usr", NULL};
     request.files = files;
-    request.file_count = NSD_SLOTS - NSD_FIRST_SOURCE + 1;
+    request.file_count = NSD_UPPER_SLOT - NSD_FIRST_SOURCE + 1;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
     CHECK_NUMBER(builder.error, -E2BIG);

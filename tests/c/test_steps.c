@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -435,9 +436,38 @@ static void an_overlay_becomes_the_root_to_compare_with(void)
     CHECK_NUMBER(fstat(launch.slot[0], &after), 0);
     CHECK(before.st_dev != after.st_dev);
     CHECK_NUMBER(after.st_mode, before.st_mode);
+    CHECK_NUMBER(fstat(launch.slot[NSD_UPPER_SLOT], &after), 0);
+    CHECK_NUMBER(after.st_mode, before.st_mode);
     CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("", "/proc", "tmpfs", root)), 0);
     CHECK_NUMBER(STEP(PIVOT_ROOT, N(0, 1), T(root)), 0);
     CHECK_NUMBER(unlink("/file"), 0);
+}
+
+static void descriptors_are_handed_over(void)
+{
+    char byte, control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct stat sent, got;
+    int ends[2], fds[2];
+
+    launch.slot[NSD_UPPER_SLOT] = open("/", O_PATH | O_CLOEXEC);
+    launch.slot[10] = open("/usr", O_PATH | O_CLOEXEC);
+    launch.slot[NSD_SOCKET_SLOT] = -1;
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EBADF);
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    launch.slot[NSD_SOCKET_SLOT] = ends[1];
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), 0);
+    CHECK_NUMBER(recvmsg(ends[0], &message, MSG_CMSG_CLOEXEC), 1);
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fds));
+    CHECK_NUMBER(fstat(launch.slot[10], &sent), 0);
+    CHECK_NUMBER(fstat(fds[1], &got), 0);
+    CHECK(sent.st_ino == got.st_ino && sent.st_dev == got.st_dev);
+    close(ends[0]);
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EPIPE);
 }
 
 static void a_root_is_closed_without_what_lies_below_or_alone(void)
@@ -742,6 +772,7 @@ int main(void)
     IN_CHILD(links_are_made_below_the_root);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
+    IN_CHILD(descriptors_are_handed_over);
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
