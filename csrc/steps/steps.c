@@ -42,9 +42,7 @@ static long close_after(long fd, long result)
     return result;
 }
 
-/* Are two descriptors the same directory? A path that is opened a second time may have been
- * swapped for a link in between. */
-static long same_file(long a, long b)
+long nsd_same_file(long a, long b)
 {
     struct stat one, two;
     long ret = sys2(__NR_fstat, a, &one);
@@ -64,7 +62,7 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
 
     if (fd < 0 || slot < 0)
         return fd;
-    ret = same_file(fd, launch->slot[slot]);
+    ret = nsd_same_file(fd, launch->slot[slot]);
     return ret < 0 ? close_after(fd, ret) : fd;
 }
 

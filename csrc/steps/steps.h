@@ -59,7 +59,11 @@ long nsd_check_command(const char *path);
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
 long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot);
 
-/* files.c: the operations of the same names. */
+/* Are two descriptors the same file? 0, or -ESTALE: a path that is opened a second time may
+ * have been swapped for another in between. */
+long nsd_same_file(long a, long b);
+
+/* files.c and overlay.c: the operations of the same names. */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
