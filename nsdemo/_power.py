@@ -61,7 +61,7 @@ def shown_capabilities(mask: int) -> str:
 def _close(word: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    found = get_close_matches(word, names, 3, 0.5)
+    found = get_close_matches(word[:60], names, 3, 0.5)
     return f": did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -77,7 +77,7 @@ def capability_mask(keyword: str, names: Any) -> int:
         full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
         if full not in CAPABILITIES:
             raise ValueError(
-                f"{keyword}: there is no capability {name!r}{_close(full, CAPABILITIES)}"
+                f"{keyword}: there is no capability {name!r:.60}{_close(full, CAPABILITIES)}"
             )
         number = CAPABILITIES.index(full)
         if number > last:
@@ -122,7 +122,7 @@ def checked_limits(limits: Any) -> tuple[tuple[int, int, int], ...]:
             raise TypeError(f"rlimits: a limit's name is a str, not {name!r}")
         short = name.lower().removeprefix("rlimit_")
         if short not in LIMITS:
-            raise ValueError(f"rlimits: there is no limit {name!r}{_close(short, LIMITS)}")
+            raise ValueError(f"rlimits: there is no limit {name!r:.60}{_close(short, LIMITS)}")
         number = LIMITS.index(short)
         if number in found:
             raise ValueError(f"rlimits: {short} is there twice")

@@ -191,9 +191,9 @@ class Tmpfs(Mount):
         noexec: bool = False,
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
-            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
         if size is not None and not _SIZE.fullmatch(str(size)):
-            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
         if isinstance(mode, bool) or not isinstance(mode, int):
             raise TypeError("mode must be an int such as 0o755")
         if not 0 <= mode <= 0o7777:
