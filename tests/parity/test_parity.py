@@ -9,6 +9,7 @@ A row with a keyword is compared with the original in the eyes of the kernel.
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 from pathlib import Path
@@ -45,8 +46,11 @@ def ground(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         (root / "null").touch()
         everything = {"user": True, "net": True, "cgroup": True, "time": True}
         box = nsdemo.spawn(["sleep", "1000"], root=rootfs, hostname="parity", **everything)
+        ground = Ground(root, folder, box)
         with box:
-            yield Ground(root, folder, box)
+            yield ground
+        del box, ground.box  # its pidfd is closed now, not in the middle of another test
+        gc.collect()
 
 
 def options_of(name: str) -> set[str]:
