@@ -23,11 +23,11 @@ SAYS = {
 HEAD = """\
 # Every option of the command-line tools, and what does it here
 
-Made by `python tests/parity/document.py --write` from the rows in `tests/parity`; a test compares
+Made by `python tests/parity/document.py --write` from the rows in `tests/parity`. A test compares
 this page with them, the rows with the `--help` of the tools (util-linux 2.38, coreutils 9,
 bubblewrap 0.8), and each row that names what is compared with its tool: both execute the same
-command, and the kernel must show the same. *newer* are options of later versions (util-linux 2.42,
-bubblewrap 0.11).
+command, and the kernel must show the same. Where a row says "no:", it says why. *newer* are
+options of later versions (util-linux 2.42, bubblewrap 0.11).
 """
 
 
@@ -35,7 +35,8 @@ def table(rows: list[Row]) -> str:
     lines = ["| option | in nsdemo | compared |", "|---|---|---|"]
     for row in rows:
         option = f"`{row.option}`" + (" *newer*" if row.newer else "")
-        lines.append(f"| {option} | {row.answer} | {row.what} |")
+        where = f" (`tests/{row.where.partition('::')[0]}`)" if row.where else ""
+        lines.append(f"| {option} | {row.answer} | {row.what}{where} |")
     return "\n".join(lines) + "\n"
 
 

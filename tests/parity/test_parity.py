@@ -76,11 +76,16 @@ def test_no_option_is_left_out(name: str) -> None:
     assert gone == set(), "rows of options that the installed tool does not have"
 
 
-def test_a_row_says_something() -> None:
-    for rows in TABLES.values():
+def test_a_row_is_compared_or_says_why_not() -> None:
+    for name, rows in TABLES.items():
         for row in rows:
-            assert bool(row.what) == (row.compare is not None), row.option
-            assert row.compare is not None or row.newer or "no:" in row.answer or "`" in row.answer
+            compared = row.compare is not None or row.where != ""
+            assert bool(row.what) == compared, row
+            if row.where:
+                file, _, test = row.where.partition("::")
+                assert f"\ndef {test}(" in (PAGE.parent / "tests" / file).read_text(), row
+            elif not compared and not row.newer:
+                assert row.answer.startswith(("no: ", "`nsdemo ")), (name, row)
 
 
 @pytest.mark.parametrize("row", COMPARED)

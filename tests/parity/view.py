@@ -54,6 +54,7 @@ class Row:
     answer: str
     compare: Compare | None = None
     what: str = ""  # is compared
+    where: str = ""  # if not here: file::test
     newer: bool = False  # than the original that is installed on Debian 12
     root: bool = False  # only root can compare it
 
