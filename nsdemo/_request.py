@@ -22,6 +22,8 @@ from ._values import (
     encode_path,
 )
 
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
@@ -77,13 +79,13 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 
 def _environment(
-    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
+    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, root_inside: bool
 ) -> Mapping[Any, Any]:
     if env is not None:
         return env
     if not clean:
         return os.environ
-    zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
+    zero = uid == 0 if uid is not None else root_inside
     return CleanEnvironment(uid_zero=zero)
 
 
@@ -124,6 +126,25 @@ def _power(given: Mapping[str, Any]) -> Any:
     from ._power import checked_power
 
     return checked_power(given)
+
+
+def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
+    """Who is who in the new user namespace, None for the usual; and who the caller is there."""
+    if not asks_for_users(given):
+        return None, 0
+    from ._users import checked_users
+
+    return checked_users(
+        given,
+        sets_uids=_core.has_capability(CAP_SETUID),
+        sets_gids=_core.has_capability(CAP_SETGID),
+    )
+
+
+def asks_for_users(given: Mapping[str, Any]) -> bool:
+    """Is there a keyword that only a new user namespace can give a meaning?"""
+    get = given.get
+    return not (get("uid_map") is get("gid_map") is get("setgroups") is get("owner") is None)
 
 
 class Namespaces:
@@ -220,11 +241,13 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
+    users, uid_inside = _users(given)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
-    env = _environment(given["env"], clean, given["uid"], unshares_user)
+    root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
+    env = _environment(given["env"], clean, given["uid"], root_inside)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
 
@@ -256,6 +279,7 @@ def make_plan(
             umask,
             files,
             power,
+            users,
         )
 
     options = {
@@ -304,6 +328,11 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
+    if asks_for_users(given):
+        from ._users import asked_for, must_be_new
+
+        must_be_new(given, asked_for(given))
+        given["user"] = True
     wanted = {keyword: given[keyword] for keyword in KEYWORDS}
     joined = None if given["join"] is None else Resolved(given["join"])
     if joined is not None:
