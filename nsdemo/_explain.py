@@ -431,15 +431,15 @@ _ALWAYS_BEYOND = {
 }
 
 
-def _mapping(steps: Sequence[Step]) -> list[str]:
-    """The options of unshare(1) for the id maps of a plan."""
+def _mapping(steps: Sequence[Step]) -> tuple[list[str], list[str]]:
+    """The options of unshare(1) for the id maps of a plan, and what it cannot do."""
     files = {
         os.path.basename(step.args[0]): step.args[1]
         for step in steps
         if step.operation in ("write", "map_ids")
     }
     if not files:
-        return []
+        return [], []
     from ._users import unshare_options
 
     return unshare_options(files, (os.geteuid(), os.getegid()))
@@ -458,6 +458,7 @@ def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
 def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words = ["unshare"]
     seen = set()
+    mapping, not_mapped = _mapping(steps)
     for step in steps:
         args = step.args
         if step.operation in ("unshare", "clone"):
@@ -466,7 +467,7 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
             if step.operation == "clone" and "--pid" in words:
                 words.append("--fork")
         elif step.operation in ("write", "map_ids") and args[0].endswith("uid_map"):
-            words += _mapping(steps)
+            words += mapping
         elif step.operation == "owner":
             words.append(f"--owner {args[0]}:{args[1]}")
         elif step.operation == "become_root":
@@ -486,7 +487,8 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words += _ids(steps, ("--setgid", "--setuid"))
     if "--mount" in words and "propagation" not in seen:
         words.append("--propagation unchanged")
-    return " ".join([*words, _command(steps)]), _beyond(steps, _ALWAYS_BEYOND)
+    beyond = [*_beyond(steps, _ALWAYS_BEYOND), *not_mapped]
+    return " ".join([*words, _command(steps)]), beyond
 
 
 def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
@@ -514,7 +516,7 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     user = [word for step in steps if step.operation == "setuid" for word in [str(step.args[0])]]
     group = [word for step in steps if step.operation == "setgid" for word in [str(step.args[0])]]
     root = next((step.args[0] for step in steps if step.operation == "chroot"), None)
-    prefix = f"unshare {' '.join(mapping)} " if (mapping := _mapping(steps)) else ""
+    prefix = f"unshare {' '.join(mapping)} " if (mapping := _mapping(steps)[0]) else ""
     if root is None:
         return prefix + _command(steps), []
     if user and not group:

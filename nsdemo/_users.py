@@ -259,13 +259,17 @@ def _rows(text: str) -> list[Entry]:
     return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
 
-def unshare_options(files: Mapping[str, str], own: tuple[int, int]) -> list[str]:
-    """The options of unshare(1) that write these: "uid_map", "setgroups", "gid_map"."""
+def unshare_options(files: Mapping[str, str], own: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """The options of unshare(1) that write "uid_map", "setgroups" and "gid_map"; and what it
+    cannot do: it writes its setgroups option behind gid_map, when it is too late to deny."""
     maps = _rows(files.get("uid_map", "")), _rows(files.get("gid_map", ""))
+    alone = maps[1] == [(maps[1][0][0], own[1], 1)] if maps[1] else False
+    beyond = []
+    if files.get("setgroups") == ("allow" if alone else "deny"):
+        beyond.append(f"{files['setgroups']} setgroups with these groups")
     for word, ids in (("root", (0, 0)), ("current", own)):
         if all(rows == [(into, mine, 1)] for rows, into, mine in zip(maps, ids, own, strict=True)):
-            allow = files.get("setgroups") == "allow"
-            return [f"--map-{word}-user", *(["--setgroups allow"] if allow else [])]
+            return [f"--map-{word}-user"], beyond
     words = []
     for kind, rows, mine in zip(("user", "group"), maps, own, strict=True):
         selves = [inside for inside, outside, count in rows if (outside, count) == (mine, 1)]
@@ -276,6 +280,4 @@ def unshare_options(files: Mapping[str, str], own: tuple[int, int]) -> list[str]
             words.append(f"--map-{kind}s={outside},{inside},{count}")
         else:
             words += [f"--map-{kind}s={':'.join(map(str, row))}" for row in ranges]
-    if files.get("setgroups"):
-        words.append(f"--setgroups {files['setgroups']}")
-    return words
+    return words, beyond
