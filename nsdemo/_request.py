@@ -194,18 +194,18 @@ class Namespaces:
             flags |= each
         return flags
 
-    def add_owner(self) -> None:
-        """An ordinary user may join a namespace only from the user namespace that owns it."""
-        for resolved, flags in self.targets:
-            if flags:
-                owner = resolved.owner_namespace()
-                if owner is not resolved:
-                    self.targets.append((owner, owner.differing(CLONE_FLAGS["user"])))
-                else:
-                    number = self.targets.index((resolved, flags))
-                    flags |= resolved.differing(CLONE_FLAGS["user"])
-                    self.targets[number] = resolved, flags
-                return
+    def outside_in(self, *, add: bool) -> None:
+        """An ordinary user may join a namespace only from the user namespace that owns it, or
+        from one around that; ``add``: also where nothing was said about user namespaces."""
+        joins = [(resolved, flags) for resolved, flags in self.targets if flags]
+        if len(joins) == 1 and joins[0][0].kind is None:  # one process, one setns
+            resolved, flags = joins[0]
+            more = resolved.differing(CLONE_FLAGS["user"]) if add else 0
+            self.targets[self.targets.index(joins[0])] = resolved, flags | more
+        elif joins:
+            from ._nests import ordered
+
+            self.targets = ordered(self.targets, add=add)
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
@@ -345,10 +345,11 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
             if wanted[keyword] is default:
                 wanted[keyword] = joined
     namespaces = Namespaces(wanted)
-    if given["user"] is None and joined is None and not _core.has_capability(CAP_SYS_ADMIN):
+    if not _core.has_capability(CAP_SYS_ADMIN):
+        unsaid = given["user"] is None and joined is None
         if namespaces.joined:
-            namespaces.add_owner()
-        elif namespaces.unshare or given["root"] is not None:
+            namespaces.outside_in(add=unsaid)
+        elif unsaid and (namespaces.unshare or given["root"] is not None):
             namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
     files: tuple[Any, ...] = ()

@@ -105,21 +105,22 @@ static void add_join(struct nsd_builder *builder, const struct nsd_request *requ
 }
 
 /* One setns per target. An ordinary user gets the power to join the rest from the user
- * namespace, so that comes first; root may lose power by joining it, so it comes last. */
+ * namespaces, so the order is the request's, from the outside in (nsdemo/_nests.py); root may
+ * lose power by joining one, so that comes last. */
 static void join_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
-    bool user_first = !request->privileged;
     bool joins_user = false;
 
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < request->join_count; i++) {
-            bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
+    for (int i = 0; i < request->join_count; i++) {
+        bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
 
-            joins_user |= has_user;
-            if ((pass == 0) == (has_user == user_first))
-                add_join(builder, request, i);
-        }
+        joins_user |= has_user;
+        if (!request->privileged || !has_user)
+            add_join(builder, request, i);
     }
+    for (int i = 0; request->privileged && i < request->join_count; i++)
+        if ((request->joins[i].flags & CLONE_NEWUSER) != 0)
+            add_join(builder, request, i);
     /* Root, if the namespace maps one; else we stay nobody, and the trace says so. */
     if (joins_user && request->uid < 0 && request->gid < 0)
         nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATED;

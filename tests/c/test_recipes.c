@@ -608,6 +608,34 @@ static void the_user_namespace_is_joined_last_or_first(void)
     }
 }
 
+/* An ordinary user passes through what lies between, in the order that he was given. */
+static void a_nest_is_joined_from_the_outside_in(void)
+{
+    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWUSER,
+                                CLONE_NEWUTS};
+    static const int of_root[] = {1, 3, 0, 2};
+    struct nsd_request request = the_visitor();
+
+    request.join_count = 4;
+    request.root_of.pid = 0;
+    for (int i = 0; i < 4; i++)
+        request.joins[i] = (struct nsd_join){{.pidfd = -1}, 20 + i, flags[i]};
+    for (int privileged = 0; privileged < 2; privileged++) {
+        struct nsd_builder builder;
+        const struct nsd_step *join;
+
+        request.privileged = privileged;
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        join = find(&builder, NSD_JOIN);
+        for (int i = 0; i < 4; i++) {
+            CHECK_NUMBER(join[i].operation, NSD_JOIN);
+            CHECK_NUMBER(join[i].number[1], flags[privileged ? of_root[i] : i]);
+        }
+        nsd_builder_free(&builder);
+    }
+}
+
 static void a_namespace_file_needs_no_process(void)
 {
     struct nsd_request request = the_container();
@@ -676,6 +704,7 @@ int main(void)
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);
+    RUN(a_nest_is_joined_from_the_outside_in);
     RUN(a_namespace_file_needs_no_process);
     RUN(chroot_run_is_one_process);
     return 0;
