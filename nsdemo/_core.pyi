@@ -13,6 +13,9 @@ _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, sourc
 _Descriptors = tuple[int, ...]
 # no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
 _Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
+# uid_map, setgroups, gid_map, outside, newuidmap, newgidmap, uid and gid of the owner, uid and
+# gid to become
+_Users = tuple[bytes, bytes | None, bytes, bool, bytes | None, bytes | None, int, int, int, int]
 
 @final
 class Plan:
@@ -58,6 +61,8 @@ class Process:
     @property
     def status_lost(self) -> bool: ...
     @property
+    def said(self) -> bytes | None: ...
+    @property
     def returncode(self) -> int | None: ...
     def wait(self, deadline: int, /) -> bool: ...
     def communicate(
@@ -97,6 +102,7 @@ def recipe(
     umask: int,
     files: tuple[_File, ...],
     power: _Power | None,
+    users: _Users | None,
     /,
 ) -> Plan: ...
 def launch(

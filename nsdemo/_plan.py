@@ -139,6 +139,8 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (*args, numbers[0])
         elif operation == "join":
             args = (numbers[1],)
+        elif operation == "owner":
+            args = numbers[:2]
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
         elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):

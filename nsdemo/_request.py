@@ -23,6 +23,8 @@ from ._values import (
     encode_path,
 )
 
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
@@ -78,13 +80,13 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 
 def _environment(
-    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
+    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, root_inside: bool
 ) -> Environment:
     if env is not None:
         return env
     if not clean:
         return os.environ
-    zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
+    zero = uid == 0 if uid is not None else root_inside
     return CleanEnvironment(uid_zero=zero)
 
 
@@ -125,6 +127,25 @@ def _power(given: Mapping[str, Any]) -> Any:
     from ._power import checked_power
 
     return checked_power(given)
+
+
+def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
+    """Who is who in the new user namespace, None for the usual; and who the caller is there."""
+    if not asks_for_users(given):
+        return None, 0
+    from ._users import checked_users
+
+    return checked_users(
+        given,
+        sets_uids=_core.has_capability(CAP_SETUID),
+        sets_gids=_core.has_capability(CAP_SETGID),
+    )
+
+
+def asks_for_users(given: Mapping[str, Any]) -> bool:
+    """Is there a keyword that only a new user namespace can give a meaning?"""
+    get = given.get
+    return not (get("uid_map") is get("gid_map") is get("setgroups") is get("owner") is None)
 
 
 class Namespaces:
@@ -176,18 +197,18 @@ class Namespaces:
             flags |= each
         return flags
 
-    def add_owner(self) -> None:
-        """An ordinary user may join a namespace only from the user namespace that owns it."""
-        for resolved, flags in self.targets:
-            if flags:
-                owner = resolved.owner_namespace()
-                if owner is not resolved:
-                    self.targets.append((owner, owner.differing(CLONE_FLAGS["user"])))
-                else:
-                    number = self.targets.index((resolved, flags))
-                    flags |= resolved.differing(CLONE_FLAGS["user"])
-                    self.targets[number] = resolved, flags
-                return
+    def outside_in(self, *, add: bool) -> None:
+        """An ordinary user may join a namespace only from the user namespace that owns it, or
+        from one around that; ``add``: also where nothing was said about user namespaces."""
+        joins = [(resolved, flags) for resolved, flags in self.targets if flags]
+        if len(joins) == 1 and joins[0][0].kind is None:  # one process, one setns
+            resolved, flags = joins[0]
+            more = resolved.differing(CLONE_FLAGS["user"]) if add else 0
+            self.targets[self.targets.index(joins[0])] = resolved, flags | more
+        elif joins:
+            from ._nests import ordered
+
+            self.targets = ordered(self.targets, add=add)
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
@@ -223,11 +244,13 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
+    users, uid_inside = _users(given)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
-    env = _environment(given["env"], clean, given["uid"], unshares_user)
+    root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
+    env = _environment(given["env"], clean, given["uid"], root_inside)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
 
@@ -259,6 +282,7 @@ def make_plan(
             umask,
             files,
             power,
+            users,
         )
 
     options = {
@@ -313,6 +337,11 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
+    if asks_for_users(given):
+        from ._users import asked_for, must_be_new
+
+        must_be_new(given, asked_for(given))
+        given["user"] = True
     wanted = {keyword: given[keyword] for keyword in KEYWORDS}
     joined = None if given["join"] is None else Resolved(given["join"])
     if joined is not None:
@@ -325,10 +354,11 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
             if wanted[keyword] is default:
                 wanted[keyword] = joined
     namespaces = Namespaces(wanted)
-    if given["user"] is None and joined is None and not _core.has_capability(CAP_SYS_ADMIN):
+    if not _core.has_capability(CAP_SYS_ADMIN):
+        unsaid = given["user"] is None and joined is None
         if namespaces.joined:
-            namespaces.add_owner()
-        elif namespaces.unshare or given["root"] is not None:
+            namespaces.outside_in(add=unsaid)
+        elif unsaid and (namespaces.unshare or given["root"] is not None):
             namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
     files: tuple[Any, ...] = ()

@@ -23,7 +23,7 @@ SANITIZED = (
 ).split()
 
 # What each program is linked with.
-CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c"]
+CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
 STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": ["core/builder.c"],

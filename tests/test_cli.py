@@ -118,7 +118,8 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         *("--no-ipc", "--net", "--umask", "027", "--uid", "5", "--gid", "6", "--groups", "7,8"),
         *("--capabilities", "kill,net_raw", "--ambient", "kill", "--no-new-privs"),
         *("--rlimit", "nofile=64", "--rlimit", "as=5:unlimited", "--seccomp", str(program)),
-        *("--wd", "/x", "--env", "A=1", "--init", "true", "--net"),
+        *("--wd", "/x", "--env", "A=1", "--init", "--map-current-user", "--setgroups", "deny"),
+        *("true", "--net"),
     )
     expected = nsdemo.spawn(
         ["true", "--net"],
@@ -138,6 +139,8 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         seccomp=bytes(8),
         cwd="/x",
         init=True,
+        uid_map="current",
+        setgroups="deny",
         dry_run=True,
     )
     assert answer.stderr == ""

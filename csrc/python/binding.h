@@ -48,6 +48,7 @@ PyObject *nsd_raise(int error);
 struct nsd_file;
 int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
 
+int nsd_take_users(PyObject *object, struct nsd_users *users);
 int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 

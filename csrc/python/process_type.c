@@ -404,6 +404,8 @@ GETTER(failed, PyLong_FromLong(self->failed))
 GETTER(has_init, PyBool_FromLong(self->child.has_init))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
 GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
+GETTER(said, self->child.said == NULL ? Py_NewRef(Py_None)
+                                      : PyBytes_FromString(self->child.said))
 
 static PyMethodDef process_methods[] = {
     {"wait", process_wait, METH_O, NULL},
@@ -426,6 +428,7 @@ static PyGetSetDef process_getset[] = {
     {"has_init", get_has_init, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},
     {"status_lost", get_status_lost, NULL, NULL, NULL},
+    {"said", get_said, NULL, NULL, NULL},
     {"returncode", get_returncode, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
