@@ -23,9 +23,10 @@
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
 #define NSD_SLOTS 64
+#define NSD_TERMINAL_SLOT 63 /* of a launch, not of its plan: core/launch.h */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c or steps/files.c. */
+ * its function in steps/steps.c, steps/files.c or steps/terminal.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
@@ -54,6 +55,7 @@
     X(INIT, "init")                                                                    \
     X(CHDIR, "chdir")                                                                  \
     X(SETSID, "setsid")                                                                \
+    X(TERMINAL, "terminal")                                                            \
     X(SETPGID, "setpgid")                                                              \
     X(UMASK, "umask")                                                                  \
     X(DROP_INHERITABLE, "drop_inheritable")                                            \

@@ -25,7 +25,9 @@ from ._values import CLONE_FLAGS, KEYWORDS
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
-    options = {key: value for key, value in plan._options.items() if key not in ("args", "root")}
+    options = {
+        key: value for key, value in plan._options.items() if key not in ("args", "root", "tty")
+    }
     return run_plan(plan, **options)
 
 
@@ -47,6 +49,7 @@ def chroot_run(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -145,6 +148,7 @@ def spawn(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -265,6 +269,7 @@ def run(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -326,6 +331,7 @@ def enter(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,

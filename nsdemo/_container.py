@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -96,6 +97,7 @@ def _launch(
             streams,
             input,
             deadline,
+            stdio.terminal,
         )
     except OSError as error:
         stage = error.strerror or ""
@@ -141,13 +143,18 @@ def run_plan(
     pass_fds: Sequence[int] = (),
 ) -> CompletedProcess[Any]:
     """Start a plan, talk to the command, wait for its end: one trip into C."""
+    given = locals()  # first of all: the arguments and nothing else
+    if capture_output and (stdout is not None or stderr is not None):
+        raise ValueError("stdout and stderr may not be used with capture_output")
+    if "tty" in plan._options:
+        from ._terminal import run_on_terminal
+
+        return run_on_terminal(**given)
     if input is not None:
         if stdin is not None:
             raise ValueError("stdin and input may not both be used")
         stdin = PIPE
     if capture_output:
-        if stdout is not None or stderr is not None:
-            raise ValueError("stdout and stderr may not be used with capture_output")
         stdout = stderr = PIPE
     settings = text_settings(text, encoding, errors)
     data = encode(input, settings)
@@ -199,7 +206,7 @@ class Container(Generic[AnyStr]):
         pidfd: a descriptor of that process (pidfd_open(2)), open as long as this object.
         args: the command.
         returncode: its exit status, -N if signal N ended it, None while it runs.
-        stdin, stdout, stderr: our ends of its pipes, or None.
+        stdin, stdout, stderr: our ends of its pipes, or of its terminal, or None.
         root: the directory that is its ``/``, as given; None if that is the caller's.
         trace: a tuple of Step, how the container was made.
     """
@@ -214,6 +221,7 @@ class Container(Generic[AnyStr]):
     _owner: int
     _settings: tuple[str, str] | None
     _talking: bool
+    _on_terminal: bool
     _trace: tuple[Step, ...] | None
 
     def __init__(self) -> None:
@@ -236,9 +244,19 @@ class Container(Generic[AnyStr]):
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
-        stdio = Stdio(stdin, stdout, stderr)
+        self._on_terminal = "tty" in plan._options
+        raw = io.FileIO
+        if self._on_terminal:
+            from ._terminal import OurEnd, Terminal
+
+            size, which = plan._options["tty"]
+            stdio: Stdio = Terminal(size, which, stdin, stdout, stderr)
+            raw = OurEnd
+        else:
+            stdio = Stdio(stdin, stdout, stderr)
         try:
             self._process = _launch(plan, stdio, passed, None, None, 0)
+            stdio.settle()
         except BaseException:
             stdio.close_all()
             raise
@@ -250,8 +268,8 @@ class Container(Generic[AnyStr]):
         self.args = plan._options.get("args") or plan._core.command()[0]
         self.root = plan._options.get("root")
         self.stdin = as_file(stdio.parent[0], 0, settings)
-        self.stdout = as_file(stdio.parent[1], 1, settings)
-        self.stderr = as_file(stdio.parent[2], 2, settings)
+        self.stdout = as_file(stdio.parent[1], 1, settings, raw)
+        self.stderr = as_file(stdio.parent[2], 2, settings, raw)
         return self
 
     @property
@@ -316,7 +334,7 @@ class Container(Generic[AnyStr]):
                 raise ValueError("input cannot be given again after a time-out")
             ended = self._process.communicate(None, None, _deadline(timeout))
         else:
-            if input is not None and self.stdin is None:
+            if input is not None and (self.stdin is None or self._on_terminal):
                 raise ValueError("input needs stdin=PIPE")
             data = encode(input, self._settings)
             if self.stdin is not None and not self.stdin.closed:
@@ -392,6 +410,24 @@ class Container(Generic[AnyStr]):
 
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
+
+    def interact(self, timeout: float | None = None) -> int:
+        """Be the terminal of a command started with ``tty=True``: keys in, screen out.
+
+        Until the command ends, whose returncode is returned, every key goes to it, Ctrl-C and
+        Ctrl-Z, too; the size follows, in the main thread. The caller's terminal is given back
+        as it was, in every case but SIGKILL. Raises OSError where standard input is no
+        terminal, and TimeoutExpired after ``timeout`` seconds; the command runs on then.
+        """
+        from ._interact import interact
+
+        return interact(self, timeout)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of the command's terminal; it gets SIGWINCH. See ``tty=True``."""
+        from ._terminal import checked_size, our_end, set_size
+
+        set_size(our_end(self), checked_size(columns, lines))
 
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):

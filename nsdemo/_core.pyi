@@ -97,6 +97,7 @@ def recipe(
     umask: int,
     files: tuple[_File, ...],
     power: _Power | None,
+    terminal: int,
     /,
 ) -> Plan: ...
 def launch(
@@ -108,6 +109,7 @@ def launch(
     streams: _Descriptors | None,
     input: bytes | None,
     deadline: int,
+    terminal: int = 0,
     /,
 ) -> Process: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...

@@ -223,6 +223,12 @@ def make_plan(
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
+    terminal = None
+    if given["tty"] is not False:
+        from ._terminal import checked_terminal
+
+        terminal = checked_terminal(given)
+        new_session = True
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
     env = _environment(given["env"], clean, given["uid"], unshares_user)
     argv, envp, paths = command_vectors(args, env)
@@ -256,6 +262,7 @@ def make_plan(
             umask,
             files,
             power,
+            0 if terminal is None else terminal[1],
         )
 
     options = {
@@ -264,6 +271,8 @@ def make_plan(
         if (value := given.get(key)) is not None and value is not False and value != ()
     }
     options["args"] = args
+    if terminal is not None:
+        options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.

@@ -26,7 +26,7 @@ static const struct {
 static int add_source(struct nsd_builder *builder, const char *path, int64_t device,
                       int slot)
 {
-    if (slot < NSD_SLOTS)
+    if (slot < NSD_TERMINAL_SLOT)
         nsd_add_step(builder, NSD_OPEN_SOURCE, NUMBERS(slot, device), TEXTS(path));
     else if (builder->error == 0)
         builder->error = -E2BIG;

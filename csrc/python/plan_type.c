@@ -441,7 +441,7 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask, files, power) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files, power, terminal) -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
@@ -458,12 +458,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOO", &kind, &argv, &envp,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOi", &kind, &argv, &envp,
                           &paths, &request.unshare, &joins, &root_of, &keep, &fork,
                           &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
                           &hostname, &cwd, &new_session, &request.process_group, &uid,
                           &gid, &groups, &groups_implied, &request.umask, &mounts,
-                          &power))
+                          &power, &request.terminal))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;

@@ -67,6 +67,9 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
+/* terminal.c: the operation of this name. */
+long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
 
