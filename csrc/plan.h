@@ -22,8 +22,8 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 64
-#define NSD_TERMINAL_SLOT 63 /* of a launch, not of its plan: core/launch.h */
+#define NSD_SLOTS 66
+#define NSD_TERMINAL_SLOT 65 /* of a launch, not of its plan: core/launch.h */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in steps/steps.c, steps/files.c or steps/terminal.c. */

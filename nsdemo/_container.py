@@ -359,7 +359,7 @@ class Container(Generic[AnyStr]):
         for file in (self.stdin, self.stdout, self.stderr):
             open_file = file is not None and not file.closed
             fds.append(os.dup(file.fileno()) if file is not None and open_file else -1)
-        if self.stdin is not None:
+        if self.stdin is not None and not self._on_terminal:  # whose end is a hang-up
             with suppress(OSError):
                 self.stdin.close()  # else the command never sees the end of its input
         return fds[0], fds[1], fds[2]

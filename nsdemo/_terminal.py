@@ -229,6 +229,7 @@ def run_on_terminal(
     except BaseException:
         box.kill()
         box.wait()
+        box._process.close()
         raise
     finally:
         box._close_files()

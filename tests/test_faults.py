@@ -114,6 +114,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("chroot", errno.ENOENT, lambda: no_power().chroot("/no/such/root")),
     ("chdir", errno.ENOENT, lambda: no_power().chdir("/no/such/place")),
     ("setsid", errno.EPERM, lambda: no_power().setsid().setsid()),
+    ("terminal", errno.ENOTTY, lambda: raw("terminal", (1, -1, 0))),
     ("setpgid", errno.EPERM, lambda: raw("setpgid", (2**22, 0, 0))),
     ("rlimit", errno.EINVAL, lambda: raw("rlimit", (99, 0, 0))),
     ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),

@@ -328,8 +328,9 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iiO", &slot, &fd, &owner))
         return NULL;
-    if (slot < 0 || slot >= NSD_SLOTS) {
-        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets", NSD_SLOTS);
+    if (slot < 0 || slot >= NSD_TERMINAL_SLOT) {
+        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets",
+                     NSD_TERMINAL_SLOT);
         return NULL;
     }
     copied(object, &builder)->slot[slot] = fd;

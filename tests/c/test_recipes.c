@@ -257,7 +257,7 @@ static void too_many_sources_are_an_error(void)
     for (int i = 0; i < NSD_SLOTS; i++)
         files[i] = (struct nsd_file){NSD_FILE_BIND, 0, "/usr", "/usr", NULL};
     request.files = files;
-    request.file_count = NSD_SLOTS - NSD_FIRST_SOURCE + 1;
+    request.file_count = NSD_TERMINAL_SLOT - NSD_FIRST_SOURCE + 1;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
     CHECK_NUMBER(builder.error, -E2BIG);
@@ -445,6 +445,20 @@ static void a_session_or_a_group_or_neither(void)
     CHECK_SPAWN(request, "clone propagation mount setpgid drop_inheritable exec");
 }
 
+static void a_terminal_belongs_to_a_session(void)
+{
+    struct nsd_request request = the_container();
+
+    request.terminal = 7;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid terminal "
+                         "drop_inheritable exec");
+    request.init = true;
+    request.uid = 5;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount init setsid terminal "
+                "drop_inheritable setuid exec");
+}
+
 static void mounts_that_stay_as_they_are(void)
 {
     struct nsd_request request = the_container();
@@ -593,6 +607,7 @@ int main(void)
     RUN(power_is_given_up_around_the_change_of_user);
     RUN(without_a_list_another_user_keeps_what_is_ambient);
     RUN(a_session_or_a_group_or_neither);
+    RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
     RUN(entering_without_the_root);
