@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ def streams(call: Call) -> dict[str, Any]:
     """The stdio arguments of a command in the foreground.
 
     Who has the caller's terminal open may type into it (TIOCSTI) where the kernel lets him: real
-    root, always. So what of 0, 1 and 2 is a terminal becomes one of the command's own.
+    root, always. So what of 0, 1 and 2 is a terminal becomes one of the command's own. In front
+    of a pipe the keyboard is left to others, such as a pager, unless it is asked for.
     """
     wanted = call.keywords.get("tty")
     if wanted is None and call.keywords.get("start_new_session") is False:
@@ -31,6 +33,8 @@ def streams(call: Call) -> dict[str, Any]:
         if wanted:
             raise ValueError("--tty connects the terminal that nsdemo is on, and there is none")
         return {}
+    if wanted is None and "stdin" not in others and stat.S_ISFIFO(os.fstat(1).st_mode):
+        others["stdin"] = nsdemo.DEVNULL
     return {"tty": True, **others}
 
 

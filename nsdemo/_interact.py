@@ -56,7 +56,7 @@ def relay(box: Container[Any], timeout: float | None) -> int:
             stream.flush()
     os.set_blocking(loop.inside, False)
     try:
-        with _Keyboard(loop.inside) as keyboard:
+        with _Keyboard(loop.inside, bool(loop.which & 1)) as keyboard:
             while box.poll() is None:
                 if deadline is not None and time.monotonic() >= deadline:
                     from ._container import TimeoutExpired
@@ -76,14 +76,24 @@ class _Relay:
     def __init__(self, box: Container[Any]) -> None:
         self.box = box
         self.inside = our_end(box)
+        self.which = box._plan._options["tty"][1]
         self.screen = next((fd for fd in (1, 2, 0) if os.isatty(fd)), 1)
         self.typed = b""
-        self.shown = _read_ahead(box)
+        self.shown = self._read_ahead()
         self.deaf = False  # nobody has the command's end open
+
+    def _read_ahead(self) -> bytes:
+        """What a reader of our end has left in its buffer."""
+        file: Any = self.box.stdout if self.which & 2 else self.box.stderr
+        if file is None or file.closed:
+            return b""
+        os.set_blocking(self.inside, False)
+        return getattr(file, "buffer", file).read1(_PIECE) or b""
 
     def serve(self, keyboard: _Keyboard, deadline: float | None) -> None:
         """Wait until something can be done, and do it."""
-        events: dict[int, int] = {}
+        keyboard.follow()
+        events: dict[int, int] = {keyboard.wake: select.POLLIN}
         if self.box.pidfd >= 0:
             events[self.box.pidfd] = select.POLLIN
         if not self.deaf:
@@ -94,7 +104,7 @@ class _Relay:
             events[self.screen] = select.POLLOUT
         if keyboard.taken and len(self.typed) < _MOST_TYPED:
             events[0] = events.get(0, 0) | select.POLLIN
-        wait = _PATIENCE if self.deaf or self.box.pidfd < 0 else None
+        wait = _PATIENCE if self.deaf or self.box.pidfd < 0 or keyboard.is_elsewhere else None
         if deadline is not None:
             left = max(deadline - time.monotonic(), 0)
             wait = left if wait is None else min(wait, left)
@@ -103,6 +113,9 @@ class _Relay:
             poll.register(fd, mask)
         ready = dict(poll.poll(None if wait is None else wait * 1000 + 1))
         self.deaf = False
+        if keyboard.wake in ready:
+            os.eventfd_read(keyboard.wake)
+            return  # who has the keyboard may have changed
         if ready.get(self.screen, 0) and self.shown:
             self._show()
         elif ready.get(self.inside, 0) & (select.POLLIN | select.POLLHUP) and not self.shown:
@@ -176,27 +189,21 @@ class _Relay:
             left -= len(self.shown)
 
 
-def _read_ahead(box: Container[Any]) -> bytes:
-    """What a reader of stdout has left in its buffer."""
-    file: Any = box.stdout
-    if file is None or file.closed or not hasattr(file, "raw"):
-        return b""
-    os.set_blocking(file.fileno(), False)
-    return file.read1(_PIECE) or b""
-
-
 class _Keyboard:
     """The caller's terminal, whose keys are for the command as long as we are in its foreground.
 
-    Signals that change that are only seen in the main thread.
+    Signals that change that are only seen in the main thread; they wake the loop.
     """
 
-    def __init__(self, inside: int) -> None:
+    def __init__(self, inside: int, wanted: bool) -> None:
         self.taken = False
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wanted = wanted
         self._inside = inside
         self._settings: list[Any] | None = None
         self._before: dict[int, Any] = {}
         self._ended_by = 0
+        self._leaving = False
 
     def __enter__(self) -> _Keyboard:
         try:
@@ -216,22 +223,33 @@ class _Keyboard:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._leaving = True
         self._give_back()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        os.close(self.wake)
         if self._ended_by:
             os.kill(os.getpid(), self._ended_by)
 
     def look_again(self) -> bool:
         """Take the keyboard if we are in the foreground; and the size."""
         set_size_of(self._inside)
-        self.taken = _in_foreground()
+        self.taken = self._wanted and _in_foreground()
         if self.taken:
             with suppress(termios.error):
                 if self._settings is None:
                     self._settings = termios.tcgetattr(0)
                 tty.setraw(0, termios.TCSADRAIN)
         return self.taken
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """We are in the background: it may come back without a word."""
+        return self._wanted and not self.taken
+
+    def follow(self) -> None:
+        if self.is_elsewhere and _in_foreground():
+            self.look_again()
 
     def _give_back(self) -> None:
         """As it was. Keys that nobody has read are thrown away: a command may have made the
@@ -245,6 +263,7 @@ class _Keyboard:
     def _changed(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGCONT:
             self.look_again()
+            os.eventfd_write(self.wake, 1)
         else:
             set_size_of(self._inside)
         before = self._before.get(number)
@@ -254,7 +273,8 @@ class _Keyboard:
     def _end(self, number: int, frame: FrameType | None) -> None:
         """A signal that ends this process at once would leave the terminal raw."""
         self._ended_by = number
-        raise _Ended
+        if not self._leaving:
+            raise _Ended
 
 
 class _Ended(BaseException):
