@@ -255,11 +255,12 @@ class Container(Generic[AnyStr]):
         else:
             stdio = Stdio(stdin, stdout, stderr)
         try:
-            self._process = _launch(plan, stdio, passed, None, None, 0)
-            stdio.settle()
+            process = _launch(plan, stdio, passed, None, None, 0)
+            stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
             raise
+        self._process = process
         self._plan = plan
         self._owner = os.getpid()
         self._settings = settings

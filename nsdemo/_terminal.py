@@ -7,7 +7,6 @@ import fcntl
 import io
 import os
 import socket
-import stat
 import sys
 import termios
 from contextlib import suppress
@@ -153,17 +152,15 @@ class Terminal(Stdio):
         with self._received as received:
             flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
             try:
-                _, messages, _, _ = received.recvmsg(1, socket.CMSG_LEN(4), flags)
+                byte, messages, _, _ = received.recvmsg(1, socket.CMSG_LEN(4), flags)
             except BlockingIOError:
-                messages = []
+                byte, messages = b"", []
+        if byte and not messages:
+            raise OSError(errno.EMFILE, "no descriptor is left for the command's terminal")
         for _, _, data in messages:
-            fd = int.from_bytes(data, sys.byteorder)
-            if stat.S_ISCHR(os.fstat(fd).st_mode) and os.isatty(fd):
-                self._forget()
-                self._ours = fd
-                set_size(fd, self._size)
-            else:
-                os.close(fd)
+            self._forget()
+            self._ours = int.from_bytes(data, sys.byteorder)
+            set_size(self._ours, self._size)
         first, *more = [n for n in (0, 1, 2) if self._which >> n & 1][:2]
         self.parent[first], self._ours = self._ours, -1
         if first == 0 and more:

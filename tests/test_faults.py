@@ -321,6 +321,25 @@ def test_what_an_older_or_stricter_kernel_refuses(fault: str, init: bool, strace
     assert found["left"] == []
 
 
+ON_TERMINAL = """
+    def call():
+        done = nsdemo.run(["sh", "-c", "stty size; exit 7"], root=sys.argv[1], tty=True,
+                          mounts=[nsdemo.Dev()], capture_output=True)
+        steps.extend(step.result for step in done.trace if step.operation == "terminal")
+        return done
+    steps = []
+    report(**outcome(call), steps=steps)
+"""
+
+
+@pytest.mark.parametrize("call", ["openat2", "sendmsg"])
+def test_a_terminal_of_ours_is_the_other_way(call: str, strace: str, rootfs: Path) -> None:
+    found = injected(strace, f"{call}:error=EPERM", ON_TERMINAL, str(rootfs))
+    assert (found["error"], found["steps"]) == (None, [0])
+    assert (found["output"], found["returncode"]) == ("24 80\r\n", 7)
+    assert found["left"] == []
+
+
 # fault, the errno that is reported, the stage
 STARTS = [
     ("clone:error=EAGAIN:when=1", "EAGAIN", "clone"),

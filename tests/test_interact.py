@@ -281,6 +281,18 @@ def test_nothing_is_typed_into_the_callers_terminal(
     assert terminal.expect(r"STATUS (\d+) WAITING (\d+)").groups() == ("0", "0")
 
 
+def test_nor_by_chroot_and_enter(terminals: list[Terminal], root: Path) -> None:
+    with nsdemo.spawn(["sleep", "100"], root=root, stdin=nsdemo.DEVNULL) as box:
+        for words in (["chroot", str(root)], ["enter", str(box.pid)]):
+            us = shlex.join(nsdemo_command(*words, "typist"))
+            terminal = Terminal([sys.executable, "-c", WAITING, us])
+            terminals.append(terminal)
+            terminal.expect(r"TYPED \d")
+            assert terminal.expect(r"STATUS (\d+) WAITING (\d+)").groups() == ("0", "0")
+        with pytest.raises(ValueError, match="tty=True"):
+            box.resize(80, 24)
+
+
 def test_the_typist_can_type(terminals: list[Terminal], root: Path) -> None:
     """With the caller's terminal he does: the test above could fail."""
     if not _may_type():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import pytest
 from support import (
     IS_ROOT,
     eventually,
+    leftovers,
     leftovers_now,
     new_marker,
     processes_with,
@@ -24,6 +26,7 @@ from support import (
 from targets import hostile_root
 
 import nsdemo
+from nsdemo._terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -326,3 +329,24 @@ def test_where_there_is_no_devpts_at_all(root: Path, monkeypatch: pytest.MonkeyP
     assert leftovers_now(before) == []
     mounts = [nsdemo.Dev()]
     assert nsdemo.run(["stty", "size"], root=root, mounts=mounts, **COLLECTED).stdout == "24 80\n"
+
+
+def test_no_descriptor_is_left_for_our_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as the last one, when others may have taken all there are."""
+    settle = Terminal.settle
+
+    def with_none_left(self: Terminal) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            settle(self)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    monkeypatch.setattr(Terminal, "settle", with_none_left)
+    before = snapshot()
+    with pytest.raises(OSError, match="for the command's terminal") as caught:
+        nsdemo.run(["sleep", "100"], root=root, mounts=[nsdemo.Dev()], **COLLECTED)
+    assert caught.value.errno == errno.EMFILE
+    del caught
+    assert leftovers(before) == []
