@@ -22,12 +22,13 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 66
-#define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
-#define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
+#define NSD_SLOTS 67
+#define NSD_UPPER_SLOT 64    /* the upper directory of the overlay over the root, */
+#define NSD_SOCKET_SLOT 65   /* and where Python waits for it; the others lie before */
+#define NSD_TERMINAL_SLOT 66 /* of a launch, not of its plan: core/launch.h */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c, steps/files.c or steps/users.c. */
+ * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
@@ -60,6 +61,7 @@
     X(INIT, "init")                                                                    \
     X(CHDIR, "chdir")                                                                  \
     X(SETSID, "setsid")                                                                \
+    X(TERMINAL, "terminal")                                                            \
     X(SETPGID, "setpgid")                                                              \
     X(UMASK, "umask")                                                                  \
     X(DROP_INHERITABLE, "drop_inheritable")                                            \

@@ -27,7 +27,9 @@ from ._values import CLONE_FLAGS, KEYWORDS
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
     options = {
-        key: value for key, value in plan._options.items() if key not in ("args", "root", "overlay")
+        key: value
+        for key, value in plan._options.items()
+        if key not in ("args", "root", "overlay", "tty")
     }
     return run_plan(plan, **options)
 
@@ -54,6 +56,7 @@ def chroot_run(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -80,7 +83,7 @@ def chroot_run(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
-        no_new_privs, capabilities, ambient, rlimits, seccomp: as in ``spawn``.
+        no_new_privs, capabilities, ambient, rlimits, seccomp, tty: as in ``spawn``.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
         capture_output, timeout, check: as in subprocess.run; timeout in seconds.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -157,6 +160,7 @@ def spawn(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -223,6 +227,9 @@ def spawn(
             filter of pyseccomp or of libseccomp's own binding.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
+        tty: those of stdin, stdout and stderr that are not given are a terminal: True, or its
+            size as os.terminal_size; of the container's devpts, else of ours. ``stdin`` and
+            ``stdout`` of the Container are our end; ``run`` collects it, or is it: interact().
         start_new_session: None gives a session of its own unless stdin is our terminal.
         dry_run: return the Plan and run nothing.
 
@@ -291,6 +298,7 @@ def run(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -352,6 +360,7 @@ def enter(
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -382,7 +391,7 @@ def enter(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
             root, if it maps one.
-        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr,
+        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr, tty,
         text, encoding, errors, pass_fds, start_new_session, process_group, dry_run: as in
             ``spawn``.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -98,6 +99,7 @@ def _launch(
             streams,
             input,
             deadline,
+            stdio.terminal,
         )
     except OSError as error:
         stage = error.strerror or ""
@@ -144,13 +146,18 @@ def run_plan(
     pass_fds: Sequence[int] = (),
 ) -> CompletedProcess[Any]:
     """Start a plan, talk to the command, wait for its end: one trip into C."""
+    given = locals()  # first of all: the arguments and nothing else
+    if capture_output and (stdout is not None or stderr is not None):
+        raise ValueError("stdout and stderr may not be used with capture_output")
+    if "tty" in plan._options:
+        from ._terminal import run_on_terminal
+
+        return run_on_terminal(**given)
     if input is not None:
         if stdin is not None:
             raise ValueError("stdin and input may not both be used")
         stdin = PIPE
     if capture_output:
-        if stdout is not None or stderr is not None:
-            raise ValueError("stdout and stderr may not be used with capture_output")
         stdout = stderr = PIPE
     settings = text_settings(text, encoding, errors)
     data = encode(input, settings)
@@ -204,7 +211,7 @@ class Container(Generic[AnyStr]):
         pidfd: a descriptor of that process (pidfd_open(2)), open as long as this object.
         args: the command.
         returncode: its exit status, -N if signal N ended it, None while it runs.
-        stdin, stdout, stderr: our ends of its pipes, or None.
+        stdin, stdout, stderr: our ends of its pipes, or of its terminal, or None.
         root: the directory that is its ``/``, as given; None if that is the caller's.
         trace: a tuple of Step, how the container was made.
     """
@@ -219,6 +226,7 @@ class Container(Generic[AnyStr]):
     _owner: int
     _settings: tuple[str, str] | None
     _talking: bool
+    _on_terminal: bool
     _trace: tuple[Step, ...] | None
     _layers: Layers | None
 
@@ -242,16 +250,27 @@ class Container(Generic[AnyStr]):
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
-        stdio = Stdio(stdin, stdout, stderr)
         self._layers = None
+        self._on_terminal = "tty" in plan._options
+        raw = io.FileIO
+        if self._on_terminal:
+            from ._terminal import OurEnd, Terminal
+
+            size, which = plan._options["tty"]
+            stdio: Stdio = Terminal(size, which, stdin, stdout, stderr)
+            raw = OurEnd
+        else:
+            stdio = Stdio(stdin, stdout, stderr)
         try:
             if "overlay" in plan._options:
-                self._launch_with_layers(plan._core, stdio, passed)
+                process = self._launch_with_layers(plan._core, stdio, passed)
             else:
-                self._process = _launch(plan._core, stdio, passed, None, None, 0)
+                process = _launch(plan._core, stdio, passed, None, None, 0)
+            stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
             raise
+        self._process = process
         self._plan = plan
         self._owner = os.getpid()
         self._settings = settings
@@ -260,18 +279,20 @@ class Container(Generic[AnyStr]):
         self.args = plan._options.get("args") or plan._core.command()[0]
         self.root = plan._options.get("root")
         self.stdin = as_file(stdio.parent[0], 0, settings)
-        self.stdout = as_file(stdio.parent[1], 1, settings)
-        self.stderr = as_file(stdio.parent[2], 2, settings)
+        self.stdout = as_file(stdio.parent[1], 1, settings, raw)
+        self.stderr = as_file(stdio.parent[2], 2, settings, raw)
         return self
 
-    def _launch_with_layers(self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]) -> None:
+    def _launch_with_layers(
+        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]
+    ) -> _core.Process:
         from ._changes import Handover
 
         handover = Handover(core)
         try:
             process = _launch(handover.core, stdio, passed, None, None, 0)
             self._layers = handover.receive()
-            self._process = process
+            return process
         finally:
             handover.close()
 
@@ -337,7 +358,7 @@ class Container(Generic[AnyStr]):
                 raise ValueError("input cannot be given again after a time-out")
             ended = self._process.communicate(None, None, _deadline(timeout))
         else:
-            if input is not None and self.stdin is None:
+            if input is not None and (self.stdin is None or self._on_terminal):
                 raise ValueError("input needs stdin=PIPE")
             data = encode(input, self._settings)
             if self.stdin is not None and not self.stdin.closed:
@@ -362,7 +383,7 @@ class Container(Generic[AnyStr]):
         for file in (self.stdin, self.stdout, self.stderr):
             open_file = file is not None and not file.closed
             fds.append(os.dup(file.fileno()) if file is not None and open_file else -1)
-        if self.stdin is not None:
+        if self.stdin is not None and not self._on_terminal:  # whose end is a hang-up
             with suppress(OSError):
                 self.stdin.close()  # else the command never sees the end of its input
         return fds[0], fds[1], fds[2]
@@ -438,6 +459,24 @@ class Container(Generic[AnyStr]):
         if self._layers is None:
             raise ValueError("changes() is for a container that was made with overlay=True")
         return self._layers.changes()
+
+    def interact(self, timeout: float | None = None) -> int:
+        """Be the terminal of a command started with ``tty=True``: keys in, screen out.
+
+        Until the command ends, whose returncode is returned, every key goes to it, Ctrl-C and
+        Ctrl-Z, too; the size follows, in the main thread. The caller's terminal is given back
+        as it was, in every case but SIGKILL. Raises OSError where standard input is no
+        terminal, and TimeoutExpired after ``timeout`` seconds; the command runs on then.
+        """
+        from ._interact import interact
+
+        return interact(self, timeout)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of the command's terminal; it gets SIGWINCH. See ``tty=True``."""
+        from ._terminal import checked_size, our_end, set_size
+
+        set_size(our_end(self), checked_size(columns, lines))
 
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):

@@ -103,6 +103,7 @@ def recipe(
     files: tuple[_File, ...],
     power: _Power | None,
     users: _Users | None,
+    terminal: int,
     /,
 ) -> Plan: ...
 def launch(
@@ -114,6 +115,7 @@ def launch(
     streams: _Descriptors | None,
     input: bytes | None,
     deadline: int,
+    terminal: int = 0,
     /,
 ) -> Process: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...

@@ -28,7 +28,13 @@ from ._case import (
 )
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
-from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
+from ._not_granted import (
+    explain_bounding,
+    explain_capset,
+    explain_limit,
+    explain_seccomp,
+    explain_terminal,
+)
 from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
@@ -502,6 +508,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "chroot": explain_chroot,
     "chdir": _chdir,
     "setpgid": _setpgid,
+    "terminal": explain_terminal,
     "rlimit": explain_limit,
     "drop_bounding": explain_bounding,
     "setgroups": _setgroups,

@@ -174,6 +174,9 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"chdir({_quoted(first)})"
         case "setsid":
             return "setsid()"
+        case "terminal":
+            copies = "; ".join(f"dup2(pty, {fd})" for fd in args)
+            return f'pty = open("/dev/pts/ptmx"); {copies}; ioctl({first}, TIOCSCTTY, 0)'
         case "setpgid":
             return f"setpgid(0, {first})"
         case "umask":
@@ -323,6 +326,8 @@ def describe(step: Step) -> str:
             return f"change to the working directory {first}"
         case "setsid":
             return "start a session"
+        case "terminal":
+            return "give the command a terminal"
         case "setpgid":
             return f"join the process group {first}"
         case "umask":
@@ -420,6 +425,7 @@ _POWER = {
     "seccomp": "filter system calls",
 }
 _ALWAYS_BEYOND = {
+    "terminal": "a terminal of its own (script)",
     "clone": "end with its parent whatever kills that",
     "watch": "end with its parent whatever kills that",
     "init": "a PID 1 that reaps and forwards signals",

@@ -22,6 +22,20 @@ def _word(value: int) -> str:
     return "unlimited" if value == -1 else str(value)
 
 
+def explain_terminal(case: Case) -> Hints:
+    """A session leader without a terminal may have one that exists."""
+    if case.errno == errno.EPERM:
+        yield (
+            "a terminal is given to the leader of a session that has none: the step comes after "
+            "setsid, in the same process (no fork in between)"
+        )
+    elif case.errno == errno.ENOTTY:
+        yield (
+            "there is no devpts at /dev/pts, neither in the container nor outside of it, so no "
+            "terminal can be made: mounts=[nsdemo.Dev()] gives the container one"
+        )
+
+
 def explain_limit(case: Case) -> Hints:
     """A limit that is not to be raised."""
     number, _, hard = case.step.args

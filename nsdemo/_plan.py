@@ -141,6 +141,8 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (numbers[1],)
         elif operation == "owner":
             args = numbers[:2]
+        elif operation == "terminal":
+            args = tuple(fd for fd in range(3) if numbers[0] >> fd & 1)
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
         elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
@@ -380,6 +382,23 @@ class Plan:
     def setsid(self) -> Plan:
         """Start a session of its own, without a controlling terminal."""
         return self._then("setsid")
+
+    def terminal(self, size: os.terminal_size | None = None) -> Plan:
+        """Give the command a terminal as 0, 1 and 2; None is the size of the caller's.
+
+        After ``setsid``, and after ``chroot`` or ``pivot_root``: if /dev/pts is a devpts then, it
+        is from there. See pty(7), ioctl_tty(2).
+        """
+        from ._terminal import checked_size
+
+        operations = [step.operation for step in self]
+        if "setsid" not in operations:
+            raise ValueError("terminal needs a setsid step before it: it belongs to a session")
+        if "terminal" in operations:
+            raise ValueError("a plan has one terminal")
+        plan = self._then("terminal", (7, -1, 0))
+        chosen = None if size is None else checked_size(*size)
+        return self._from_core(plan._core, {**self._options, "tty": (chosen, 7)})
 
     def setgroups(self, groups: Iterable[int]) -> Plan:
         """Set the supplementary groups."""

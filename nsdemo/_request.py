@@ -248,6 +248,12 @@ def make_plan(
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
+    terminal = None
+    if given["tty"] is not False:
+        from ._terminal import checked_terminal
+
+        terminal = checked_terminal(given)
+        new_session = True
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
     root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
     env = _environment(given["env"], clean, given["uid"], root_inside)
@@ -283,6 +289,7 @@ def make_plan(
             files,
             power,
             users,
+            0 if terminal is None else terminal[1],
         )
 
     options = {
@@ -293,6 +300,8 @@ def make_plan(
     options["args"] = args
     if given.get("overlay"):
         options["overlay"] = True
+    if terminal is not None:
+        options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.

@@ -250,6 +250,7 @@ def _common(parser: Parser) -> None:
     parser.option(
         "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
     )
+    parser.switch("tty", "a terminal of its own (default: where there is one)")
     parser.switch(
         "start-new-session", "a session of its own (default: unless stdin is the terminal)"
     )

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
 @pytest.fixture(scope="module")
 def prison() -> Iterator[Path]:
-    with hostile_root() as root:
+    with hostile_root("keyring") as root:
         yield root
 
 

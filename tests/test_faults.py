@@ -116,6 +116,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("chroot", errno.ENOENT, lambda: no_power().chroot("/no/such/root")),
     ("chdir", errno.ENOENT, lambda: no_power().chdir("/no/such/place")),
     ("setsid", errno.EPERM, lambda: no_power().setsid().setsid()),
+    ("terminal", errno.ENOTTY, lambda: raw("terminal", (1, -1, 0))),
     ("setpgid", errno.EPERM, lambda: raw("setpgid", (2**22, 0, 0))),
     ("rlimit", errno.EINVAL, lambda: raw("rlimit", (99, 0, 0))),
     ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),
@@ -328,6 +329,25 @@ def test_what_an_older_or_stricter_kernel_refuses(fault: str, init: bool, strace
     assert found["error"] is None
     assert found["returncode"] == 7
     assert found["output"].split() == ["0", "1", "2", "3"]  # 3: the directory that ls reads
+    assert found["left"] == []
+
+
+ON_TERMINAL = """
+    def call():
+        done = nsdemo.run(["sh", "-c", "stty size; exit 7"], root=sys.argv[1], tty=True,
+                          mounts=[nsdemo.Dev()], capture_output=True)
+        steps.extend(step.result for step in done.trace if step.operation == "terminal")
+        return done
+    steps = []
+    report(**outcome(call), steps=steps)
+"""
+
+
+@pytest.mark.parametrize("call", ["openat2", "sendmsg"])
+def test_a_terminal_of_ours_is_the_other_way(call: str, strace: str, rootfs: Path) -> None:
+    found = injected(strace, f"{call}:error=EPERM", ON_TERMINAL, str(rootfs))
+    assert (found["error"], found["steps"]) == (None, [0])
+    assert (found["output"], found["returncode"]) == ("24 80\r\n", 7)
     assert found["left"] == []
 
 

@@ -32,7 +32,7 @@ COUNTS = [60, pytest.param(6000, marks=pytest.mark.long)]
 
 @pytest.fixture(scope="module")
 def swapper() -> Iterator[Path]:
-    with hostile_root() as root:
+    with hostile_root("swapper") as root:
         yield root / "bin" / "swapper"
 
 

@@ -98,6 +98,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_READONLY:
         case NSD_OVERLAY_AT:
         case NSD_HAND_OVER:
+        case NSD_TERMINAL:
         case NSD_RLIMIT: /* might keep us from opening the command to check it */
         case NSD_DROP_BOUNDING:
         case NSD_KEEP_CAPABILITIES:

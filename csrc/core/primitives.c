@@ -215,6 +215,9 @@ static void set_up_process(struct nsd_builder *builder,
         nsd_add(builder, NSD_SETSID);
     else if (request->process_group >= 0)
         nsd_add(builder, NSD_SETPGID)->number[0] = request->process_group;
+    if (request->terminal != 0)
+        nsd_add_step(builder, NSD_TERMINAL, NUMBERS(request->terminal, request->uid),
+                     NOTHING);
     if (request->umask >= 0)
         nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
     nsd_add(builder, NSD_DROP_INHERITABLE);
@@ -261,7 +264,7 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && !request->no_clone &&
+           request->file_count == 0 && request->terminal == 0 && !request->no_clone &&
            !(maps_ids && (request->no_user_clone || request->users.outside));
 }
 

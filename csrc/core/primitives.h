@@ -69,6 +69,7 @@ struct nsd_request {
     const char *cwd;
     bool new_session;
     int process_group; /* -1: leave it; 0: one of its own */
+    int terminal;      /* which of 0, 1, 2 get one of its own, a bit for each */
     int64_t uid, gid;  /* -1: keep */
     const uint32_t *groups;
     int group_count;     /* -1: keep */

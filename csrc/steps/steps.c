@@ -414,6 +414,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return chdir_inside(launch, step);
     case NSD_SETSID:
         return sys0(__NR_setsid);
+    case NSD_TERMINAL:
+        return nsd_give_terminal(launch, step);
     case NSD_SETPGID: /* numbers: process group, 0 for one of its own */
         return sys2(__NR_setpgid, 0, step->number[0]);
     case NSD_UMASK: /* numbers: mask */

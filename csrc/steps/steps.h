@@ -87,6 +87,9 @@ void nsd_dismiss_helper(struct nsd_launch *launch);
 /* Writes to a file of a real /proc. */
 long nsd_write_proc(const char *path, const char *content);
 
+/* terminal.c: the operation of this name. */
+long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
 

@@ -522,6 +522,20 @@ static void a_session_or_a_group_or_neither(void)
     CHECK_SPAWN(request, "clone propagation mount setpgid drop_inheritable exec");
 }
 
+static void a_terminal_belongs_to_a_session(void)
+{
+    struct nsd_request request = the_container();
+
+    request.terminal = 7;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid terminal "
+                         "drop_inheritable exec");
+    request.init = true;
+    request.uid = 5;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount init setsid terminal "
+                "drop_inheritable setuid exec");
+}
+
 static void mounts_that_stay_as_they_are(void)
 {
     struct nsd_request request = the_container();
@@ -701,6 +715,7 @@ int main(void)
     RUN(power_is_given_up_around_the_change_of_user);
     RUN(without_a_list_another_user_keeps_what_is_ambient);
     RUN(a_session_or_a_group_or_neither);
+    RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
     RUN(entering_without_the_root);

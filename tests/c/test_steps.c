@@ -22,6 +22,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 static struct nsd_launch launch;
 static struct nsd_plan_head head;
@@ -653,6 +654,82 @@ static void a_session_of_its_own(void)
     CHECK_NUMBER(STEP(SETPGID, N(0), NONE), -EPERM); /* a session leader */
 }
 
+/* A terminal as the core opens it; its end for the command becomes descriptor 0. */
+static int open_terminal(void)
+{
+    int ours = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), theirs;
+
+    CHECK(ours >= 0 && unlockpt(ours) == 0);
+    theirs = ioctl(ours, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+    CHECK(theirs > 2);
+    CHECK_NUMBER(dup2(theirs, 0), 0);
+    close(theirs);
+    return ours;
+}
+
+static int received_descriptor(int socket)
+{
+    char byte, room[CMSG_SPACE(sizeof(int))];
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = room,
+                             .msg_controllen = sizeof(room)};
+    int fd = -1;
+
+    if (recvmsg(socket, &message, MSG_DONTWAIT) == 1 && CMSG_FIRSTHDR(&message) != NULL)
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+    return fd;
+}
+
+static void a_terminal_is_the_cores_without_a_devpts(void)
+{
+    int pair[2], null = open("/dev/null", O_RDWR | O_CLOEXEC), ours, kept;
+
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ours = open_terminal();
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -EPERM); /* no session of its own */
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/dev/pts", "tmpfs")), 0);
+    launch.slot[NSD_TERMINAL_SLOT] = pair[1];
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
+    kept = dup(0);
+    CHECK_NUMBER(dup2(null, 0), 0);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -ENOTTY);
+    CHECK_NUMBER(dup2(kept, 0), 0);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), 0);
+    CHECK_NUMBER(received_descriptor(pair[0]), -1);
+    CHECK_NUMBER(tcgetsid(0), getpid());
+    CHECK_NUMBER(write(ours, "key\n", 4), 4);
+    CHECK_NUMBER(read(0, (char[8]){0}, 8), 4);
+}
+
+static void a_terminal_is_of_the_devpts_that_is_there(void)
+{
+    struct winsize size = {.ws_row = 30, .ws_col = 100};
+    int pair[2], cores = open_terminal(), ours;
+    unsigned int number = 99;
+
+    CHECK_NUMBER(ioctl(cores, TIOCSWINSZ, &size), 0);
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    launch.slot[NSD_TERMINAL_SLOT] = pair[1];
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(
+        STEP(MOUNT_AT, N(0, -1), T("newinstance,ptmxmode=0666", "/dev/pts", "devpts")),
+        0);
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), 1);
+    ours = received_descriptor(pair[0]);
+    CHECK(ours >= 0);
+    CHECK_NUMBER(ioctl(ours, TIOCGPTN, &number), 0);
+    CHECK_NUMBER(number, 0);
+    CHECK_NUMBER(ioctl(0, TIOCGWINSZ, &size), 0);
+    CHECK_NUMBER(size.ws_col * 1000 + size.ws_row, 100030);
+    CHECK_NUMBER(write(ours, "key\n", 4), 4);
+    CHECK_NUMBER(read(0, (char[8]){0}, 8), 4);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -EPERM); /* it has one */
+}
+
 static void inheritable_capabilities_are_dropped(void)
 {
     CHECK_NUMBER(STEP(DROP_INHERITABLE, NONE, NONE), 0);
@@ -927,6 +1004,8 @@ int main(void)
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
+    IN_CHILD(a_terminal_is_the_cores_without_a_devpts);
+    IN_CHILD(a_terminal_is_of_the_devpts_that_is_there);
     IN_CHILD(inheritable_capabilities_are_dropped);
     IN_CHILD(a_limit_is_lowered_and_never_raised);
     IN_CHILD(only_what_is_kept_is_left);
