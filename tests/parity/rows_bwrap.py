@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from ends import dies_with_its_parent, filters_calls, joins_by_descriptor
-from view import MOUNTS, POWER, Row, alike, at, bwrap
+from view import MAPS, MOUNTS, POWER, Row, alike, at, bwrap
 
 import nsdemo
 
@@ -16,6 +18,11 @@ ENV = "echo $HOME ${LEFT-none}"
 def mounts(*made: nsdemo.mounts.Mount) -> dict[str, object]:
     return {"mounts": list(made)}
 
+
+SOMEBODY = bwrap(
+    "--unshare-user", "--uid", "7", "--gid", "8", probe=MAPS, base={"uts": False, "ipc": False},
+    uid_map=[(7, os.geteuid(), 1)], gid_map=[(8, os.getegid(), 1)],
+)  # fmt: skip
 
 BWRAP = [
     Row("--unshare-all", "`user=True, ipc=True, pid=True, net=True, uts=True, cgroup=True`",
@@ -40,8 +47,8 @@ BWRAP = [
     Row("--assert-userns-disabled", "no: as above"),
     Row("--pidns", "`pid=` with an open namespace file", joins_by_descriptor("user", "pid"),
         "namespaces"),
-    Row("--uid", "no: the caller is root in a new user namespace; `uid=` becomes who is mapped"),
-    Row("--gid", "no: as above, `gid=`"),
+    Row("--uid", "`uid_map=[(uid, os.geteuid(), 1)]`", SOMEBODY, "id maps"),
+    Row("--gid", "`gid_map=[(gid, os.getegid(), 1)]`", SOMEBODY, "id maps"),
     Row("--hostname", "`hostname=`", bwrap("--unshare-uts", "--hostname", "boxy",
         probe="hostname", uts=True, hostname="boxy"), "host name"),
     Row("--chdir", "`cwd=`", bwrap("--chdir", "/tmp", probe="pwd", cwd="/tmp"),
@@ -104,7 +111,8 @@ BWRAP = [
     Row("--userns-block-fd", "no: as above; the id maps are part of the plan"),
     Row("--info-fd", "no: the Container knows its `pid`, `pidfd` and `namespaces`"),
     Row("--json-status-fd", "no: `returncode` and `trace`"),
-    Row("--new-session", "`start_new_session=True`, the default unless stdin is our terminal",
+    Row("--new-session", "`start_new_session=True`, the default unless stdin is our terminal; "
+        "`tty=True` gives one with a terminal",
         bwrap("--new-session", probe="cut -d' ' -f6 /proc/self/stat", view=alike,
               base={"user": True, "uts": False, "ipc": False, "start_new_session": False},
               start_new_session=True), "session"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from ends import dies_with_its_parent, joins_for_its_children
 from support import IS_ROOT
 from view import (
     IDS,
     MAPS,
     MOUNTS,
+    POWER,
     ROOT,
     Row,
     alike,
@@ -16,6 +19,8 @@ from view import (
     nsenter,
     unshare,
 )
+
+from nsdemo.kernel import power
 
 HELP = "`nsdemo {} --help`, `help(nsdemo.{})`"
 ALL = {"mount": True, "uts": True, "ipc": True, "pid": True, "net": True, "cgroup": True}
@@ -39,7 +44,7 @@ UNSHARE = [
     Row("--kill-child", "`die_with_parent=True`, the default; the signal is SIGKILL",
         dies_with_its_parent("unshare", "--fork", "--kill-child"), "processes left"),
     Row("--mount-proc", "`mount_proc=True`, the default of new pid and mount namespaces; "
-        "elsewhere, `mounts=[Proc(path)]`",
+        "or a path",
         unshare("--pid", "--fork", "--mount-proc", probe=MOUNTS, view=mounted,
                 pid=True, mount=True, mount_proc=True), "mountinfo"),
     Row("--propagation", "`propagation=`",
@@ -54,18 +59,32 @@ UNSHARE = [
         unshare("--setuid=5", "--setgid=5", probe=IDS, uid=5, gid=5), "ids", root=True),
     Row("--setgid", "`gid=`; the groups are cleared, too",
         unshare("--setgid=5", probe=IDS, gid=5), "ids", root=True),
-    Row("--map-user", "no: the caller is root in a new user namespace, and nobody else is there"),
-    Row("--map-group", "no: as above, `gid=`"),
-    Row("--map-current-user", "no: as above"),
-    Row("--map-auto", "no: one id is mapped, the caller's"),
-    Row("--map-users", "no: as above"),
-    Row("--map-groups", "no: as above"),
-    Row("--setgroups", "no: always deny"),
-    Row("--keep-caps", "no: the caller is root in a new user namespace, and keeps them"),
+    Row("--map-user", "`uid_map=[(uid, os.geteuid(), 1)]`",
+        unshare("--map-user=7", "--map-group=8", probe=MAPS, uid_map=[(7, os.geteuid(), 1)],
+                gid_map=[(8, os.getegid(), 1)]), "id maps"),
+    Row("--map-group", "`gid_map=[(gid, os.getegid(), 1)]`",
+        unshare("--map-user=0", "--map-group=8", probe=MAPS, gid_map=[(8, os.getegid(), 1)]),
+        "id maps"),
+    Row("--map-current-user", '`uid_map="current"`',
+        unshare("--map-current-user", probe=MAPS, uid_map="current"), "id maps"),
+    Row("--map-auto", '`uid_map="auto"`', what="id maps",
+        where="test_users.py::test_auto_is_what_unshare_does"),
+    Row("--map-users", "`uid_map=[(inside, outside, count), ...]`", what="id maps",
+        where="test_users.py::test_ranges_are_what_unshare_does"),
+    Row("--map-groups", "`gid_map=[(inside, outside, count), ...]`", what="id maps",
+        where="test_users.py::test_ranges_are_what_unshare_does"),
+    Row("--setgroups", "`setgroups=`",
+        unshare("--user", "--setgroups=deny", probe="cat /proc/self/setgroups",
+                setgroups="deny", vain=not IS_ROOT), "setgroups"),
+    Row("--keep-caps", "`ambient=`: the names of those to keep",
+        unshare("--map-current-user", "--keep-caps", probe=POWER, uid_map="current",
+                ambient=lambda g: sorted(power(g.box).bounding)), "capabilities"),
     Row("--monotonic", "no: a new time namespace begins with our clocks"),
     Row("--boottime", "no: as above"),
-    Row("--map-subids", "no: as `--map-auto`", newer=True),
-    Row("--owner", "no: the caller owns it", newer=True),
+    Row("--map-subids", "`uid_map=` with the range of /etc/subuid, each id as itself",
+        newer=True),
+    Row("--owner", "`owner=(uid, gid)`", what="the namespace's owner",
+        where="test_users.py::test_the_owner_of_a_user_namespace", newer=True),
     Row("--help", HELP.format("spawn", "spawn")),
     Row("--version", "`nsdemo --version`, `nsdemo.__version__`"),
     Row("--clear-env", "`env={}`", newer=True),
