@@ -48,6 +48,7 @@
     X(OPEN_SOURCE, "open_source")                                                      \
     X(BIND_AT, "bind_at")                                                              \
     X(MOUNT_AT, "mount_at")                                                            \
+    X(MASK_AT, "mask_at")                                                              \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
     X(HAND_OVER, "hand_over")                                                          \

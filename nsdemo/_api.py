@@ -123,7 +123,7 @@ def spawn(
     time: Any = False,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",
@@ -172,7 +172,8 @@ def spawn(
         fork: False executes the command without a fork after unsharing: it stays in the
             old pid namespace, and its second child fails with "Cannot allocate memory".
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
-            and pid are both new, and the command is forked into it.
+            and pid are both new, and the command is forked into it. A path mounts it there,
+            and not on /proc.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
@@ -244,7 +245,7 @@ def run(
     time: Any = False,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",

@@ -39,6 +39,7 @@ from ._not_mounted import (
 from ._not_placed import (
     explain_bind_at,
     explain_link_at,
+    explain_mask_at,
     explain_mount_at,
     explain_overlay_at,
     explain_readonly,
@@ -493,6 +494,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "bind_at": explain_bind_at,
     "mount_at": explain_mount_at,
     "link_at": explain_link_at,
+    "mask_at": explain_mask_at,
     "overlay_at": explain_overlay_at,
     "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,

@@ -154,6 +154,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             below_it = "|AT_RECURSIVE" if which else ""
             but = "; mount_setattr(~MOUNT_ATTR_RDONLY)" if which == 1 else ""
             return f"mount_setattr({_quoted((root or ['/'])[0])}, MOUNT_ATTR_RDONLY{below_it}){but}"
+        case "mask_at":
+            return _masks(*_mask(args))
         case "link_at":
             content, target, name, *root = args
             where = os.path.join(below(root, target), name)
@@ -201,6 +203,19 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "start":
             return f"start the launcher ({first})"
     raise ValueError(f"there is no operation {operation}")
+
+
+def _mask(args: Sequence[Any]) -> tuple[str, list[str], list[str]]:
+    """(mount point, names that are hidden, names that are closed)."""
+    hidden, target, *rest, _ = args
+    closed = rest.pop(0) if rest and not rest[0].startswith("/") else ""
+    return below(rest, target), hidden.split(":"), closed.split(":") if closed else []
+
+
+def _masks(where: str, hidden: list[str], closed: list[str]) -> str:
+    call = f"mount(empty, {_quoted(where + '/{' + ','.join(hidden) + '}')}, MS_BIND|MS_RDONLY)"
+    names = _quoted(where + "/{" + ",".join(closed) + "}")
+    return call + (f"; mount({names}, MS_BIND|MS_RDONLY)" if closed else "")
 
 
 def _capabilities(mask: int) -> str:
@@ -290,6 +305,9 @@ def describe(step: Step) -> str:
             *root, which = args
             what = "the mounts below " if which == 1 else ""
             return f"make {what}{(root or ['/'])[0]} read-only"
+        case "mask_at":
+            where, *_ = _mask(args)
+            return f"hide what {where} tells about the machine"
         case "link_at":
             _, target, name, *root = args
             return f"make the link {os.path.join(below(root, target), name)}"
@@ -412,6 +430,7 @@ _ALWAYS_BEYOND = {
     "readonly": "make the root read-only",
     "overlay_at": "lay directories over each other",
     "mount_at": "mount more file systems",
+    "mask_at": "hide parts of /proc and /sys",
 }
 
 

@@ -41,6 +41,7 @@ _WITH_FLAGS = (
     "mount",
     "bind_at",
     "mount_at",
+    "mask_at",
     "overlay_at",
     "readonly",
 )

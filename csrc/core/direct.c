@@ -91,6 +91,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OPEN_SOURCE:
         case NSD_BIND_AT:
         case NSD_MOUNT_AT:
+        case NSD_MASK_AT:
         case NSD_LINK_AT:
         case NSD_READONLY:
         case NSD_OVERLAY_AT:

@@ -136,6 +136,11 @@ static long open_target(const struct nsd_launch *launch, const struct nsd_step *
     return walk(base, nsd_text(launch, step, 1), kind);
 }
 
+long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return open_target(launch, step, A_DIRECTORY);
+}
+
 /* numbers: slot, number of the device that it must be or 0; texts: path */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
 {
@@ -158,7 +163,7 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-static const char *path_of(long fd, char path[32])
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH])
 {
     static const char folder[] = "/proc/self/fd/";
     char digits[16];
@@ -181,7 +186,7 @@ static const char *path_of(long fd, char path[32])
 static long remount(long fd, long flags)
 {
     struct statfs filesystem;
-    char path[32];
+    char path[NSD_FD_PATH];
     long ret = sys2(__NR_fstatfs, fd, &filesystem);
     long kept;
 
@@ -192,7 +197,7 @@ static long remount(long fd, long flags)
            (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME);
     if ((filesystem.f_flags & 0x1000) != 0)
         kept |= MS_RELATIME;
-    return sys5(__NR_mount, 0, path_of(fd, path), 0,
+    return sys5(__NR_mount, 0, nsd_path_of(fd, path), 0,
                 MS_REMOUNT | MS_BIND | kept | flags, 0);
 }
 
@@ -200,12 +205,12 @@ static long bind_the_old_way(const struct nsd_launch *launch,
                              const struct nsd_step *step, long source, long target)
 {
     long flags = step->number[0] & ~(long)MS_REC;
-    char from[32], to[32];
+    char from[NSD_FD_PATH], to[NSD_FD_PATH];
     long top, ret;
 
     if (flags != 0 && (step->number[0] & MS_REC) != 0)
         return -ENOSYS; /* it has no flag for all mounts of a tree */
-    ret = sys5(__NR_mount, path_of(source, from), path_of(target, to), 0,
+    ret = sys5(__NR_mount, nsd_path_of(source, from), nsd_path_of(target, to), 0,
                MS_BIND | (step->number[0] & MS_REC), 0);
     if (ret < 0 || flags == 0)
         return ret;
@@ -375,7 +380,7 @@ static long open_memory(const struct nsd_launch *launch, const struct nsd_step *
  * have a comma, and nobody can swap them. */
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    char options[OPTIONS_MAX], path[32];
+    char options[OPTIONS_MAX], path[NSD_FD_PATH];
     const char *more = nsd_text(launch, step, 2);
     long first = NSD_OVERLAY_FIRST(step->number[2]);
     long count = NSD_OVERLAY_LOWER(step->number[2]);
@@ -394,14 +399,14 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
     }
     for (long i = 0; i < count; i++) {
         length = add(options, length, i == 0 ? "lowerdir=" : ":");
-        length = add(options, length, path_of(launch->slot[first + i], path));
+        length = add(options, length, nsd_path_of(launch->slot[first + i], path));
     }
     ret = target < 0 ? target : sys1(__NR_fchdir, target);
     if (ret == 0) {
         length = add(options, length, ",upperdir=");
-        length = add(options, length, path_of(upper[0], path));
+        length = add(options, length, nsd_path_of(upper[0], path));
         length = add(options, length, ",workdir=");
-        length = add(options, length, path_of(upper[1], path));
+        length = add(options, length, nsd_path_of(upper[1], path));
         add(options, length, more == NULL ? "" : more);
         ret = sys5(__NR_mount, "overlay", ".", "overlay", step->number[0], options);
     }

@@ -402,6 +402,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_hand_over(launch, step);
     case NSD_READONLY:
         return nsd_readonly(launch, step);
+    case NSD_MASK_AT:
+        return nsd_mask_at(launch, step);
     case NSD_LINK_AT:
         return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:

@@ -66,6 +66,15 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 
+/* Its directory as it is now: what text 1 leads to below the root in text 3. */
+long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step);
+
+#define NSD_FD_PATH 32 /* "/proc/self/fd/N" */
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH]);
+
+/* mask.c: the operation of that name. */
+long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* handover.c: the operation of that name. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);

@@ -250,6 +250,30 @@ static void a_read_only_root_is_closed_around_the_mounts(void)
     nsd_builder_free(&builder);
 }
 
+static void what_is_hidden_follows_what_is_mounted(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, MS_NOSUID, "proc", "/proc", NULL},
+        {NSD_FILE_MASK, MS_NOSUID, "keys:acpi", "/proc", "sys"},
+        {NSD_FILE_MASK, 0, "firmware", "/sys", NULL},
+    };
+    const struct nsd_place place = {.root = "/srv/box", .root_slot = 3};
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_add_sources(&builder, files, 3, &place);
+    nsd_add_files(&builder, files, 3, &place);
+    CHECK_TEXT(in_words(&builder), "mount_at mask_at mask_at");
+    CHECK_NUMBER(builder.steps[1].number[0], MS_NOSUID);
+    CHECK_NUMBER(builder.steps[1].number[1], 3);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[0]), "keys:acpi");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), "/proc");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[2]), "sys");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[3]), "/srv/box");
+    CHECK_NUMBER(builder.steps[2].text[2], 0);
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -583,6 +607,7 @@ int main(void)
     RUN(mounts_go_by_the_launcher_in_their_order);
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
+    RUN(what_is_hidden_follows_what_is_mounted);
     RUN(a_read_only_root_is_closed_around_the_mounts);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);

@@ -372,6 +372,39 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+/* In a file system of ours instead of /proc: every name is there, and nothing is left. */
+static void parts_are_hidden_or_closed(void)
+{
+    const char *names = "file:folder:none:file/none";
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", NULL, root)), -ENOENT);
+    CHECK_NUMBER(mkdir(below_root("proc/fs"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder/secret"), 0755), 0);
+    close(open(below_root("proc/fs/file"), O_CREAT | O_WRONLY, 0600));
+    CHECK_NUMBER(symlink("/etc/passwd", below_root("proc/link")), 0);
+    close(open(below_root("proc/file"), O_CREAT | O_WRONLY, 0600));
+    umask(077);
+    CHECK_NUMBER(STEP(MASK_AT, N(MS_NOEXEC, -1), T(names, "/proc", "fs:none", root)),
+                 0);
+    CHECK_NUMBER(umask(022), 077);
+    CHECK_NUMBER(access(below_root("proc/folder/secret"), F_OK), -1);
+    CHECK_NUMBER(stat(below_root("proc/folder"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFDIR | 0555);
+    CHECK_NUMBER(stat(below_root("proc/file"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFREG | 0444);
+    CHECK_NUMBER(open(below_root("proc/file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(access(below_root("proc/fs/file"), F_OK), 0);
+    CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
+                 MS_RDONLY | MS_NOEXEC);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ELOOP);
+}
+
 static void links_are_made_below_the_root(void)
 {
     char content[32];
@@ -770,6 +803,7 @@ int main(void)
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
     IN_CHILD(links_are_made_below_the_root);
+    IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
     IN_CHILD(descriptors_are_handed_over);
