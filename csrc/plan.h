@@ -22,9 +22,10 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 66
+#define NSD_SLOTS 68
 #define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
 #define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
+#define NSD_RULESET_SLOT 66
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in steps/steps.c or steps/files.c. */
@@ -68,8 +69,12 @@
     X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
     X(SETUID, "setuid")                                                                \
     X(CAPSET, "capset")                                                                \
+    X(SECUREBITS, "securebits")                                                        \
     X(NO_NEW_PRIVS, "no_new_privs")                                                    \
     X(DIE_WITH_PARENT, "die_with_parent")                                              \
+    X(LANDLOCK, "landlock")                                                            \
+    X(LANDLOCK_ALLOW, "landlock_allow")                                                \
+    X(LANDLOCK_RESTRICT, "landlock_restrict")                                          \
     X(SECCOMP, "seccomp")                                                              \
     X(EXEC, "exec")
 

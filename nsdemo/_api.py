@@ -46,6 +46,8 @@ def chroot_run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -74,7 +76,8 @@ def chroot_run(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
-        no_new_privs, capabilities, ambient, rlimits, seccomp: as in ``spawn``.
+        no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock: as in
+            ``spawn``.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
         capture_output, timeout, check: as in subprocess.run; timeout in seconds.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -144,6 +147,8 @@ def spawn(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -203,6 +208,10 @@ def spawn(
             hard)}; one number is both, None or "unlimited" is none.
         seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
             filter of pyseccomp or of libseccomp's own binding.
+        securebits: names of those that shall hold, and no others, such as ["noroot",
+            "noroot_locked"]: what root gains by being root; see capabilities(7).
+        landlock: Landlock(read=[...], write=[...]): the command opens nothing else, whatever
+            power it has; sets ``no_new_privs``. An error where the kernel cannot (Linux 6.2).
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -266,6 +275,8 @@ def run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -327,6 +338,8 @@ def enter(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
@@ -360,9 +373,9 @@ def enter(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
             root, if it maps one.
-        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr,
-        text, encoding, errors, pass_fds, start_new_session, process_group, dry_run: as in
-            ``spawn``.
+        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock,
+        stdin, stdout, stderr, text, encoding, errors, pass_fds, start_new_session,
+        process_group, dry_run: as in ``spawn``.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
 
     Returns:

@@ -28,7 +28,15 @@ from ._case import (
 )
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
-from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
+from ._not_granted import (
+    explain_bounding,
+    explain_capset,
+    explain_landlock,
+    explain_limit,
+    explain_rule,
+    explain_seccomp,
+    explain_securebits,
+)
 from ._not_mounted import (
     explain_bind,
     explain_chroot,
@@ -508,6 +516,10 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "setuid": _set_id("uid"),
     "capset": explain_capset,
     "die_with_parent": _parent,
+    "securebits": explain_securebits,
+    "landlock": explain_landlock,
+    "landlock_allow": explain_rule,
+    "landlock_restrict": explain_landlock,
     "seccomp": explain_seccomp,
     "exec": explain_exec,
 }

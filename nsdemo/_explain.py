@@ -188,6 +188,15 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return call + raised if args[1] else call
         case "no_new_privs":
             return "prctl(PR_SET_NO_NEW_PRIVS, 1)"
+        case "securebits":
+            return f"prctl(PR_SET_SECUREBITS, {_securebits(first)})"
+        case "landlock":
+            create = "landlock_create_ruleset"
+            return f"{create}(NULL, 0, VERSION); {create}({{handled_access_fs=all}}, 8, 0)"
+        case "landlock_allow":
+            return f"landlock_add_rule(PATH_BENEATH, {{{args[1]}, {_quoted(first)}}})"
+        case "landlock_restrict":
+            return "landlock_restrict_self(ruleset, 0)"
         case "seccomp":
             return f"seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={first}}})"
         case "setgroups":
@@ -222,6 +231,12 @@ def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
     return shown_capabilities(mask)
+
+
+def _securebits(mask: int) -> str:
+    from ._power import securebit_names
+
+    return securebit_names(mask)
 
 
 def _limit_name(number: int) -> str:
@@ -337,6 +352,14 @@ def describe(step: Step) -> str:
             return f"keep no capability but {_capabilities(first)}"
         case "no_new_privs":
             return "forbid new privileges"
+        case "securebits":
+            return f"set the securebits {_securebits(first)}"
+        case "landlock":
+            return "make a Landlock ruleset"
+        case "landlock_allow":
+            return f"let {first} be {'changed' if args[1] == 'write' else 'read'} under Landlock"
+        case "landlock_restrict":
+            return "restrict the command by Landlock"
         case "seccomp":
             return f"set a seccomp filter of {first} instructions"
         case "setgroups":
@@ -416,6 +439,8 @@ _POWER = {
     "capset": "drop capabilities (setpriv)",
     "no_new_privs": "forbid new privileges (setpriv --no-new-privs)",
     "seccomp": "filter system calls",
+    "securebits": "set securebits (setpriv --securebits)",
+    "landlock": "restrict by Landlock",
 }
 _ALWAYS_BEYOND = {
     "clone": "end with its parent whatever kills that",

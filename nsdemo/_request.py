@@ -118,6 +118,7 @@ def _power(given: Mapping[str, Any]) -> Any:
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
         return None

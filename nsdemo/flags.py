@@ -166,6 +166,27 @@ class _Mount(argparse.Action):
         namespace.mounts = [*getattr(namespace, "mounts", ()), made]
 
 
+class _Landlock(argparse.Action):
+    """--landlock-read PATH and --landlock-write PATH, any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        read, write = getattr(namespace, self.dest, ((), ()))
+        try:
+            if option_string == "--landlock-read":
+                made = nsdemo.Landlock((*read, values), write)
+            else:
+                made = nsdemo.Landlock(read, (*write, values))
+        except ValueError as error:
+            parser.error(f"{option_string}: {error}")
+        setattr(namespace, self.dest, made)
+
+
 class _RLimit(argparse.Action):
     """--rlimit NAME=SOFT[:HARD], any number of times."""
 
@@ -261,6 +282,17 @@ def _common(parser: Parser) -> None:
     parser.option(
         "--seccomp", type=_file, metavar="FILE", help="a BPF program that judges system calls"
     )
+    parser.option(
+        "--securebits", type=_names, metavar="NAME,...", help="what root gains by being root"
+    )
+    for way, what in (("read", "read and executed"), ("write", "changed, too")):
+        parser.option(
+            f"--landlock-{way}",
+            action=_Landlock,
+            dest="landlock",
+            metavar="PATH",
+            help=f"nothing may be opened but this and its like; this may be {what}",
+        )
     parser.option(
         "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
     )

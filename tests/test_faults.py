@@ -121,6 +121,11 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),
     ("capset", errno.EPERM, lambda: no_power().capabilities([]).capabilities(["kill"])),
     ("capset", errno.EPERM, lambda: raw("capset", (0, 1, 0))),
+    ("securebits", errno.EPERM, lambda: no_power().capabilities([]).securebits(["noroot"])),
+    ("securebits", errno.EPERM, lambda: raw("securebits", (1 << 20, 0, 0))),
+    ("landlock_allow", errno.ENOENT, lambda: no_power().landlock(nsdemo.Landlock(["/no/such"]))),
+    ("landlock_allow", errno.EBADF, lambda: raw("landlock_allow", (0, 0, 0), "/")),
+    ("landlock_restrict", errno.EBADF, lambda: raw("landlock_restrict", (0, 0, 0))),
     ("seccomp", errno.EINVAL, lambda: no_power().no_new_privs().seccomp(b"\5" + bytes(7))),
     ("seccomp", errno.EACCES, lambda: no_power().capabilities([]).seccomp(ALLOW_ALL)),
     ("setgroups", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().setgroups([])),
@@ -151,6 +156,7 @@ ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=T
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
+LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
 KEEP = "no_power().keep_capabilities().exec(['true'])"
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
@@ -159,6 +165,7 @@ BY_STRACE = [
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
     Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL),
+    Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),

@@ -100,6 +100,10 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_DROP_BOUNDING:
         case NSD_KEEP_CAPABILITIES:
         case NSD_CAPSET:
+        case NSD_SECUREBITS:
+        case NSD_LANDLOCK:
+        case NSD_LANDLOCK_ALLOW:
+        case NSD_LANDLOCK_RESTRICT:
         case NSD_SECCOMP:
         case NSD_SETGROUPS:
         case NSD_SETGID:

@@ -561,6 +561,57 @@ static void a_limit_is_lowered_and_never_raised(void)
 }
 
 /* CAP_KILL is number 5, CAP_SYS_ADMIN 21. */
+static void securebits_are_set_with_power(void)
+{
+    in_new_namespaces(CLONE_NEWUSER);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6 | 3), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_SECUREBITS), 1 << 6 | 3);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6), NONE), -EPERM); /* it is locked */
+    /* Nothing more becomes ambient; what is stays so. */
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 1);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5 | 1), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(3), NONE), -EPERM);
+}
+
+static void nothing_is_opened_but_what_is_allowed(void)
+{
+    char path[128];
+    long version;
+    int fd;
+
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    version = STEP(LANDLOCK, NONE, NONE);
+    CHECK_NUMBER(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (version == -EOPNOTSUPP || version == -ENOSYS) { /* this kernel has none */
+        CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), version);
+        CHECK(STEP(LANDLOCK_RESTRICT, NONE, NONE) < 0);
+        return;
+    }
+    CHECK(version >= 3);
+    snprintf(path, sizeof(path), "%s/file", root);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(1), T("/dev/null")), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), 0);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK_NUMBER(open(path, O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(truncate(path, 0), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(open("/etc/passwd", O_RDONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), -EBADF);
+}
+
 static void only_what_is_kept_is_left(void)
 {
     in_new_namespaces(CLONE_NEWUSER);
@@ -811,6 +862,8 @@ int main(void)
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(securebits_are_set_with_power);
+    IN_CHILD(nothing_is_opened_but_what_is_allowed);
     IN_CHILD(a_limit_is_lowered_and_never_raised);
     IN_CHILD(only_what_is_kept_is_left);
     IN_CHILD(a_filter_needs_a_promise_and_a_valid_program);
