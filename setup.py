@@ -40,10 +40,12 @@ LAUNCHER_FLAGS = (
 # The steps are performed by the launcher and, where it is safe, by the core.
 LAUNCHER_SOURCES = sorted([*Path("csrc/launcher").glob("*.c"), *Path("csrc/steps").glob("*.c")])
 
-# CPython's own flags carry -g, which makes the wheel three times as large, and -O3: a launch
-# waits for the kernel, so small code is as fast. NSDEMO_DEBUG=1 keeps the symbols, for gdb.
+# CPython's own flags carry -O3 and -g, which make the wheel three times as large, and a launch
+# no faster: after an execve every line of code has to be fetched again. NSDEMO_DEBUG=1 keeps
+# them, for gdb.
 DEBUG = bool(os.environ.get("NSDEMO_DEBUG"))
 LAUNCHER_FLAGS += ["-g"] if DEBUG else ["-s"]
+SMALL = [] if DEBUG else ["-Os"]
 STRIP = [] if DEBUG else ["-Wl,--strip-all"]
 
 # Free-threaded CPython has no stable ABI; every other build is served by one wheel.
@@ -124,7 +126,7 @@ setup(
                 ("_GNU_SOURCE", None),
                 *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),
             ],
-            extra_compile_args=["-std=c11", "-Os", "-fvisibility=hidden", *WARNINGS],
+            extra_compile_args=["-std=c11", "-fvisibility=hidden", *SMALL, *WARNINGS],
             extra_link_args=STRIP,
             py_limited_api=STABLE_ABI,
         )
