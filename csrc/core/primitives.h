@@ -42,17 +42,17 @@ struct nsd_rule {
 struct nsd_power {
     bool no_new_privs;
     bool sets_capabilities;
-    int64_t kept;    /* a bit for each capability; -1: those that there are */
-    int64_t ambient; /* and of these */
     bool sets_securebits;
-    int64_t securebits; /* SECBIT_* */
     bool has_landlock;
-    struct nsd_rule rules[NSD_MAX_RULES];
-    int rule_count;
+    int64_t kept;       /* a bit for each capability; -1: those that there are */
+    int64_t ambient;    /* and of these */
+    int64_t securebits; /* SECBIT_* */
     struct nsd_limit limits[NSD_MAX_LIMITS];
-    int limit_count;
-    const void *filter; /* struct sock_filter */
+    const void *filter;                   /* struct sock_filter */
+    struct nsd_rule rules[NSD_MAX_RULES]; /* of Landlock */
     uint32_t filter_count;
+    int limit_count;
+    int rule_count;
 };
 
 /* What mounts= asks for; csrc/core/files.h turns it into steps. */
