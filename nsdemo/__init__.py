@@ -32,6 +32,7 @@ from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
     from ._changes import Change
+    from ._landlock import Landlock
     from .doctor import Findings, doctor
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
@@ -49,6 +50,7 @@ __all__ = [
     "Container",
     "Dev",
     "Findings",
+    "Landlock",
     "NamespaceError",
     "Overlay",
     "Plan",
@@ -77,6 +79,10 @@ def __getattr__(name: str) -> Any:
         from ._changes import Change
 
         return Change
+    if name == "Landlock":
+        from ._landlock import Landlock
+
+        return Landlock
     if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
         from . import mounts
 

@@ -29,6 +29,7 @@ from ._values import (
 
 if TYPE_CHECKING:
     from ._container import CompletedProcess, Container
+    from ._landlock import Landlock
     from .mounts import Mount
 
 Target = Any
@@ -41,6 +42,7 @@ _WITH_FLAGS = (
     "mount",
     "bind_at",
     "mount_at",
+    "mask_at",
     "overlay_at",
     "readonly",
 )
@@ -145,7 +147,9 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = tuple(fd for fd in range(3) if numbers[0] >> fd & 1)
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
-        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
+        elif operation == "landlock_allow":
+            args = (*args, "write" if numbers[0] else "read")
+        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp", "securebits"):
             args = numbers[: {"rlimit": 3, "capset": 2}.get(operation, 1)]
         elif operation == "setgroups":
             args = (numbers[0], "tolerated" if flags else "")
@@ -443,6 +447,21 @@ class Plan:
     def no_new_privs(self) -> Plan:
         """Let no program give more power than there is, setuid or not. For ever; see prctl(2)."""
         return self._then("no_new_privs")
+
+    def securebits(self, names: Iterable[str]) -> Plan:
+        """Let these bits hold, and no others, while there is CAP_SETPCAP; see capabilities(7)."""
+        from ._power import checked_securebits
+
+        return self._then("securebits", (checked_securebits(names), 0, 0))
+
+    def landlock(self, rules: Landlock) -> Plan:
+        """Open nothing from here on but what the rules allow. After ``no_new_privs``."""
+        from ._landlock import checked_rules
+
+        plan = self._then("landlock")
+        for writable, path in checked_rules(rules):
+            plan = plan._then("landlock_allow", (writable, 0, 0), (os.fsdecode(path),))
+        return plan._then("landlock_restrict")
 
     def seccomp(self, program: Any) -> Plan:
         """Let a BPF program judge each system call, also of the steps that follow."""

@@ -121,6 +121,7 @@ def _power(given: Mapping[str, Any]) -> Any:
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
         return None
@@ -380,6 +381,13 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = entries(given["mounts"])
         covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
+    if isinstance(mount_proc, (str, os.PathLike)):
+        from .mounts import Proc, entries
+
+        if not new_mount:
+            raise ValueError("mount_proc= needs mount=True: it would change the host's mounts")
+        files = (*entries([Proc(mount_proc)]), *files)
+        mount_proc = False
     if mount_proc is None:
         forked = bool(given["fork"])
         mount_proc = new_mount and wanted["pid"] is True and forked and not covers_proc

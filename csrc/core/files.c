@@ -56,6 +56,7 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
         case NSD_FILE_FILESYSTEM:
         case NSD_FILE_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
+        case NSD_FILE_MASK:
         case NSD_FILE_KIND_COUNT:
             break;
         }
@@ -183,6 +184,10 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             break;
         case NSD_FILE_ROOT_OVERLAY:
             slot++;
+            break;
+        case NSD_FILE_MASK:
+            nsd_add_step(builder, NSD_MASK_AT, NUMBERS(file->flags, place->root_slot),
+                         TEXTS(file->source, file->target, file->options, place->root));
             break;
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:

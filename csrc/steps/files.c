@@ -147,7 +147,7 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-const char *nsd_path_of(long fd, char path[32])
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH])
 {
     static const char folder[] = "/proc/self/fd/";
     char digits[16];
@@ -170,7 +170,7 @@ const char *nsd_path_of(long fd, char path[32])
 static long remount(long fd, long flags)
 {
     struct statfs filesystem;
-    char path[32];
+    char path[NSD_FD_PATH];
     long ret = sys2(__NR_fstatfs, fd, &filesystem);
     long kept;
 
@@ -189,7 +189,7 @@ static long bind_the_old_way(const struct nsd_launch *launch,
                              const struct nsd_step *step, long source, long target)
 {
     long flags = step->number[0] & ~(long)MS_REC;
-    char from[32], to[32];
+    char from[NSD_FD_PATH], to[NSD_FD_PATH];
     long top, ret;
 
     if (flags != 0 && (step->number[0] & MS_REC) != 0)

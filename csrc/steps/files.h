@@ -20,6 +20,7 @@ long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *ste
                      enum nsd_kind kind);
 
 /* Where /proc shows a descriptor of ours. */
-const char *nsd_path_of(long fd, char path[32]);
+#define NSD_FD_PATH 32 /* "/proc/self/fd/N" */
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH]);
 
 #endif

@@ -100,7 +100,7 @@ static long open_memory(const struct nsd_launch *launch, const struct nsd_step *
 static long make_upper(long memory, long lower, long upper[2])
 {
     struct stat file;
-    char path[32];
+    char path[NSD_FD_PATH];
     long ret = sys2(__NR_fstat, lower, &file);
 
     if (ret < 0)
@@ -121,7 +121,7 @@ static long make_upper(long memory, long lower, long upper[2])
  * have a comma, and nobody can swap them. */
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    char options[OPTIONS_MAX], path[32];
+    char options[OPTIONS_MAX], path[NSD_FD_PATH];
     const char *more = nsd_text(launch, step, 2);
     long first = NSD_OVERLAY_FIRST(step->number[2]);
     long count = NSD_OVERLAY_LOWER(step->number[2]);

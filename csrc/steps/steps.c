@@ -404,6 +404,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_hand_over(launch, step);
     case NSD_READONLY:
         return nsd_readonly(launch, step);
+    case NSD_MASK_AT:
+        return nsd_mask_at(launch, step);
     case NSD_LINK_AT:
         return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:
@@ -432,6 +434,14 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_set_capabilities(step);
     case NSD_NO_NEW_PRIVS: /* no program gives more power than we have, setuid or not */
         return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case NSD_SECUREBITS: /* numbers: SECBIT_*, all that will hold */
+        return sys5(__NR_prctl, PR_SET_SECUREBITS, step->number[0], 0, 0, 0);
+    case NSD_LANDLOCK:
+        return nsd_landlock(launch);
+    case NSD_LANDLOCK_ALLOW:
+        return nsd_landlock_allow(launch, step);
+    case NSD_LANDLOCK_RESTRICT:
+        return nsd_landlock_restrict(launch);
     case NSD_SECCOMP:
         return nsd_filter_calls(launch, step);
     case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */

@@ -72,6 +72,9 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 
+/* mask.c: the operation of that name. */
+long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* handover.c: the operation of that name. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);

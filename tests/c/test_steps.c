@@ -518,6 +518,39 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+/* In a file system of ours instead of /proc: every name is there, and nothing is left. */
+static void parts_are_hidden_or_closed(void)
+{
+    const char *names = "file:folder:none:file/none";
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", NULL, root)), -ENOENT);
+    CHECK_NUMBER(mkdir(below_root("proc/fs"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder/secret"), 0755), 0);
+    close(open(below_root("proc/fs/file"), O_CREAT | O_WRONLY, 0600));
+    CHECK_NUMBER(symlink("/etc/passwd", below_root("proc/link")), 0);
+    close(open(below_root("proc/file"), O_CREAT | O_WRONLY, 0600));
+    umask(077);
+    CHECK_NUMBER(STEP(MASK_AT, N(MS_NOEXEC, -1), T(names, "/proc", "fs:none", root)),
+                 0);
+    CHECK_NUMBER(umask(022), 077);
+    CHECK_NUMBER(access(below_root("proc/folder/secret"), F_OK), -1);
+    CHECK_NUMBER(stat(below_root("proc/folder"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFDIR | 0555);
+    CHECK_NUMBER(stat(below_root("proc/file"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFREG | 0444);
+    CHECK_NUMBER(open(below_root("proc/file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(access(below_root("proc/fs/file"), F_OK), 0);
+    CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
+                 MS_RDONLY | MS_NOEXEC);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ELOOP);
+}
+
 static void links_are_made_below_the_root(void)
 {
     char content[32];
@@ -750,6 +783,57 @@ static void a_limit_is_lowered_and_never_raised(void)
 }
 
 /* CAP_KILL is number 5, CAP_SYS_ADMIN 21. */
+static void securebits_are_set_with_power(void)
+{
+    in_new_namespaces(CLONE_NEWUSER);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6 | 3), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_SECUREBITS), 1 << 6 | 3);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6), NONE), -EPERM); /* it is locked */
+    /* Nothing more becomes ambient; what is stays so. */
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 1);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5 | 1), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(3), NONE), -EPERM);
+}
+
+static void nothing_is_opened_but_what_is_allowed(void)
+{
+    char path[128];
+    long version;
+    int fd;
+
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    version = STEP(LANDLOCK, NONE, NONE);
+    CHECK_NUMBER(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (version == -EOPNOTSUPP || version == -ENOSYS) { /* this kernel has none */
+        CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), version);
+        CHECK(STEP(LANDLOCK_RESTRICT, NONE, NONE) < 0);
+        return;
+    }
+    CHECK(version >= 3);
+    snprintf(path, sizeof(path), "%s/file", root);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(1), T("/dev/null")), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), 0);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK_NUMBER(open(path, O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(truncate(path, 0), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(open("/etc/passwd", O_RDONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), -EBADF);
+}
+
 static void only_what_is_kept_is_left(void)
 {
     in_new_namespaces(CLONE_NEWUSER);
@@ -998,6 +1082,7 @@ int main(void)
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
     IN_CHILD(links_are_made_below_the_root);
+    IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
     IN_CHILD(descriptors_are_handed_over);
@@ -1007,6 +1092,8 @@ int main(void)
     IN_CHILD(a_terminal_is_the_cores_without_a_devpts);
     IN_CHILD(a_terminal_is_of_the_devpts_that_is_there);
     IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(securebits_are_set_with_power);
+    IN_CHILD(nothing_is_opened_but_what_is_allowed);
     IN_CHILD(a_limit_is_lowered_and_never_raised);
     IN_CHILD(only_what_is_kept_is_left);
     IN_CHILD(a_filter_needs_a_promise_and_a_valid_program);
