@@ -110,7 +110,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("hand_over", errno.EBADF, lambda: raw("hand_over", (64, 10, 0))),
     ("readonly", errno.EINVAL, lambda: mounting().make_readonly("/proc/self")),
     ("readonly", errno.ENOENT, lambda: mounting().make_readonly("/no/such/root")),
-    ("mask_at", errno.ENOENT, lambda: raw("mask_at", (0, -1, 0), "keys", "/usr")),
+    ("mask_at", errno.ESTALE, lambda: raw("mask_at", (0, -1, 0), "keys", "/usr")),
     ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),

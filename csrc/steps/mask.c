@@ -105,6 +105,22 @@ static long make_readonly(long folder, const char *names, long flags)
     return ret;
 }
 
+/* Is something mounted there? Who may rename the directory could lead us to another one, and
+ * keep what was to be hidden. */
+static long check_mounted(const struct nsd_launch *launch, const struct nsd_step *step,
+                          long folder)
+{
+    const char *path = nsd_text(launch, step, 3);
+    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
+    struct stat one, other;
+    long ret = root < 0 ? root : sys2(__NR_fstat, root, &other);
+
+    if (ret == 0)
+        ret = sys2(__NR_fstat, folder, &one);
+    close_after(root, 0);
+    return ret < 0 ? ret : one.st_dev == other.st_dev ? -ESTALE : 0;
+}
+
 /* numbers: MS_* flags that the mount has, slot to compare the root with or -1;
  * texts: names to hide, the mount point, names to close, root or absent
  *
@@ -112,11 +128,14 @@ static long make_readonly(long folder, const char *names, long flags)
 long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     long folder = nsd_open_target(launch, step, NSD_A_DIRECTORY);
-    long place = folder < 0 ? folder : open_path(folder, "fs");
+    long place = folder < 0 ? folder : check_mounted(launch, step, folder);
     long memory = -1, empty_file = -1, empty_folder = -1;
     char path[NSD_FD_PATH];
-    long ret = place, umask;
+    long ret, umask;
 
+    if (place == 0)
+        place = open_path(folder, "fs");
+    ret = place;
     if (ret >= 0)
         ret = sys5(__NR_mount, "tmpfs", nsd_path_of(place, path), "tmpfs",
                    NOTHING_MAY & ~MS_RDONLY, "mode=555,nr_inodes=3");
