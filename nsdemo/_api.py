@@ -177,13 +177,15 @@ def spawn(
             pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
             new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
         uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
-            (inside, outside, count); "current": the caller keeps his ids, not root's power (see
-            ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range in /etc/subuid (/etc/subgid), as many ids
-            as that has. None: the caller is 0, alone; beside a word, the same word. More than
-            the caller's own id is written by newuidmap and newgidmap, by root itself. A caller
-            whose own ids are not mapped becomes 0:0, if those are.
+            (inside, outside, count); "current": the caller keeps his ids, but not root's power
+            (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
+            in /etc/subuid (/etc/subgid), as many ids in all as that has. None: the caller is 0,
+            alone; beside a word, the same word. What is more than the caller's own id is written
+            by newuidmap and newgidmap, or by root. A caller whose own ids are not mapped becomes
+            0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
-            caller's own gid is mapped alone, and else leaves it as it is, which is "allow".
+            caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
+            rule.
         owner: (uid, gid) that the new user namespace belongs to; root only. None: the caller.
         join: a target that is the default of every namespace keyword and of root; nothing
             is mounted then. A keyword that has its default value, given or not, means the
