@@ -109,13 +109,15 @@ def chroot_run(
     Source: chroot(2), path_resolution(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    new_users = asks_for_users(given) or not _core.has_capability(CAP_SYS_CHROOT)
+    maps_users = asks_for_users(given)
+    new_users = maps_users or not _core.has_capability(CAP_SYS_CHROOT)
     plan = make_plan(
         "chroot_run",
         args,
         namespaces=Namespaces({"user": new_users}),
         root=absolute(root),
         root_method="chroot",
+        maps_users=maps_users,
         clean=True,
         given=given,
     )
@@ -186,13 +188,15 @@ def spawn(
             pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
             new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
         uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
-            (inside, outside, count); "current": the caller keeps his ids; "auto": the caller is 0,
-            and the ids from 1 on are his first range in /etc/subuid (/etc/subgid), as many ids
-            as that has. None: the caller is 0, alone; beside a word, the same word. More than
-            the caller's own id is written by newuidmap and newgidmap, by root itself. A caller
-            whose own ids are not mapped becomes 0:0, if those are.
+            (inside, outside, count); "current": the caller keeps his ids, but not root's power
+            (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
+            in /etc/subuid (/etc/subgid), as many ids in all as that has. None: the caller is 0,
+            alone; beside a word, the same word. What is more than the caller's own id is written
+            by newuidmap and newgidmap, or by root. A caller whose own ids are not mapped becomes
+            0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
-            caller's own gid is mapped alone, and else leaves it as it is, which is "allow".
+            caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
+            rule.
         owner: (uid, gid) that the new user namespace belongs to; root only. None: the caller.
         join: a target that is the default of every namespace keyword and of root; nothing
             is mounted then. A keyword that has its default value, given or not, means the
@@ -226,7 +230,8 @@ def spawn(
         no_new_privs: no program gives the command more power, setuid or not.
         capabilities: names of those to keep, such as ["CAP_KILL", "net_raw"]; all others are
             dropped, from the bounding set too. None changes nothing.
-        ambient: names of those that a user who is not root keeps, over execve too.
+        ambient: names of those that a user who is not root keeps, over execve too; all of them
+            are what ``unshare --keep-caps`` keeps.
         rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft,
             hard)}; one number is both, None or "unlimited" is none.
         seccomp: a BPF program, as bytes, that judges each system call from execve on; or a

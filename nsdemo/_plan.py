@@ -281,6 +281,23 @@ class Plan:
         self._must_be_open()
         return self._from_core(self._core.map_root(), self._options)
 
+    def unshare_user(
+        self,
+        uid_map: Any = None,
+        gid_map: Any = None,
+        *,
+        setgroups: str | None = None,
+        owner: tuple[int, int] | None = None,
+    ) -> Plan:
+        """``unshare("user")`` and more than ``map_root``: the arguments are those of ``spawn``."""
+        given = {"uid_map": uid_map, "gid_map": gid_map, "setgroups": setgroups, "owner": owner}
+        from ._users import checked_users
+
+        self._must_be_open()
+        sets_gids, sets_uids = map(_core.has_capability, (6, 7))  # CAP_SETGID, CAP_SETUID
+        users, _ = checked_users(given, sets_uids=sets_uids, sets_gids=sets_gids)
+        return self._from_core(self._core.users(users), self._options)
+
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
         flags = names_to_flags(names)

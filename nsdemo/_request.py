@@ -131,9 +131,7 @@ def _power(given: Mapping[str, Any]) -> Any:
 
 
 def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
-    """Who is who in the new user namespace, None for the usual; and who the caller is there."""
-    if not asks_for_users(given):
-        return None, 0
+    """Who is who in the new user namespace, and who the caller is there."""
     from ._users import checked_users
 
     return checked_users(
@@ -145,8 +143,8 @@ def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
 
 def asks_for_users(given: Mapping[str, Any]) -> bool:
     """Is there a keyword that only a new user namespace can give a meaning?"""
-    get = given.get
-    return not (get("uid_map") is get("gid_map") is get("setgroups") is get("owner") is None)
+    maps = given["uid_map"] is given["gid_map"] is None
+    return not maps or given["setgroups"] is not None or given["owner"] is not None
 
 
 class Namespaces:
@@ -237,6 +235,7 @@ def make_plan(
     watch: int = WITH_THREAD,
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
+    maps_users: bool = False,
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
@@ -245,7 +244,7 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
-    users, uid_inside = _users(given)
+    users, uid_inside = _users(given) if maps_users else (None, 0)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
@@ -347,7 +346,8 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
-    if asks_for_users(given):
+    maps_users = asks_for_users(given)
+    if maps_users:
         from ._users import asked_for, must_be_new
 
         must_be_new(given, asked_for(given))
@@ -425,6 +425,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
         files=files,
+        maps_users=maps_users,
         clean=given["root"] is not None or joined is not None,
         given=given,
     )

@@ -63,6 +63,7 @@ def test_read_only_holds_for_whoever_has_no_power(user: bool, prison: Path, tmp_
         ({"user": True}, "yes"),
         ({"user": True, "capabilities": [], "no_new_privs": True}, "yes"),
         ({"uid": 5}, "no"),
+        ({"uid_map": [(0, 100000, 9)], "gid_map": [(0, 100000, 9)]}, "no"),
     ],
 )
 def test_real_root_owns_what_is_roots(options: dict[str, Any], expected: str, prison: Path) -> None:

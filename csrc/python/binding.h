@@ -49,6 +49,7 @@ struct nsd_file;
 int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
 
 int nsd_take_users(PyObject *object, struct nsd_users *users);
+PyObject *nsd_plan_users(PyObject *object, PyObject *tuple);
 int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 

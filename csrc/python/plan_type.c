@@ -377,6 +377,7 @@ static PyMethodDef plan_methods[] = {
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
+    {"users", nsd_plan_users, METH_O, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},

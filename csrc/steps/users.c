@@ -66,6 +66,7 @@ static void become_program(const char *program, const char *pid, const char *con
     size_t count = 0, at = 0;
     long input, ret;
 
+    sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     argv[count++] = (char *)(uintptr_t)program;
     argv[count++] = (char *)(uintptr_t)pid;
     for (bool inside = false; content[at] != '\0' && at < sizeof(numbers) - 1; at++) {
