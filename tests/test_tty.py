@@ -344,6 +344,18 @@ def test_where_there_is_no_devpts_at_all(root: Path, monkeypatch: pytest.MonkeyP
     assert nsdemo.run(["stty", "size"], root=root, mounts=mounts, **COLLECTED).stdout == "24 80\n"
 
 
+def test_all_terminals_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a fake: opening them all would be felt by everybody on this machine."""
+
+    def without_room(path: Any, *args: Any, **kwargs: Any) -> int:
+        raise OSError(errno.ENOSPC, "full", path)
+
+    with pytest.raises(OSError, match="/dev/ptmx") as caught, monkeypatch.context() as patched:
+        patched.setattr(os, "open", without_room)
+        nsdemo.run(["true"], **COLLECTED)
+    assert "kernel.pty.max" in caught.value.__notes__[0]
+
+
 def test_no_descriptor_is_left_for_our_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes as the last one, when others may have taken all there are."""
     settle = Terminal.settle
