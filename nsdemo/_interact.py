@@ -30,6 +30,7 @@ _PIECE = 16 * 1024
 _MOST_TYPED = 4096  # what waits to be read inside; more is left in our terminal
 _MOST_LEFT = 64 * 1024  # what a terminal may hold when the command has ended
 _PATIENCE = 0.1  # seconds: for what no descriptor tells
+_NO_KEY = b"\0"
 _ENDING = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 
 
@@ -96,10 +97,9 @@ class _Relay:
         events: dict[int, int] = {keyboard.wake: select.POLLIN}
         if self.box.pidfd >= 0:
             events[self.box.pidfd] = select.POLLIN
-        if not self.deaf:
-            events[self.inside] = (0 if self.shown else select.POLLIN) | (
-                select.POLLOUT if self.typed else 0
-            )
+        about = (0 if self.shown else select.POLLIN) | (select.POLLOUT if self.typed else 0)
+        if about and not self.deaf:
+            events[self.inside] = about
         if self.shown:
             events[self.screen] = select.POLLOUT
         if keyboard.taken and len(self.typed) < _MOST_TYPED:
@@ -112,11 +112,12 @@ class _Relay:
         for fd, mask in events.items():
             poll.register(fd, mask)
         ready = dict(poll.poll(None if wait is None else wait * 1000 + 1))
-        self.deaf = False
+        # With output still to be shown, a hang-up is not looked into, and would come at once again.
+        self.deaf = bool(self.shown and ready.get(self.inside, 0) & select.POLLHUP)
         if keyboard.wake in ready:
             os.eventfd_read(keyboard.wake)
             return  # who has the keyboard may have changed
-        if ready.get(self.screen, 0) and self.shown:
+        if ready.get(self.screen, 0) & ~select.POLLIN and self.shown:
             self._show()
         elif ready.get(self.inside, 0) & (select.POLLIN | select.POLLHUP) and not self.shown:
             self._look()
@@ -139,8 +140,10 @@ class _Relay:
         return bool(self.shown)
 
     def _show(self) -> None:
-        with suppress(BlockingIOError):
+        try:
             self.shown = self.shown[os.write(self.screen, self.shown[:4096]) :]
+        except BlockingIOError:  # somebody has made it so
+            time.sleep(_PATIENCE)
 
     def _type(self) -> None:
         try:
@@ -173,7 +176,8 @@ class _Relay:
             if not settings[3] & termios.ISIG or os.tcgetpgrp(self.inside) != self.box.pid:
                 return
             for index, number in ((termios.VINTR, signal.SIGINT), (termios.VQUIT, signal.SIGQUIT)):
-                if settings[6][index] in keys and is_deaf_to(self.box.pid, number):
+                key = settings[6][index]
+                if key != _NO_KEY and key in keys and is_deaf_to(self.box.pid, number):
                     self.box.kill()
 
     def drain(self) -> None:
@@ -289,8 +293,8 @@ def set_size_of(inside: int) -> None:
 def _in_foreground() -> bool:
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
+    except OSError:  # a terminal of no session, or of another one, has no foreground for us
+        return os.isatty(0)
 
 
 @contextmanager

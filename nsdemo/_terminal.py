@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 IUTF8 = 0o40000
+_NO_DEVPTS = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM)
 _USUAL = os.terminal_size((80, 24))
 _NAMES = ("stdin", "stdout", "stderr")
 ALL = 7
@@ -125,9 +126,13 @@ class Terminal(Stdio):
             self._ours = os.open("/dev/ptmx", flags)
             fcntl.ioctl(self._ours, TIOCSPTLCK, bytes(4))
             theirs = fcntl.ioctl(self._ours, TIOCGPTPEER, flags)
-        except OSError:
-            # There may be one inside. If not, the launcher will say that this is none.
+        except OSError as error:
             self._forget()
+            if error.errno == errno.ENOSPC:
+                error.add_note("as many terminals as the sysctl kernel.pty.max allows are open")
+            if error.errno not in _NO_DEVPTS:
+                raise
+            # There may be one inside. If not, the launcher will say that this is none.
             return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         settings = termios.tcgetattr(theirs)
         settings[0] |= IUTF8  # backspace takes a character, not a byte

@@ -96,6 +96,21 @@ def test_interact_returns_what_the_command_did(terminals: list[Terminal], root: 
     terminal.expect("STATUS 4\r\nEND SAME")
 
 
+def test_a_terminal_of_no_session_will_do(root: Path) -> None:
+    master, slave = os.openpty()
+    body = f"box = nsdemo.spawn(['cat'], root={str(root)!r}, tty=True)\nbox.interact()"
+    environment = {**os.environ, "PYTHONPATH": IMPORTABLE}
+    with subprocess.Popen(
+        interacting(body), stdin=slave, stdout=slave, start_new_session=True, env=environment
+    ) as process:
+        assert eventually(lambda: not termios.tcgetattr(slave)[3] & termios.ICANON)
+        os.write(master, b"keys\r\x04")
+        assert process.wait(9) == 0
+    assert os.read(master, 1000).endswith(b"keys\r\nkeys\r\nEND SAME\r\n")
+    os.close(master)
+    os.close(slave)
+
+
 def _set_size(terminal: Terminal, rows: int, columns: int) -> None:
     fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 

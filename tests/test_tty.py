@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import signal
 import subprocess
 import threading
@@ -97,10 +98,22 @@ def test_what_lies_at_dev_pts_is_not_believed(trap: str, tmp_path: Path) -> None
         assert (done.stdout, source_of(done)) == ("24 80\n", 0)
 
 
-def test_what_is_mounted_over_ptmx_is_not_believed(root: Path) -> None:
-    mounts = [nsdemo.Dev(), nsdemo.Bind("/dev/zero", "/dev/pts/ptmx")]
-    done = nsdemo.run([*SH, "test -t 0 && stty size"], root=root, mounts=mounts, **COLLECTED)
-    assert (done.stdout, source_of(done)) == ("24 80\n", 0)
+@pytest.mark.parametrize("target", ["/dev/pts", "/dev/pts/ptmx"])
+def test_nothing_else_is_opened(root: Path, tmp_path: Path, target: str) -> None:
+    """Opening alone may do something: here it would hang up on somebody who reads."""
+    os.mkfifo(tmp_path / "ptmx")
+    tmp_path.chmod(0o755)
+    source = tmp_path if target == "/dev/pts" else tmp_path / "ptmx"
+    mounts = [nsdemo.Dev(), nsdemo.Bind(source, target)]
+    reader = os.open(tmp_path / "ptmx", os.O_RDONLY | os.O_NONBLOCK)
+    opened = select.poll()
+    opened.register(reader)
+    try:
+        done = nsdemo.run([*SH, "test -t 0 && stty size"], root=root, mounts=mounts, **COLLECTED)
+        assert (done.stdout, source_of(done)) == ("24 80\n", 0)
+        assert opened.poll(0) == []
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
@@ -329,6 +342,18 @@ def test_where_there_is_no_devpts_at_all(root: Path, monkeypatch: pytest.MonkeyP
     assert leftovers_now(before) == []
     mounts = [nsdemo.Dev()]
     assert nsdemo.run(["stty", "size"], root=root, mounts=mounts, **COLLECTED).stdout == "24 80\n"
+
+
+def test_all_terminals_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a fake: opening them all would be felt by everybody on this machine."""
+
+    def without_room(path: Any, *args: Any, **kwargs: Any) -> int:
+        raise OSError(errno.ENOSPC, "full", path)
+
+    with pytest.raises(OSError, match="/dev/ptmx") as caught, monkeypatch.context() as patched:
+        patched.setattr(os, "open", without_room)
+        nsdemo.run(["true"], **COLLECTED)
+    assert "kernel.pty.max" in caught.value.__notes__[0]
 
 
 def test_no_descriptor_is_left_for_our_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
