@@ -219,7 +219,7 @@ class Container(Generic[AnyStr]):
     _settings: tuple[str, str] | None
     _talking: bool
     _trace: tuple[Step, ...] | None
-    _layers: Layers | None
+    _layers: Layers | None = None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -242,7 +242,6 @@ class Container(Generic[AnyStr]):
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
         stdio = Stdio(stdin, stdout, stderr)
-        self._layers = None
         try:
             if "overlay" in plan._options:
                 self._launch_with_layers(plan._core, stdio, passed)
