@@ -36,7 +36,7 @@ def say(args: list[str], **options: Any) -> str:
 
 
 POPEN = """cwd env uid gid groups umask no_new_privs capabilities ambient rlimits seccomp
-stdin stdout stderr text encoding errors pass_fds
+securebits landlock stdin stdout stderr text encoding errors pass_fds
 start_new_session process_group dry_run""".split()
 FALSE = ("no_new_privs", "dry_run", "capture_output", "check")
 RUN = ["input", "capture_output", "timeout", "check"]
