@@ -228,7 +228,7 @@ class Container(Generic[AnyStr]):
     _talking: bool
     _on_terminal: bool
     _trace: tuple[Step, ...] | None
-    _layers: Layers | None
+    _layers: Layers | None = None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -250,7 +250,6 @@ class Container(Generic[AnyStr]):
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
-        self._layers = None
         self._on_terminal = "tty" in plan._options
         raw = io.FileIO
         if self._on_terminal:

@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def changes(root: Path, text: str, ordinary: bool, options: str = "") -> list[li
     return result
 
 
+def must_note_in_memory(ordinary: bool) -> None:
+    """A user namespace's overlay notes in user.* attributes that a directory hides another."""
+    if IS_ROOT and not ordinary:
+        return
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        try:
+            os.setxattr(file.name, "user.x", b"y")
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            pytest.skip("this kernel has no user.* attributes on tmpfs (Linux 6.6)")
+
+
 EVERYTHING = (
     "echo x >/new; mkdir -p /new.d/e; ln -s /etc/passwd /link; mkfifo /pipe; "  # added
     "echo x >>/file; chmod 700 /tmp; rm /old/a; rm -r /old/b; mkdir /old/b; echo x >/old/b/n; "
@@ -67,6 +81,7 @@ EVERYTHING = (
 @both
 @pytest.mark.parametrize("options", ["", "init=True"])
 def test_what_was_added_modified_and_deleted(root: Path, ordinary: bool, options: str) -> None:
+    must_note_in_memory(ordinary)
     assert changes(root, EVERYTHING, ordinary, options) == [
         ["/", "modified"],
         ["/bin/ls", "deleted"],
@@ -190,6 +205,21 @@ def test_what_can_be_asked_when(root: Path) -> None:
         with plan.start() as box:
             box.wait()
         assert box.changes() == (change,)
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_nobody_inside_has_the_descriptors(root: Path, init: bool) -> None:
+    text = "ls /proc/self/fd; echo; read x"
+    options: dict[str, Any] = {"stdin": nsdemo.PIPE, "stdout": nsdemo.PIPE, "text": True}
+    with nsdemo.spawn(["sh", "-c", text], root=root, overlay=True, init=init, **options) as box:
+        assert box.stdout is not None
+        seen = list(iter(box.stdout.readline, "\n"))
+        assert [line.strip() for line in seen] == ["0", "1", "2", "3"]  # 3 is ls's own
+        if IS_ROOT:  # an init is not dumpable
+            open_there = os.listdir(f"/proc/{box.pid}/fd")
+            links = [os.readlink(f"/proc/{box.pid}/fd/{fd}") for fd in open_there]
+            assert not [link for link in links if "socket" in link or "upper" in link]
+        box.communicate()
 
 
 def test_run_keeps_no_memory(root: Path) -> None:
