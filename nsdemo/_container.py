@@ -393,6 +393,15 @@ class Container(Generic[AnyStr]):
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
 
+    def release(self) -> None:
+        """Take away what ``persist=`` pinned: ``nsdemo.release`` for each of its files.
+
+        What was released already is left alone. A container that ends releases nothing by itself.
+        """
+        from ._pins import release_all
+
+        release_all(self._plan._core, self._plan._options.get("pinned_in"))
+
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):
             if file is not None:

@@ -13,6 +13,8 @@ _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, sourc
 _Descriptors = tuple[int, ...]
 # no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
 _Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
+# (CLONE_NEW* flag, path) of each pin
+_Settings = tuple[tuple[tuple[int, bytes], ...]]
 
 @final
 class Plan:
@@ -97,6 +99,7 @@ def recipe(
     umask: int,
     files: tuple[_File, ...],
     power: _Power | None,
+    settings: _Settings | None,
     /,
 ) -> Plan: ...
 def launch(
@@ -111,6 +114,7 @@ def launch(
     /,
 ) -> Process: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...
+def unpin(path: bytes, /) -> None: ...
 def kind_of_file(fd: int, /) -> int: ...
 def process_birth(pid: int, /) -> int: ...
 def foreign_namespaces(pid: int, flags: int, /) -> int: ...

@@ -1,6 +1,7 @@
 #include "child.h"
 
 #include "guard.h"
+#include "pins.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -249,6 +250,7 @@ void nsd_child_release(struct nsd_child *child)
                 continue;
         }
     }
+    nsd_pins_undo(child);
     if (child->trace != NULL)
         munmap(child->trace, child->trace_size);
     if (child->pidfd >= 0)

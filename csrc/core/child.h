@@ -30,6 +30,7 @@ struct nsd_child {
     struct nsd_trace *trace; /* shared with the launcher; believed only after a check */
     size_t trace_size;
     uint32_t step_count;
+    struct nsd_pins *pins; /* what the launch has pinned until now; NULL: nothing */
     struct nsd_result
         *results;           /* ours alone, from nsd_launch_settle on at the latest */
     uint32_t waiting_state; /* trace->state as it was when the launch began */
