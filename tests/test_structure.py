@@ -110,7 +110,8 @@ def imports_of(path: Path) -> set[str]:
 
 
 MAY_IMPORT_THE_CORE = {
-    *("_api", "_container", "_pins", "_plan", "_request", "_targets", "_values", "doctor"),
+    *("_adopted", "_api", "_container", "_pins", "_plan", "_request", "_targets", "_values"),
+    "doctor",
 }
 
 

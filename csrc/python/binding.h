@@ -56,6 +56,7 @@ int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
+PyObject *nsd_adopt(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 
 #endif
