@@ -176,8 +176,8 @@ def spawn(
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
         hostname: of the new uts namespace, at most 64 bytes.
-        init: stay as PID 1 that reaps orphans and forwards signals; the command is its
-            child.
+        init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also
+            SIGTSTP and SIGCONT; the command is its child, with no signal blocked or ignored.
         mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
             Targets are paths below the new root (without ``root``, of ours), and are made where
             they are missing: such a directory or empty file stays. No link on the way to a

@@ -480,7 +480,10 @@ class Plan:
         plan = self._runnable()
         # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
         if not die_with_parent:
-            plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+            core = plan._core.without("die_with_parent")
+            if plan._watched is not None:
+                core = core.without("watch")
+            plan = self._from_core(core, plan._options)
         elif plan._watched is not None:
             plan = self._from_core(plan._watched(), plan._options)
         elif not any(

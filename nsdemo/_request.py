@@ -270,6 +270,10 @@ def make_plan(
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    changes_ids = uid >= 0 or gid >= 0 or groups is not None
+    # The kernel forgets whom to end with the thread when a setuid program gains power.
+    if watched is not None and changes_ids and not given["no_new_privs"]:
+        return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
 
 
