@@ -31,6 +31,7 @@
     X(OPEN_PROCESS, "open_process")                                                    \
     X(OPEN_ROOT, "open_root")                                                          \
     X(WATCH, "watch")                                                                  \
+    X(JOIN_CGROUP, "join_cgroup")                                                      \
     X(JOIN, "join")                                                                    \
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
@@ -41,6 +42,7 @@
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
     X(SETHOSTNAME, "sethostname")                                                      \
+    X(SETDOMAINNAME, "setdomainname")                                                  \
     X(PROPAGATION, "propagation")                                                      \
     X(BIND, "bind")                                                                    \
     X(MOUNT, "mount")                                                                  \

@@ -126,6 +126,9 @@ def spawn(
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
@@ -175,7 +178,10 @@ def spawn(
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
-        hostname: of the new uts namespace, at most 64 bytes.
+        hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's,
+            as domainname(1) shows it.
+        monotonic, boottime: by how many seconds these clocks of a new time namespace differ
+            from ours; whole or not, negative too. No clock goes back before 0.
         init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also
             SIGTSTP and SIGCONT; the command is its child, with no signal blocked or ignored.
         mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
@@ -255,6 +261,9 @@ def run(
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
@@ -322,6 +331,7 @@ def enter(
     cgroup: bool = True,
     time: bool = True,
     root: bool = True,
+    join_cgroup: bool = False,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -362,6 +372,8 @@ def enter(
         args: the command, a list; args[0] is looked up inside, in the PATH of ``env``.
         mount, uts, ipc, pid, net, user, cgroup, time: False leaves a namespace out.
         root: False keeps the root that the mount namespace has.
+        join_cgroup: move to the target's cgroup before, in each hierarchy that is mounted here
+            and in which it is another than ours: its limits hold for the command, too.
         cwd: working directory inside; None is ``/``.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
@@ -408,10 +420,20 @@ def enter(
         args,
         namespaces=namespaces,
         root_of=foreign_root(resolved, namespaces) if root else None,
+        settings=_cgroups_of(resolved) if join_cgroup else None,
         clean=True,
         given=given,
     )
     return plan if dry_run else _finish(plan)
+
+
+def _cgroups_of(target: Resolved) -> Any:
+    from ._settings import cgroup_settings
+
+    try:
+        return cgroup_settings(target.pid)
+    except OSError as error:
+        raise unreadable(target.pid, error) from None
 
 
 def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:

@@ -13,8 +13,8 @@ _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, sourc
 _Descriptors = tuple[int, ...]
 # no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
 _Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
-# (CLONE_NEW* flag, path) of each pin
-_Settings = tuple[tuple[tuple[int, bytes], ...]]
+# (CLONE_NEW* flag, path) of each pin, time offsets, domain name, cgroup.procs files
+_Settings = tuple[tuple[tuple[int, bytes], ...], bytes | None, bytes | None, tuple[bytes, ...]]
 
 @final
 class Plan:

@@ -113,6 +113,10 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP|IFF_RUNNING})'
         case "sethostname":
             return f"sethostname({_quoted(first)}, {len(first.encode())})"
+        case "setdomainname":
+            return f"setdomainname({_quoted(first)}, {len(first.encode())})"
+        case "join_cgroup":
+            return f'write({_quoted(first)}, "0")'
         case "propagation":
             return f"mount(NULL, {_quoted(first)}, NULL, {flag_names(args[1], MOUNT_NAMES)}, NULL)"
         case "bind":
@@ -274,6 +278,10 @@ def describe(step: Step) -> str:
             return "bring up the loopback interface"
         case "sethostname":
             return f"set the host name {first!r}"
+        case "setdomainname":
+            return f"set the domain name {first!r}"
+        case "join_cgroup":
+            return f"move to the cgroup of {first}"
         case "propagation":
             return f"make the mounts under {first} {flag_names(args[1], MOUNT_NAMES)}"
         case "bind":
@@ -411,6 +419,8 @@ _ALWAYS_BEYOND = {
     "init": "a PID 1 that reaps and forwards signals",
     "pivot_root": "let go of the old root (pivot_root)",
     "sethostname": "set the host name",
+    "setdomainname": "set the domain name",
+    "join_cgroup": "move to the target's cgroups",
     "umask": "set the umask",
     **_POWER,
     "loopback_up": "bring up the loopback interface",
@@ -446,6 +456,9 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation == "pin":
             option = f"--{_keyword(args[0])}"
             words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
+        elif step.operation == "write" and args[0].endswith("timens_offsets"):
+            rows = [line.split() for line in args[1].splitlines()]
+            words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
         elif step.operation == "fork" and "unshare" in seen:
             words.append("--fork")
         elif step.operation == "mount" and args[2] == "proc":

@@ -316,6 +316,10 @@ class Plan:
         """Name the host; needs a new uts namespace, or it is this machine's name."""
         return self._then("sethostname", texts=(name,))
 
+    def setdomainname(self, name: str) -> Plan:
+        """Name the NIS domain; needs a new uts namespace, or it is this machine's."""
+        return self._then("setdomainname", texts=(name,))
+
     def loopback_up(self) -> Plan:
         """Bring up ``lo``, which is down in a new network namespace."""
         return self._then("loopback_up")

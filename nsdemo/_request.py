@@ -18,7 +18,7 @@ from ._values import (
     CleanEnvironment,
     check_id,
     command_vectors,
-    encode_hostname,
+    encode_name,
     encode_path,
 )
 
@@ -246,7 +246,7 @@ def make_plan(
             root,
             root_method == "chroot",
             propagation,
-            None if hostname is None else encode_hostname(hostname),
+            None if hostname is None else encode_name("hostname", hostname),
             cwd,
             new_session,
             group,
@@ -386,13 +386,12 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
 
 def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
     """What few launches ask for, or None; the checks are loaded only then."""
-    if given["persist"] is None:
+    asked = (given["persist"], given["monotonic"], given["boottime"], given["domainname"])
+    if asked == (None, None, None, None):
         return None
-    from ._pins import checked_pins
+    from ._settings import spawn_settings
 
-    in_target = not isinstance(wanted["mount"], bool)
-    fork, init = bool(given["fork"]), bool(given["init"])
-    return (checked_pins(given["persist"], wanted, unshare, in_target, fork, init),)
+    return spawn_settings(given, wanted, unshare)
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

@@ -298,6 +298,11 @@ def spawn_parser() -> Parser:
         help="of all mounts; default: private",
     )
     parser.option("--hostname", metavar="NAME", help="host name inside")
+    parser.option("--domainname", metavar="NAME", help="NIS domain name inside")
+    for clock in ("monotonic", "boottime"):
+        parser.option(
+            f"--{clock}", type=float, metavar="SECONDS", help=f"offset of the {clock} clock inside"
+        )
     parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
     for option, values, what in (
         ("bind", ("SOURCE", "TARGET"), "SOURCE is seen at TARGET, with all below it"),
@@ -340,6 +345,7 @@ def enter_parser() -> Parser:
     for name in NAMESPACES:
         parser.switch(name, f"join its {name} namespace (default)")
     parser.switch("root", "follow its root directory (default)")
+    parser.switch("join-cgroup", "move to its cgroups first")
     _common(parser)
     return parser
 

@@ -79,6 +79,12 @@ def raw_files(operation: str, target: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(step)
 
 
+def clocks(content: str) -> nsdemo.Plan:
+    texts = ("/proc/self/timens_offsets", content, None, None)
+    core = no_power().unshare("time")._core.append("write", 0, (0, 0, 0), texts)
+    return nsdemo.Plan._from_core(core)
+
+
 def pinning(path: str) -> nsdemo.Plan:
     """A pin in a mount namespace of our own."""
     proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
@@ -104,6 +110,11 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
+    ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
+    ("join_cgroup", errno.ENOENT, lambda: raw("join_cgroup", (0, 0, 0), "/no/such/cgroup.procs")),
+    ("join_cgroup", errno.ENOTDIR, lambda: raw("join_cgroup", (0, 0, 0), "/dev/null")),
+    ("write", errno.ERANGE, lambda: clocks("monotonic -9000000000 0")),
+    ("write", errno.EINVAL, lambda: clocks("monotonic 0 1000000000")),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),
     ("propagation", errno.EINVAL, lambda: mounting().make_private("/proc/self")),
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),

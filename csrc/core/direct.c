@@ -65,6 +65,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_WRITE_PROC:
         case NSD_LOOPBACK_UP:
         case NSD_SETHOSTNAME:
+        case NSD_SETDOMAINNAME:
         case NSD_PROPAGATION:
         case NSD_BIND:
         case NSD_MOUNT:
@@ -82,6 +83,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OPEN_PROCESS:
         case NSD_WATCH:
         case NSD_JOIN:
+        case NSD_JOIN_CGROUP:
         case NSD_UNSHARE:
         case NSD_HIDE:
         case NSD_GUARD:

@@ -179,6 +179,10 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
     }
     if (rest != 0)
         nsd_add_unshare(builder, rest);
+    if (request->time_offsets !=
+        NULL) /* before anybody is in it: then they are fixed */
+        nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                     TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
 static void set_up_mounts(struct nsd_builder *builder,
@@ -303,7 +307,8 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && request->pin_count == 0 && !request->no_clone &&
+           request->file_count == 0 && request->pin_count == 0 &&
+           request->cgroup_count == 0 && !request->no_clone &&
            !(maps_ids && request->no_user_clone);
 }
 
@@ -337,6 +342,10 @@ static void unshare_and_fork(struct nsd_builder *builder,
         nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
+    /* While the hierarchies are in sight, and before there is a cgroup namespace, whose root
+     * is where we are then. */
+    for (int i = 0; i < request->cgroup_count; i++)
+        nsd_add_step(builder, NSD_JOIN_CGROUP, NUMBERS(0), TEXTS(request->cgroups[i]));
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
     if (request->join_count > 0) {
@@ -364,6 +373,9 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
         nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+    if (request->domainname != NULL)
+        nsd_add_step(builder, NSD_SETDOMAINNAME, NUMBERS(0),
+                     TEXTS(request->domainname));
     set_up_mounts(builder, request);
     if (!joins(request, CLONE_NEWNS))
         add_pins(builder, request, false);

@@ -25,7 +25,8 @@ struct nsd_join {
 };
 
 #define NSD_MAX_JOINS 8
-#define NSD_MAX_LIMITS 16 /* the kernel has that many */
+#define NSD_MAX_CGROUPS 32 /* a hierarchy each; version 1 has 14 controllers */
+#define NSD_MAX_LIMITS 16  /* the kernel has that many */
 
 /* What the command may not do; all zero: nothing is taken from it. */
 struct nsd_limit {
@@ -83,6 +84,10 @@ struct nsd_request {
     struct nsd_power power;
     struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
     int pin_count;
+    const char *time_offsets; /* as /proc/PID/timens_offsets takes them; NULL: none */
+    const char *domainname;
+    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
+    int cgroup_count;
 };
 
 void nsd_request_init(struct nsd_request *request);

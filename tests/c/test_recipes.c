@@ -311,6 +311,25 @@ static void the_time_namespace_has_no_clone_flag(void)
                          "drop_inheritable exec");
 }
 
+static void clocks_are_set_before_anybody_is_in_their_namespace(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare |= CLONE_NEWTIME | CLONE_NEWUSER;
+    request.time_offsets = "monotonic 5 0\n";
+    request.domainname = "example";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare write write write unshare write hide fork setdomainname "
+               "propagation mount setsid drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]),
+               "/proc/self/timens_offsets");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[1]), "monotonic 5 0\n");
+    nsd_builder_free(&builder);
+}
+
 static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
 {
     struct nsd_request request = the_container();
@@ -486,6 +505,18 @@ static void entering_follows_the_root_and_hides_before_it_joins(void)
     nsd_builder_free(&builder);
 }
 
+static void a_cgroup_is_joined_before_the_namespaces(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.cgroups[0] = "/sys/fs/cgroup/pids/box/cgroup.procs";
+    request.cgroups[1] = "/sys/fs/cgroup/unified/box/cgroup.procs";
+    request.cgroup_count = 2;
+    CHECK_SPAWN(request,
+                "open_process open_root watch join_cgroup join_cgroup hide join "
+                "fork chroot setsid drop_inheritable exec");
+}
+
 static void entering_without_the_root(void)
 {
     struct nsd_request request = the_visitor();
@@ -635,6 +666,7 @@ int main(void)
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
+    RUN(clocks_are_set_before_anybody_is_in_their_namespace);
     RUN(credentials_come_late_and_groups_first);
     RUN(forbidding_new_privileges_goes_the_short_way);
     RUN(power_is_given_up_around_the_change_of_user);
@@ -642,6 +674,7 @@ int main(void)
     RUN(a_session_or_a_group_or_neither);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);

@@ -290,6 +290,17 @@ static void a_host_is_named_in_its_own_namespace(void)
     memset(large, 'x', 65);
     large[65] = '\0';
     CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T(large)), -EINVAL);
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T("example")), 0);
+    CHECK_NUMBER(getdomainname(name, sizeof(name)), 0);
+    CHECK_TEXT(name, "example");
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T(large)), -EINVAL);
+}
+
+static void only_a_cgroup_is_joined(void)
+{
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/no/such/cgroup.procs")), -ENOENT);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/dev/null")), -ENOTDIR);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/proc/self/comm")), -ENOTDIR);
 }
 
 static void mounts_lie_where_they_were_meant_to(void)
@@ -789,6 +800,7 @@ int main(void)
     IN_CHILD(nobody_becomes_root_where_there_is_none);
     IN_CHILD(the_loopback_comes_up);
     IN_CHILD(a_host_is_named_in_its_own_namespace);
+    IN_CHILD(only_a_cgroup_is_joined);
     IN_CHILD(mounts_lie_where_they_were_meant_to);
     IN_CHILD(pivoting_lets_go_of_the_old_root);
     IN_CHILD(chroot_moves_the_working_directory_too);
