@@ -16,6 +16,7 @@ from ._values import (
     MS_PROPAGATION,
     MS_REC,
     CleanEnvironment,
+    Environment,
     check_id,
     command_vectors,
     encode_name,
@@ -78,7 +79,7 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 def _environment(
     env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
-) -> Mapping[Any, Any]:
+) -> Environment:
     if env is not None:
         return env
     if not clean:
@@ -162,7 +163,9 @@ class Namespaces:
     def of(cls, target: Resolved, keywords: Sequence[str]) -> Namespaces:
         """Those of one target, as far as they are not ours already."""
         self = cls({})
-        flags = sum(CLONE_FLAGS[keyword] for keyword in keywords)
+        flags = 0
+        for keyword in keywords:
+            flags |= CLONE_FLAGS[keyword]
         self.targets.append((target, target.differing(flags)))
         return self
 
@@ -294,6 +297,10 @@ def absolute(root: Any) -> bytes:
     return encoded if encoded.startswith(b"/") else os.path.join(os.getcwdb(), encoded)
 
 
+def _is_slash(root: bytes) -> bool:
+    return (b".." in root or not root.strip(b"/.")) and os.path.normpath(root) == b"/"
+
+
 # The defaults of spawn's namespace keywords. With join=, a keyword left at its default means
 # the target.
 _DEFAULTS = {
@@ -345,7 +352,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     propagation = given["propagation"]
     root = None if given["root"] is None else absolute(given["root"])
     if given["overlay"]:
-        if root is None or os.path.normpath(root) == b"/" or not new_mount:
+        if root is None or _is_slash(root) or not new_mount:
             raise ValueError("overlay=True needs root= and mount=True: it covers that directory")
         from .mounts import over_root
 
@@ -358,7 +365,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         from .mounts import readonly_root
 
         files = (*files, readonly_root())
-    if root is not None and os.path.normpath(root) == b"/":
+    if root is not None and _is_slash(root):
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"
     plan = make_plan(
