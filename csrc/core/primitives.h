@@ -83,11 +83,11 @@ struct nsd_request {
     int file_count;
     struct nsd_power power;
     struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
+    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
     int pin_count;
+    int cgroup_count;
     const char *time_offsets; /* as /proc/PID/timens_offsets takes them; NULL: none */
     const char *domainname;
-    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
-    int cgroup_count;
 };
 
 void nsd_request_init(struct nsd_request *request);
