@@ -33,6 +33,7 @@ from ._stdio import DEVNULL, PIPE, STDOUT
 if TYPE_CHECKING:
     from ._changes import Change
     from ._landlock import Landlock
+    from ._pins import release
     from .doctor import Findings, doctor
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
@@ -64,6 +65,7 @@ __all__ = [
     "doctor",
     "enter",
     "namespaces",
+    "release",
     "run",
     "spawn",
 ]
@@ -83,6 +85,10 @@ def __getattr__(name: str) -> Any:
         from ._landlock import Landlock
 
         return Landlock
+    if name == "release":
+        from ._pins import release
+
+        return release
     if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
         from . import mounts
 

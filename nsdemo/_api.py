@@ -26,11 +26,7 @@ from ._values import CLONE_FLAGS, KEYWORDS
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
-    options = {
-        key: value
-        for key, value in plan._options.items()
-        if key not in ("args", "root", "overlay", "tty")
-    }
+    options = {key: value for key, value in plan._options.items() if key in REMEMBERED}
     return run_plan(plan, **options)
 
 
@@ -146,11 +142,15 @@ def spawn(
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
     readonly_root: bool = False,
     die_with_parent: bool = True,
+    persist: Mapping[str, Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -209,9 +209,12 @@ def spawn(
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
-        hostname: of the new uts namespace, at most 64 bytes.
-        init: stay as PID 1 that reaps orphans and forwards signals; the command is its
-            child.
+        hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's,
+            as domainname(1) shows it.
+        monotonic, boottime: by how many seconds these clocks of a new time namespace differ
+            from ours; whole or not, negative too. No clock goes back before 0.
+        init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also
+            SIGTSTP and SIGCONT; the command is its child, with no signal blocked or ignored.
         mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
             Targets are paths below the new root (without ``root``, of ours), and are made where
             they are missing: such a directory or empty file stays. No link on the way to a
@@ -223,6 +226,14 @@ def spawn(
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
             Without a pid namespace that is the command and its process group.
+        persist: files that keep new namespaces alive when all processes in them have ended,
+            such as {"net": "/run/blue"}: each is mounted on its file, which is made if it is
+            missing, in our own mount namespace; they live as long as that does, or until
+            ``release``. All are made, or none, and then nothing is started. The pid namespace
+            takes in nobody any more when its PID 1 has ended. A mount namespace that shares its
+            mounts with ours is pinned only below a private one. With ``mount=target`` they are
+            pinned in that one's mount namespace: who may not mount here makes a container of
+            his own that holds them, ``mount=holder, user=holder``.
         cwd: working directory inside; None: ``/`` under another root, else ours.
         env: the environment; None: ours, or a small clean one under another root.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
@@ -294,11 +305,15 @@ def run(
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
     readonly_root: bool = False,
     die_with_parent: bool = True,
+    persist: Mapping[str, Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -363,6 +378,7 @@ def enter(
     cgroup: bool = True,
     time: bool = True,
     root: bool = True,
+    join_cgroup: bool = False,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -406,6 +422,8 @@ def enter(
         args: the command, a list; args[0] is looked up inside, in the PATH of ``env``.
         mount, uts, ipc, pid, net, user, cgroup, time: False leaves a namespace out.
         root: False keeps the root that the mount namespace has.
+        join_cgroup: move to the target's cgroup before, in each hierarchy that is mounted here
+            and in which it is another than ours: its limits hold for the command, too.
         cwd: working directory inside; None is ``/``.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
@@ -452,10 +470,20 @@ def enter(
         args,
         namespaces=namespaces,
         root_of=foreign_root(resolved, namespaces) if root else None,
+        settings=_cgroups_of(resolved) if join_cgroup else None,
         clean=True,
         given=given,
     )
     return plan if dry_run else _finish(plan)
+
+
+def _cgroups_of(target: Resolved) -> Any:
+    from ._settings import cgroup_settings
+
+    try:
+        return cgroup_settings(target.pid)
+    except OSError as error:
+        raise unreadable(target.pid, error) from None
 
 
 def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:

@@ -46,6 +46,7 @@ from ._not_mounted import (
     explain_pivot_root,
     explain_propagation,
 )
+from ._not_pinned import explain_pin
 from ._not_placed import (
     explain_bind_at,
     explain_link_at,
@@ -55,6 +56,7 @@ from ._not_placed import (
     explain_readonly,
     explain_source,
 )
+from ._not_set import explain_cgroup, explain_offsets
 from ._nsfs import owner_of_file
 from ._proc import parse_id_map
 
@@ -351,6 +353,9 @@ def _join_refused(case: Case, flags: int, pid: int) -> Hints:
 def _write(case: Case) -> Hints:
     path, content = case.step.args
     file = os.path.basename(path)
+    if file == "timens_offsets":
+        yield from explain_offsets(case)
+        return
     if case.errno in (errno.ENOENT, errno.ENOTDIR):
         if not any(mount.point == "/proc" and mount.kind == "proc" for mount in _machine.mounts()):
             yield "there is no procfs mounted on /proc: mount -t proc proc /proc"
@@ -496,9 +501,12 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "unshare": _unshare,
     "write": _write,
     "fork": _fork,
+    "pin": explain_pin,
+    "join_cgroup": explain_cgroup,
     "init": _fork,
     "loopback_up": _in_new(NEWNET, "net", "bring up interfaces"),
     "sethostname": _in_new(NEWUTS, "uts", "set the host name"),
+    "setdomainname": _in_new(NEWUTS, "uts", "set the domain name"),
     "propagation": explain_propagation,
     "bind": explain_bind,
     "mount": explain_mount,

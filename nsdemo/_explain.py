@@ -110,12 +110,19 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "clone(SIGCHLD)  /* and stay as the guard */"
         case "fork":
             return "clone(CLONE_PARENT|SIGCHLD)"
+        case "pin":
+            source = _quoted(f"/proc/PID/ns/{first}")
+            return f"mount({source}, {_quoted(args[1])}, NULL, MS_BIND, NULL)"
         case "become_root":
             return "setgroups(0, NULL); setresgid(0, 0, 0); setresuid(0, 0, 0)"
         case "loopback_up":
             return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP|IFF_RUNNING})'
         case "sethostname":
             return f"sethostname({_quoted(first)}, {len(first.encode())})"
+        case "setdomainname":
+            return f"setdomainname({_quoted(first)}, {len(first.encode())})"
+        case "join_cgroup":
+            return f'write({_quoted(first)}, "0")'
         case "propagation":
             return f"mount(NULL, {_quoted(first)}, NULL, {flag_names(args[1], MOUNT_NAMES)}, NULL)"
         case "bind":
@@ -243,6 +250,11 @@ def _masks(where: str, hidden: list[str], closed: list[str]) -> str:
     return call + (f"; mount({names}, MS_BIND|MS_RDONLY)" if closed else "")
 
 
+def _keyword(file: str) -> str:
+    """The keyword of a file in /proc/PID/ns."""
+    return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
+
+
 def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
@@ -291,7 +303,7 @@ def describe(step: Step) -> str:
         case "open_process":
             return f"find process {first}"
         case "open_root":
-            return f"open the root {first}"
+            return "open /proc" if first == "/proc" else f"open the root {first}"
         case "watch":
             return "watch the Python process"
         case "map_helper":
@@ -313,12 +325,18 @@ def describe(step: Step) -> str:
             return "leave a guard that ends the command with this process"
         case "fork":
             return "fork the command's process"
+        case "pin":
+            return f"pin the {_keyword(first)} namespace on {args[1]}"
         case "become_root":
             return "become root in the joined user namespace"
         case "loopback_up":
             return "bring up the loopback interface"
         case "sethostname":
             return f"set the host name {first!r}"
+        case "setdomainname":
+            return f"set the domain name {first!r}"
+        case "join_cgroup":
+            return f"move to the cgroup of {first}"
         case "propagation":
             return f"make the mounts under {first} {flag_names(args[1], MOUNT_NAMES)}"
         case "bind":
@@ -474,6 +492,8 @@ _ALWAYS_BEYOND = {
     "init": "a PID 1 that reaps and forwards signals",
     "pivot_root": "let go of the old root (pivot_root)",
     "sethostname": "set the host name",
+    "setdomainname": "set the domain name",
+    "join_cgroup": "move to the target's cgroups",
     "umask": "set the umask",
     **_POWER,
     "loopback_up": "bring up the loopback interface",
@@ -526,6 +546,12 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
             words.append(f"--owner {args[0]}:{args[1]}")
         elif step.operation == "become_root":
             words.append("--setgid 0 --setuid 0")
+        elif step.operation == "pin":
+            option = f"--{_keyword(args[0])}"
+            words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
+        elif step.operation == "write" and args[0].endswith("timens_offsets"):
+            rows = [line.split() for line in args[1].splitlines()]
+            words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
         elif step.operation == "fork" and "unshare" in seen:
             words.append("--fork")
         elif step.operation == "mount" and args[2] == "proc":

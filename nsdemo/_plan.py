@@ -330,9 +330,20 @@ class Plan:
             raise ValueError("a plan has one init")
         return self._then("init")
 
+    def pin(self, name: str, path: str | os.PathLike[str]) -> Plan:
+        """Keep this new namespace alive on a file, of the caller: ``pin("net", "/run/blue")``."""
+        from ._pins import pin_texts
+
+        flag, *texts = pin_texts(name, path)
+        return self._then("pin", (flag, -1, 0), tuple(texts))
+
     def sethostname(self, name: str) -> Plan:
         """Name the host; needs a new uts namespace, or it is this machine's name."""
         return self._then("sethostname", texts=(name,))
+
+    def setdomainname(self, name: str) -> Plan:
+        """Name the NIS domain; needs a new uts namespace, or it is this machine's."""
+        return self._then("setdomainname", texts=(name,))
 
     def loopback_up(self) -> Plan:
         """Bring up ``lo``, which is down in a new network namespace."""
@@ -529,7 +540,10 @@ class Plan:
         plan = self._runnable()
         # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
         if not die_with_parent:
-            plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+            core = plan._core.without("die_with_parent")
+            if plan._watched is not None:
+                core = core.without("watch")
+            plan = self._from_core(core, plan._options)
         elif plan._watched is not None:
             plan = self._from_core(plan._watched(), plan._options)
         elif not any(

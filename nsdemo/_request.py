@@ -19,7 +19,7 @@ from ._values import (
     Environment,
     check_id,
     command_vectors,
-    encode_hostname,
+    encode_name,
     encode_path,
 )
 
@@ -236,6 +236,7 @@ def make_plan(
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
     maps_users: bool = False,
+    settings: tuple[Any, ...] | None = None,
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
@@ -277,7 +278,7 @@ def make_plan(
             root,
             root_method == "chroot",
             propagation,
-            None if hostname is None else encode_hostname(hostname),
+            None if hostname is None else encode_name("hostname", hostname),
             cwd,
             new_session,
             group,
@@ -290,6 +291,7 @@ def make_plan(
             power,
             users,
             0 if terminal is None else terminal[1],
+            settings,
         )
 
     options = {
@@ -306,6 +308,10 @@ def make_plan(
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    changes_ids = uid >= 0 or gid >= 0 or groups is not None
+    # The kernel forgets whom to end with the thread when a setuid program gains power.
+    if watched is not None and changes_ids and not given["no_new_privs"]:
+        return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
 
 
@@ -411,7 +417,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     if root is not None and _is_slash(root):
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"
-    return make_plan(
+    plan = make_plan(
         "spawn",
         given["args"],
         namespaces=namespaces,
@@ -426,9 +432,23 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         hostname=given["hostname"],
         files=files,
         maps_users=maps_users,
+        settings=_settings(given, wanted, namespaces.unshare),
         clean=given["root"] is not None or joined is not None,
         given=given,
     )
+    if given["persist"] is not None and not isinstance(wanted["mount"], bool):
+        plan._options["pinned_in"] = given["join"] if given["mount"] is True else given["mount"]
+    return plan
+
+
+def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
+    """What few launches ask for, or None; the checks are loaded only then."""
+    asked = (given["persist"], given["monotonic"], given["boottime"], given["domainname"])
+    if asked == (None, None, None, None):
+        return None
+    from ._settings import spawn_settings
+
+    return spawn_settings(given, wanted, unshare)
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

@@ -124,7 +124,7 @@ class _PlaceSwitch(_NamespaceSwitch):
         return text
 
 
-class _Environment(argparse.Action):
+class _Pair(argparse.Action):
     """--env NAME=VALUE, any number of times."""
 
     def __call__(
@@ -136,7 +136,7 @@ class _Environment(argparse.Action):
     ) -> None:
         name, equals, value = values.partition("=")
         if not name or not equals:
-            parser.error(f"{option_string} takes NAME=VALUE, not {values!r}")
+            parser.error(f"{option_string} takes {self.metavar}, not {values!r}")
         setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
 
 
@@ -253,7 +253,7 @@ _userspec.__name__ = "UID:GID in numbers"
 def _common(parser: Parser) -> None:
     """What all three calls take."""
     parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
-    parser.option("--env", action=_Environment, metavar="NAME=VALUE", help="add to the environment")
+    parser.option("--env", action=_Pair, metavar="NAME=VALUE", help="add to the environment")
     parser.option("--clear-env", action="store_true", help="begin with an empty environment")
     parser.option("--setuid", "--uid", dest="uid", type=int, metavar="UID", help="become this user")
     parser.option(
@@ -359,6 +359,11 @@ def spawn_parser() -> Parser:
         help="of all mounts; default: private",
     )
     parser.option("--hostname", metavar="NAME", help="host name inside")
+    parser.option("--domainname", metavar="NAME", help="NIS domain name inside")
+    for clock in ("monotonic", "boottime"):
+        parser.option(
+            f"--{clock}", type=float, metavar="SECONDS", help=f"offset of the {clock} clock inside"
+        )
     parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
     for option, values, what in (
         ("bind", ("SOURCE", "TARGET"), "SOURCE is seen at TARGET, with all below it"),
@@ -381,6 +386,12 @@ def spawn_parser() -> Parser:
     parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
     parser.switch("readonly-root", "only what is mounted by these options can be written to")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
+    parser.option(
+        "--persist",
+        action=_Pair,
+        metavar="NAMESPACE=FILE",
+        help="keep a new namespace alive on FILE; repeatable",
+    )
     _common(parser)
     return parser
 
@@ -397,6 +408,7 @@ def enter_parser() -> Parser:
     for name in NAMESPACES:
         parser.switch(name, f"join its {name} namespace (default)")
     parser.switch("root", "follow its root directory (default)")
+    parser.switch("join-cgroup", "move to its cgroups first")
     _common(parser)
     return parser
 

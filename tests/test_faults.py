@@ -79,6 +79,19 @@ def raw_files(operation: str, target: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(step)
 
 
+def clocks(content: str) -> nsdemo.Plan:
+    texts = ("/proc/self/timens_offsets", content, None, None)
+    core = no_power().unshare("time")._core.append("write", 0, (0, 0, 0), texts)
+    return nsdemo.Plan._from_core(core)
+
+
+def pinning(path: str) -> nsdemo.Plan:
+    """A pin in a mount namespace of our own."""
+    proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
+    step = proc.append("pin", 0, (0x20000, 63, 0), ("uts", path, None, None))
+    return nsdemo.Plan._from_core(step)
+
+
 # operation, errno, the plan that fails there (an exec is added)
 BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("open_process", errno.ESRCH, lambda: raw("open_process", (2**22, 0, 0))),
@@ -90,8 +103,18 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("write", errno.ENOENT, lambda: raw("write", (0, 0, 0), "/proc/no-such-file", "x")),
     ("write", errno.ENOTDIR, lambda: raw("write", (0, 0, 0), "/dev/null", "x")),
     ("write", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().map_root()),
+    ("pin", errno.ENOENT, lambda: raw("pin", (0x20000, -1, 0), "no-such-kind", "/tmp/x")),
+    ("pin", errno.ENOENT, lambda: pinning("/no/such/place")),
+    ("pin", errno.EISDIR, lambda: pinning("/tmp")),
+    ("pin", errno.ELOOP, lambda: pinning("/proc/self")),
+    ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
+    ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
+    ("join_cgroup", errno.ENOENT, lambda: raw("join_cgroup", (0, 0, 0), "/no/such/cgroup.procs")),
+    ("join_cgroup", errno.ENOTDIR, lambda: raw("join_cgroup", (0, 0, 0), "/dev/null")),
+    ("write", errno.ERANGE, lambda: clocks("monotonic -9000000000 0")),
+    ("write", errno.EINVAL, lambda: clocks("monotonic 0 1000000000")),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),
     ("propagation", errno.EINVAL, lambda: mounting().make_private("/proc/self")),
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),

@@ -65,6 +65,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_WRITE_PROC:
         case NSD_LOOPBACK_UP:
         case NSD_SETHOSTNAME:
+        case NSD_SETDOMAINNAME:
         case NSD_PROPAGATION:
         case NSD_BIND:
         case NSD_MOUNT:
@@ -85,10 +86,12 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OWNER:
         case NSD_MAP_IDS:
         case NSD_JOIN:
+        case NSD_JOIN_CGROUP:
         case NSD_UNSHARE:
         case NSD_HIDE:
         case NSD_GUARD:
         case NSD_FORK:
+        case NSD_PIN:
         case NSD_BECOME_ROOT:
         case NSD_INIT:
         case NSD_OPEN_SOURCE:

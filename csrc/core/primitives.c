@@ -15,6 +15,7 @@ enum {
     ROOT_OWNER_SLOT,
     FIRST_JOIN_SLOT,
     FIRST_SOURCE_SLOT = FIRST_JOIN_SLOT + NSD_MAX_JOINS,
+    PROC_SLOT = NSD_SLOTS - 1,
 };
 
 _Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
@@ -41,6 +42,34 @@ void nsd_request_init(struct nsd_request *request)
 void nsd_add_unshare(struct nsd_builder *builder, int flags)
 {
     nsd_add(builder, NSD_UNSHARE)->number[0] = flags;
+}
+
+/* By the Python process, while the command's process waits in its namespaces (in the new time
+ * namespace it is from execve on); or here, in a mount namespace that was joined, before the
+ * fork. */
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here)
+{
+    for (int i = 0; i < NSD_NAMESPACE_COUNT; i++)
+        if (nsd_namespaces[i].flag == flag)
+            nsd_add_step(builder, NSD_PIN, NUMBERS(flag, here ? PROC_SLOT : -1),
+                         TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
+                                                     : nsd_namespaces[i].file,
+                               path));
+}
+
+static bool joins(const struct nsd_request *request, int flag)
+{
+    for (int i = 0; i < request->join_count; i++)
+        if ((request->joins[i].flags & flag) != 0)
+            return true;
+    return false;
+}
+
+static void add_pins(struct nsd_builder *builder, const struct nsd_request *request,
+                     bool here)
+{
+    for (int i = 0; i < request->pin_count; i++)
+        nsd_add_pin(builder, request->pins[i].flag, request->pins[i].path, here);
 }
 
 void nsd_add_exec(struct nsd_builder *builder)
@@ -137,6 +166,10 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
     }
     if (rest != 0)
         nsd_add_unshare(builder, rest);
+    if (request->time_offsets !=
+        NULL) /* before anybody is in it: then they are fixed */
+        nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                     TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
 static void set_up_mounts(struct nsd_builder *builder,
@@ -294,7 +327,9 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && request->terminal == 0 && !request->no_clone &&
+           request->file_count == 0 && request->terminal == 0 &&
+           request->pin_count == 0 && request->cgroup_count == 0 &&
+           !request->no_clone &&
            !(maps_ids && (request->no_user_clone || request->users.outside));
 }
 
@@ -314,19 +349,24 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
 static void unshare_and_fork(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
-    bool joins_pid = false;
+    bool joins_pid = joins(request, CLONE_NEWPID);
+    bool pins_here = request->pin_count > 0 && joins(request, CLONE_NEWNS);
     bool forks;
 
-    for (int i = 0; i < request->join_count; i++)
-        joins_pid |= (request->joins[i].flags & CLONE_NEWPID) != 0;
     /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
      * command to be somebody else. */
     forks = request->watch || request->init ||
             (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
 
     open_targets(builder, request);
+    if (pins_here) /* what is mounted there may be another's */
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
+    /* While the hierarchies are in sight, and before there is a cgroup namespace, whose root
+     * is where we are then. */
+    for (int i = 0; i < request->cgroup_count; i++)
+        nsd_add_step(builder, NSD_JOIN_CGROUP, NUMBERS(0), TEXTS(request->cgroups[i]));
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
     nsd_add_map_helper(builder, &request->users);
@@ -335,6 +375,8 @@ static void unshare_and_fork(struct nsd_builder *builder,
         join_targets(builder, request);
     }
     unshare_new(builder, request);
+    if (pins_here)
+        add_pins(builder, request, true);
     if (request->join_count == 0 && forks)
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
@@ -353,7 +395,12 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
         nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+    if (request->domainname != NULL)
+        nsd_add_step(builder, NSD_SETDOMAINNAME, NUMBERS(0),
+                     TEXTS(request->domainname));
     set_up_mounts(builder, request);
+    if (!joins(request, CLONE_NEWNS))
+        add_pins(builder, request, false);
     if (request->init)
         nsd_add(builder, NSD_INIT);
     set_up_process(builder, request);

@@ -26,7 +26,8 @@ struct nsd_join {
 };
 
 #define NSD_MAX_JOINS 8
-#define NSD_MAX_LIMITS 16 /* the kernel has that many */
+#define NSD_MAX_CGROUPS 32 /* a hierarchy each; version 1 has 14 controllers */
+#define NSD_MAX_LIMITS 16  /* the kernel has that many */
 #define NSD_MAX_RULES 128
 
 /* What the command may not do; all zero: nothing is taken from it. */
@@ -54,6 +55,12 @@ struct nsd_power {
     uint32_t filter_count;
     int limit_count;
     int rule_count;
+};
+
+/* A new namespace to pin at a path. */
+struct nsd_pin_wish {
+    int flag; /* CLONE_NEW*, one */
+    const char *path;
 };
 
 /* What mounts= asks for; csrc/core/files.h turns it into steps. */
@@ -89,6 +96,12 @@ struct nsd_request {
     const struct nsd_file *files; /* to mount, in this order */
     int file_count;
     struct nsd_power power;
+    struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
+    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
+    int pin_count;
+    int cgroup_count;
+    const char *time_offsets; /* as /proc/PID/timens_offsets takes them; NULL: none */
+    const char *domainname;
 };
 
 void nsd_request_init(struct nsd_request *request);
@@ -102,6 +115,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
 
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here);
 void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count);
 void nsd_add_exec(struct nsd_builder *builder);
 

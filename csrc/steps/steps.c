@@ -178,7 +178,8 @@ static long join(struct nsd_launch *launch, const struct nsd_step *step)
     return sys2(__NR_setns, launch->slot[step->number[0]], step->number[1]);
 }
 
-long nsd_write_proc(const char *path, const char *content)
+/* Writes to a file of the kernel's, if it is one: another may be mounted there. */
+static long write_file(const char *path, const char *content, long type, long or_type)
 {
     struct statfs filesystem;
     size_t length = 0;
@@ -188,13 +189,25 @@ long nsd_write_proc(const char *path, const char *content)
     if (fd < 0)
         return fd;
     ret = sys2(__NR_fstatfs, fd, &filesystem);
-    if (ret == 0 && filesystem.f_type != PROC_SUPER_MAGIC)
-        ret = -ENOTDIR; /* something else is mounted there */
+    if (ret == 0 && filesystem.f_type != type && filesystem.f_type != or_type)
+        ret = -ENOTDIR;
     while (content[length] != '\0')
         length++;
     if (ret == 0)
         ret = sys3(__NR_write, fd, content, length);
     return close_after(fd, ret < 0 ? ret : 0);
+}
+
+long nsd_write_proc(const char *path, const char *content)
+{
+    return write_file(path, content, PROC_SUPER_MAGIC, PROC_SUPER_MAGIC);
+}
+
+/* texts: the cgroup.procs of a cgroup, where "0" is who writes */
+static long join_cgroup(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return write_file(nsd_text(launch, step, 0), "0", CGROUP_SUPER_MAGIC,
+                      CGROUP2_SUPER_MAGIC);
 }
 
 /* After joining a user namespace nobody is anybody yet: become its root. Groups can be kept
@@ -221,15 +234,16 @@ static long loopback_up(void)
     return fd < 0 ? fd : close_after(fd, sys3(__NR_ioctl, fd, SIOCSIFFLAGS, &request));
 }
 
-/* texts: host name */
-static long sethostname(const struct nsd_launch *launch, const struct nsd_step *step)
+/* texts: host name, or domain name */
+static long set_name(const struct nsd_launch *launch, const struct nsd_step *step,
+                     long call)
 {
     const char *name = nsd_text(launch, step, 0);
     size_t length = 0;
 
     while (name[length] != '\0')
         length++;
-    return sys2(__NR_sethostname, name, length);
+    return sys2(call, name, length);
 }
 
 /* numbers: MS_* flags; texts: mount point */
@@ -372,12 +386,16 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_set_owner(step);
     case NSD_MAP_IDS:
         return nsd_map_ids(launch, step);
+    case NSD_JOIN_CGROUP:
+        return join_cgroup(launch, step);
     case NSD_JOIN:
         return join(launch, step);
     case NSD_UNSHARE: /* numbers: CLONE_NEW* flags */
         return sys1(__NR_unshare, step->number[0]);
     case NSD_WRITE_PROC: /* texts: path under /proc, content */
         return nsd_write_proc(nsd_text(launch, step, 0), nsd_text(launch, step, 1));
+    case NSD_PIN:
+        return nsd_pin(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */
         return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     case NSD_BECOME_ROOT:
@@ -385,7 +403,9 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_LOOPBACK_UP:
         return loopback_up();
     case NSD_SETHOSTNAME:
-        return sethostname(launch, step);
+        return set_name(launch, step, __NR_sethostname);
+    case NSD_SETDOMAINNAME:
+        return set_name(launch, step, __NR_setdomainname);
     case NSD_PROPAGATION:
         return propagation(launch, step);
     case NSD_BIND:

@@ -412,6 +412,25 @@ static void the_time_namespace_has_no_clone_flag(void)
                          "drop_inheritable exec");
 }
 
+static void clocks_are_set_before_anybody_is_in_their_namespace(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare |= CLONE_NEWTIME | CLONE_NEWUSER;
+    request.time_offsets = "monotonic 5 0\n";
+    request.domainname = "example";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare write write write unshare write hide fork setdomainname "
+               "propagation mount setsid drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]),
+               "/proc/self/timens_offsets");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[1]), "monotonic 5 0\n");
+    nsd_builder_free(&builder);
+}
+
 static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
 {
     struct nsd_request request = the_container();
@@ -658,6 +677,18 @@ static void entering_follows_the_root_and_hides_before_it_joins(void)
     nsd_builder_free(&builder);
 }
 
+static void a_cgroup_is_joined_before_the_namespaces(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.cgroups[0] = "/sys/fs/cgroup/pids/box/cgroup.procs";
+    request.cgroups[1] = "/sys/fs/cgroup/unified/box/cgroup.procs";
+    request.cgroup_count = 2;
+    CHECK_SPAWN(request,
+                "open_process open_root watch join_cgroup join_cgroup hide join "
+                "fork chroot setsid drop_inheritable exec");
+}
+
 static void entering_without_the_root(void)
 {
     struct nsd_request request = the_visitor();
@@ -750,6 +781,53 @@ static void a_namespace_file_needs_no_process(void)
     nsd_builder_free(&builder);
 }
 
+static void pins_are_asked_for_when_all_else_is_there(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.unshare |= CLONE_NEWTIME;
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNS, "/run/mount"};
+    request.pins[1] = (struct nsd_pin_wish){CLONE_NEWTIME, "/run/time"};
+    request.pin_count = 2;
+    request.init = true;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "watch unshare hide fork propagation mount pin pin "
+                                   "init setsid drop_inheritable exec");
+    step = find(&builder, NSD_PIN);
+    CHECK_NUMBER(step[0].number[0], CLONE_NEWNS);
+    CHECK_NUMBER(step[0].number[1], -1);
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[0]), "mnt");
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[1]), "/run/mount");
+    CHECK_TEXT(nsd_builder_text(&builder, step[1].text[0]), "time_for_children");
+    nsd_builder_free(&builder);
+}
+
+static void in_a_joined_mount_namespace_the_first_process_pins(void)
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+
+    nsd_request_init(&request);
+    request.unshare = CLONE_NEWNET;
+    request.watch = true;
+    request.join_count = 1;
+    request.joins[0] =
+        (struct nsd_join){{4711, 1, -1}, -1, CLONE_NEWNS | CLONE_NEWUSER};
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNET, "/run/net"};
+    request.pin_count = 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_process open_root watch hide join become_root? unshare pin fork "
+               "loopback_up drop_inheritable exec");
+    CHECK_NUMBER(find(&builder, NSD_PIN)->number[1],
+                 find(&builder, NSD_OPEN_ROOT)->number[0]);
+    nsd_builder_free(&builder);
+}
+
 static void chroot_run_is_one_process(void)
 {
     struct nsd_request request;
@@ -792,6 +870,7 @@ int main(void)
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
+    RUN(clocks_are_set_before_anybody_is_in_their_namespace);
     RUN(credentials_come_late_and_groups_first);
     RUN(forbidding_new_privileges_goes_the_short_way);
     RUN(power_is_given_up_around_the_change_of_user);
@@ -802,11 +881,14 @@ int main(void)
     RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);
     RUN(a_nest_is_joined_from_the_outside_in);
     RUN(a_namespace_file_needs_no_process);
+    RUN(pins_are_asked_for_when_all_else_is_there);
+    RUN(in_a_joined_mount_namespace_the_first_process_pins);
     RUN(chroot_run_is_one_process);
     return 0;
 }

@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 
 static struct nsd_launch launch;
 static struct nsd_plan_head head;
@@ -181,6 +182,59 @@ static void a_namespace_is_joined_by_its_file(void)
 static void an_impossible_namespace_is_refused(void)
 {
     CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
+}
+
+static void a_namespace_is_pinned_on_a_file(void)
+{
+    char path[PATH_MAX];
+    struct stat pinned, own;
+
+    in_new_namespaces(CLONE_NEWNS | CLONE_NEWUTS);
+    launch.slot[4] = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/pin", root);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 1);
+    CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
+    CHECK_NUMBER(pinned.st_ino, own.st_ino);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -EEXIST);
+    nsd_unpin_file(path, 0);
+    CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
+    CHECK_NUMBER(pinned.st_mode & 07777, 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
+    nsd_unpin_file(path, 1);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", root)), -EISDIR);
+    CHECK(symlink("/proc/self/ns/uts", path) == 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -ELOOP);
+    CHECK_NUMBER(unlink(path), 0);
+}
+
+/* The core's part is played by a child; then by nobody. */
+static void who_asks_for_a_pin_waits_for_the_living_only(void)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+    struct nsd_trace *trace =
+        mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    siginfo_t info;
+    pid_t pid;
+
+    CHECK(trace != MAP_FAILED);
+    launch.trace = trace;
+    pid = fork();
+    if (pid == 0) {
+        while (__atomic_load_n(&trace->asked, __ATOMIC_ACQUIRE) == 0)
+            nanosleep(&moment, NULL);
+        trace->answer = -EPERM;
+        __atomic_store_n(&trace->answered, 1, __ATOMIC_RELEASE);
+        _exit(0);
+    }
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -EPERM);
+    launch.parent = (int)syscall(SYS_pidfd_open, pid, 0);
+    CHECK_NUMBER(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -ESRCH);
+    CHECK_NUMBER(trace->asked, 2);
+    CHECK_NUMBER(waitpid(pid, NULL, 0), pid);
 }
 
 static void only_proc_is_written_to(void)
@@ -383,6 +437,17 @@ static void a_host_is_named_in_its_own_namespace(void)
     memset(large, 'x', 65);
     large[65] = '\0';
     CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T(large)), -EINVAL);
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T("example")), 0);
+    CHECK_NUMBER(getdomainname(name, sizeof(name)), 0);
+    CHECK_TEXT(name, "example");
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T(large)), -EINVAL);
+}
+
+static void only_a_cgroup_is_joined(void)
+{
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/no/such/cgroup.procs")), -ENOENT);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/dev/null")), -ENOTDIR);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/proc/self/comm")), -ENOTDIR);
 }
 
 static void mounts_lie_where_they_were_meant_to(void)
@@ -1065,6 +1130,8 @@ int main(void)
     IN_CHILD(only_a_parent_is_watched);
     IN_CHILD(a_namespace_is_joined_by_its_file);
     IN_CHILD(an_impossible_namespace_is_refused);
+    IN_CHILD(a_namespace_is_pinned_on_a_file);
+    IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
     IN_CHILD(maps_are_written_from_outside);
     IN_CHILD(a_program_that_writes_maps_speaks);
@@ -1075,6 +1142,7 @@ int main(void)
     IN_CHILD(nobody_becomes_root_where_there_is_none);
     IN_CHILD(the_loopback_comes_up);
     IN_CHILD(a_host_is_named_in_its_own_namespace);
+    IN_CHILD(only_a_cgroup_is_joined);
     IN_CHILD(mounts_lie_where_they_were_meant_to);
     IN_CHILD(pivoting_lets_go_of_the_old_root);
     IN_CHILD(chroot_moves_the_working_directory_too);
