@@ -147,7 +147,8 @@ static long write_map(struct nsd_launch *launch, int64_t pid,
                       const struct nsd_step *step)
 {
     const char *program = nsd_text(launch, step, 2);
-    char number[24], path[64];
+    static char number[24]; /* outlives what becomes the program */
+    char path[64];
 
     append_number(number, pid);
     append(append(append(append(path, "/proc/"), number), "/"),
