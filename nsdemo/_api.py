@@ -26,7 +26,11 @@ from ._values import CLONE_FLAGS, KEYWORDS
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
-    options = {key: value for key, value in plan._options.items() if key not in ("args", "root")}
+    options = {
+        key: value
+        for key, value in plan._options.items()
+        if key not in ("args", "root", "overlay", "tty")
+    }
     return run_plan(plan, **options)
 
 
@@ -49,9 +53,12 @@ def chroot_run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -78,7 +85,8 @@ def chroot_run(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
-        no_new_privs, capabilities, ambient, rlimits, seccomp: as in ``spawn``.
+        no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock, tty: as in
+            ``spawn``.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
         capture_output, timeout, check: as in subprocess.run; timeout in seconds.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -133,7 +141,7 @@ def spawn(
     owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",
@@ -154,9 +162,12 @@ def spawn(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -193,7 +204,8 @@ def spawn(
         fork: False executes the command without a fork after unsharing: it stays in the
             old pid namespace, and its second child fails with "Cannot allocate memory".
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
-            and pid are both new, and the command is forked into it.
+            and pid are both new, and the command is forked into it. A path mounts it there,
+            and not on /proc.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
@@ -206,6 +218,7 @@ def spawn(
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
+            ``Container.changes()`` tells what it was.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
@@ -223,8 +236,15 @@ def spawn(
             hard)}; one number is both, None or "unlimited" is none.
         seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
             filter of pyseccomp or of libseccomp's own binding.
+        securebits: names of those that shall hold, and no others, such as ["noroot",
+            "noroot_locked"]: what root gains by being root; see capabilities(7).
+        landlock: Landlock(read=[...], write=[...]): the command opens nothing else, whatever
+            power it has; sets ``no_new_privs``. An error where the kernel cannot (Linux 6.2).
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
+        tty: those of stdin, stdout and stderr that are not given are a terminal: True, or its
+            size as os.terminal_size; of the container's devpts, else of ours. ``stdin`` and
+            ``stdout`` of the Container are our end; ``run`` collects it, or is it: interact().
         start_new_session: None gives a session of its own unless stdin is our terminal.
         dry_run: return the Plan and run nothing.
 
@@ -269,7 +289,7 @@ def run(
     owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",
@@ -290,9 +310,12 @@ def run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -351,9 +374,12 @@ def enter(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -384,9 +410,9 @@ def enter(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
             root, if it maps one.
-        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr,
-        text, encoding, errors, pass_fds, start_new_session, process_group, dry_run: as in
-            ``spawn``.
+        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock,
+        stdin, stdout, stderr, tty, text, encoding, errors, pass_fds, start_new_session,
+        process_group, dry_run: as in ``spawn``.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
 
     Returns:

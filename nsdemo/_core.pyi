@@ -11,8 +11,16 @@ _RawStep = tuple[str, int, _Numbers, _Texts]  # operation, flags, numbers, texts
 _Join = tuple[int, ...]  # pid, birth, pidfd, file, flags
 _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, source, target, options
 _Descriptors = tuple[int, ...]
-# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
-_Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
+# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program, securebits
+# or -1, (writable, path) of each rule
+_Power = tuple[
+    bool,
+    tuple[int, int] | None,
+    tuple[tuple[int, int, int], ...],
+    bytes | None,
+    int,
+    tuple[tuple[bool, bytes], ...] | None,
+]
 # uid_map, setgroups, gid_map, outside, newuidmap, newgidmap, uid and gid of the owner, uid and
 # gid to become
 _Users = tuple[bytes, bytes | None, bytes, bool, bytes | None, bytes | None, int, int, int, int]
@@ -104,6 +112,7 @@ def recipe(
     files: tuple[_File, ...],
     power: _Power | None,
     users: _Users | None,
+    terminal: int,
     /,
 ) -> Plan: ...
 def launch(
@@ -115,6 +124,7 @@ def launch(
     streams: _Descriptors | None,
     input: bytes | None,
     deadline: int,
+    terminal: int = 0,
     /,
 ) -> Process: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...

@@ -28,7 +28,16 @@ from ._case import (
 )
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
-from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
+from ._not_granted import (
+    explain_bounding,
+    explain_capset,
+    explain_landlock,
+    explain_limit,
+    explain_rule,
+    explain_seccomp,
+    explain_securebits,
+    explain_terminal,
+)
 from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
@@ -40,6 +49,7 @@ from ._not_mounted import (
 from ._not_placed import (
     explain_bind_at,
     explain_link_at,
+    explain_mask_at,
     explain_mount_at,
     explain_overlay_at,
     explain_readonly,
@@ -496,12 +506,14 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "bind_at": explain_bind_at,
     "mount_at": explain_mount_at,
     "link_at": explain_link_at,
+    "mask_at": explain_mask_at,
     "overlay_at": explain_overlay_at,
     "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,
     "chdir": _chdir,
     "setpgid": _setpgid,
+    "terminal": explain_terminal,
     "rlimit": explain_limit,
     "drop_bounding": explain_bounding,
     "setgroups": _setgroups,
@@ -509,6 +521,10 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "setuid": _set_id("uid"),
     "capset": explain_capset,
     "die_with_parent": _parent,
+    "securebits": explain_securebits,
+    "landlock": explain_landlock,
+    "landlock_allow": explain_rule,
+    "landlock_restrict": explain_landlock,
     "seccomp": explain_seccomp,
     "exec": explain_exec,
 }

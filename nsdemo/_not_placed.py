@@ -118,6 +118,14 @@ def explain_link_at(case: Case) -> Hints:
         yield from _explain_place(case)
 
 
+def explain_mask_at(case: Case) -> Hints:
+    """mask_at"""
+    if case.errno == errno.EPERM:
+        yield from no_power(case, "hiding parts of /proc")
+    else:
+        yield from _explain_place(case)
+
+
 def explain_overlay_at(case: Case) -> Hints:
     """overlay_at"""
     words = case.step.args[0]

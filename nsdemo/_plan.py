@@ -29,6 +29,7 @@ from ._values import (
 
 if TYPE_CHECKING:
     from ._container import CompletedProcess, Container
+    from ._landlock import Landlock
     from .mounts import Mount
 
 Target = Any
@@ -41,6 +42,7 @@ _WITH_FLAGS = (
     "mount",
     "bind_at",
     "mount_at",
+    "mask_at",
     "overlay_at",
     "readonly",
 )
@@ -141,9 +143,13 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (numbers[1],)
         elif operation == "owner":
             args = numbers[:2]
+        elif operation == "terminal":
+            args = tuple(fd for fd in range(3) if numbers[0] >> fd & 1)
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
-        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
+        elif operation == "landlock_allow":
+            args = (*args, "write" if numbers[0] else "read")
+        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp", "securebits"):
             args = numbers[: {"rlimit": 3, "capset": 2}.get(operation, 1)]
         elif operation == "setgroups":
             args = (numbers[0], "tolerated" if flags else "")
@@ -398,6 +404,23 @@ class Plan:
         """Start a session of its own, without a controlling terminal."""
         return self._then("setsid")
 
+    def terminal(self, size: os.terminal_size | None = None) -> Plan:
+        """Give the command a terminal as 0, 1 and 2; None is the size of the caller's.
+
+        After ``setsid``, and after ``chroot`` or ``pivot_root``: if /dev/pts is a devpts then, it
+        is from there. See pty(7), ioctl_tty(2).
+        """
+        from ._terminal import checked_size
+
+        operations = [step.operation for step in self]
+        if "setsid" not in operations:
+            raise ValueError("terminal needs a setsid step before it: it belongs to a session")
+        if "terminal" in operations:
+            raise ValueError("a plan has one terminal")
+        plan = self._then("terminal", (7, -1, 0))
+        chosen = None if size is None else checked_size(*size)
+        return self._from_core(plan._core, {**self._options, "tty": (chosen, 7)})
+
     def setgroups(self, groups: Iterable[int]) -> Plan:
         """Set the supplementary groups."""
         self._must_be_open()
@@ -441,6 +464,21 @@ class Plan:
     def no_new_privs(self) -> Plan:
         """Let no program give more power than there is, setuid or not. For ever; see prctl(2)."""
         return self._then("no_new_privs")
+
+    def securebits(self, names: Iterable[str]) -> Plan:
+        """Let these bits hold, and no others, while there is CAP_SETPCAP; see capabilities(7)."""
+        from ._power import checked_securebits
+
+        return self._then("securebits", (checked_securebits(names), 0, 0))
+
+    def landlock(self, rules: Landlock) -> Plan:
+        """Open nothing from here on but what the rules allow. After ``no_new_privs``."""
+        from ._landlock import checked_rules
+
+        plan = self._then("landlock")
+        for writable, path in checked_rules(rules):
+            plan = plan._then("landlock_allow", (writable, 0, 0), (os.fsdecode(path),))
+        return plan._then("landlock_restrict")
 
     def seccomp(self, program: Any) -> Plan:
         """Let a BPF program judge each system call, also of the steps that follow."""

@@ -121,6 +121,7 @@ def _power(given: Mapping[str, Any]) -> Any:
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
         return None
@@ -247,6 +248,12 @@ def make_plan(
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
+    terminal = None
+    if given["tty"] is not False:
+        from ._terminal import checked_terminal
+
+        terminal = checked_terminal(given)
+        new_session = True
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
     root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
     env = _environment(given["env"], clean, given["uid"], root_inside)
@@ -282,6 +289,7 @@ def make_plan(
             files,
             power,
             users,
+            0 if terminal is None else terminal[1],
         )
 
     options = {
@@ -290,6 +298,10 @@ def make_plan(
         if (value := given.get(key)) is not None and value is not False and value != ()
     }
     options["args"] = args
+    if given.get("overlay"):
+        options["overlay"] = True
+    if terminal is not None:
+        options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
@@ -369,6 +381,13 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = entries(given["mounts"])
         covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
+    if isinstance(mount_proc, (str, os.PathLike)):
+        from .mounts import Proc, entries
+
+        if not new_mount:
+            raise ValueError("mount_proc= needs mount=True: it would change the host's mounts")
+        files = (*entries([Proc(mount_proc)]), *files)
+        mount_proc = False
     if mount_proc is None:
         forked = bool(given["fork"])
         mount_proc = new_mount and wanted["pid"] is True and forked and not covers_proc

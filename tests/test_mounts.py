@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, leftovers_now, script, snapshot
+from support import IS_ROOT, QUIET, command_of, leftovers_now, no_power, script, snapshot
 
 import nsdemo
 from nsdemo import flags
@@ -339,6 +340,46 @@ def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) 
     assert seen["/x"][1].startswith("ro")
     assert "noexec" in seen["/x"][1]
     assert seen["/y"][1].startswith("rw")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+@pytest.mark.parametrize(
+    "flags", ["ro,nosuid,nodev,noexec,noatime", "nosuid,nodev,nodiratime", "strictatime"]
+)
+def test_locked_flags_stay(tmp_path: Path, flags: str, old: bool) -> None:
+    """In a user namespace nobody may take away what the mount has, so a remount repeats it."""
+    if old and shutil.which("strace") is None:
+        pytest.skip("there is no strace (on Debian: apt-get install strace)")
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    body = f"""
+        shown = []
+        for options in ({{}}, {{"readonly": True}}, {{"noexec": True}}):
+            bind = nsdemo.Bind({str(source)!r}, {str(target)!r}, recursive=False, **options)
+            done = nsdemo.run({LOOK!r}, user=True, mounts=[bind], stdin=nsdemo.DEVNULL,
+                capture_output=True, text=True)
+            shown.append(done.stdout)
+        report(shown=shown)
+    """
+    under = ["strace", "-f", "-qq", "-o", "/dev/null"] if old else []
+    if old:
+        under += ["-e", "inject=open_tree,mount_setattr:error=ENOSYS"]
+    mount = f'mount -t tmpfs -o {flags} x {source} && exec "$@"'
+    outer = no_power().unshare("mount").make_private()
+    outer = outer.exec(["sh", "-c", mount, "sh", *under, *command_of(body)])
+    done = outer.run(**QUIET, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    def flags_of(text: str, point: Path) -> set[str]:
+        line = next(line for line in text.splitlines() if line.split()[4] == str(point))
+        return set(line.split()[5].split(","))
+
+    plain, readonly, noexec = json.loads(done.stdout)["shown"]
+    locked = flags_of(plain, source)
+    assert flags_of(plain, target) == locked
+    assert flags_of(readonly, target) == locked - {"rw"} | {"ro"}
+    assert flags_of(noexec, target) == locked | {"noexec"}
 
 
 def test_flags_for_a_whole_tree_need_the_new_interface(root: Path, data: Path) -> None:

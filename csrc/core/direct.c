@@ -94,13 +94,20 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OPEN_SOURCE:
         case NSD_BIND_AT:
         case NSD_MOUNT_AT:
+        case NSD_MASK_AT:
         case NSD_LINK_AT:
         case NSD_READONLY:
         case NSD_OVERLAY_AT:
+        case NSD_HAND_OVER:
+        case NSD_TERMINAL:
         case NSD_RLIMIT: /* might keep us from opening the command to check it */
         case NSD_DROP_BOUNDING:
         case NSD_KEEP_CAPABILITIES:
         case NSD_CAPSET:
+        case NSD_SECUREBITS:
+        case NSD_LANDLOCK:
+        case NSD_LANDLOCK_ALLOW:
+        case NSD_LANDLOCK_RESTRICT:
         case NSD_SECCOMP:
         case NSD_SETGROUPS:
         case NSD_SETGID:

@@ -328,8 +328,9 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iiO", &slot, &fd, &owner))
         return NULL;
-    if (slot < 0 || slot >= NSD_SLOTS) {
-        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets", NSD_SLOTS);
+    if (slot < 0 || slot >= NSD_TERMINAL_SLOT) {
+        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets",
+                     NSD_TERMINAL_SLOT);
         return NULL;
     }
     copied(object, &builder)->slot[slot] = fd;
@@ -442,7 +443,8 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask, files, power, users) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files, power, users, terminal)
+ * -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
@@ -459,12 +461,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOO", &kind, &argv, &envp,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOOi", &kind, &argv, &envp,
                           &paths, &request.unshare, &joins, &root_of, &keep, &fork,
                           &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
                           &hostname, &cwd, &new_session, &request.process_group, &uid,
                           &gid, &groups, &groups_implied, &request.umask, &mounts,
-                          &power, &users))
+                          &power, &users, &request.terminal))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;

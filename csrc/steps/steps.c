@@ -42,9 +42,7 @@ static long close_after(long fd, long result)
     return result;
 }
 
-/* Are two descriptors the same directory? A path that is opened a second time may have been
- * swapped for a link in between. */
-static long same_file(long a, long b)
+long nsd_same_file(long a, long b)
 {
     struct stat one, two;
     long ret = sys2(__NR_fstat, a, &one);
@@ -64,7 +62,7 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
 
     if (fd < 0 || slot < 0)
         return fd;
-    ret = same_file(fd, launch->slot[slot]);
+    ret = nsd_same_file(fd, launch->slot[slot]);
     return ret < 0 ? close_after(fd, ret) : fd;
 }
 
@@ -402,8 +400,12 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_mount_at(launch, step);
     case NSD_OVERLAY_AT:
         return nsd_overlay_at(launch, step);
+    case NSD_HAND_OVER:
+        return nsd_hand_over(launch, step);
     case NSD_READONLY:
         return nsd_readonly(launch, step);
+    case NSD_MASK_AT:
+        return nsd_mask_at(launch, step);
     case NSD_LINK_AT:
         return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:
@@ -414,6 +416,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return chdir_inside(launch, step);
     case NSD_SETSID:
         return sys0(__NR_setsid);
+    case NSD_TERMINAL:
+        return nsd_give_terminal(launch, step);
     case NSD_SETPGID: /* numbers: process group, 0 for one of its own */
         return sys2(__NR_setpgid, 0, step->number[0]);
     case NSD_UMASK: /* numbers: mask */
@@ -430,6 +434,14 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_set_capabilities(step);
     case NSD_NO_NEW_PRIVS: /* no program gives more power than we have, setuid or not */
         return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case NSD_SECUREBITS: /* numbers: SECBIT_*, all that will hold */
+        return sys5(__NR_prctl, PR_SET_SECUREBITS, step->number[0], 0, 0, 0);
+    case NSD_LANDLOCK:
+        return nsd_landlock(launch);
+    case NSD_LANDLOCK_ALLOW:
+        return nsd_landlock_allow(launch, step);
+    case NSD_LANDLOCK_RESTRICT:
+        return nsd_landlock_restrict(launch);
     case NSD_SECCOMP:
         return nsd_filter_calls(launch, step);
     case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */

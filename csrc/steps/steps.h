@@ -61,12 +61,22 @@ long nsd_check_command(const char *path);
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
 long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot);
 
-/* files.c: the operations of the same names. */
+/* Are two descriptors the same file? 0, or -ESTALE: a path that is opened a second time may
+ * have been swapped for another in between. */
+long nsd_same_file(long a, long b);
+
+/* files.c and overlay.c: the operations of the same names. */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* mask.c: the operation of that name. */
+long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* handover.c: the operation of that name. */
+long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* users.c: the operations of the same names. */
@@ -79,6 +89,9 @@ void nsd_dismiss_helper(struct nsd_launch *launch);
 
 /* Writes to a file of a real /proc. */
 long nsd_write_proc(const char *path, const char *content);
+
+/* terminal.c: the operation of this name. */
+long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
