@@ -113,8 +113,10 @@ static long check_mounted(const struct nsd_launch *launch, const struct nsd_step
     const char *path = nsd_text(launch, step, 3);
     long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
     struct stat one, other;
-    long ret = root < 0 ? root : sys2(__NR_fstat, root, &other);
+    long ret;
 
+    one.st_dev = other.st_dev = 0;
+    ret = root < 0 ? root : sys2(__NR_fstat, root, &other);
     if (ret == 0)
         ret = sys2(__NR_fstat, folder, &one);
     close_after(root, 0);

@@ -60,9 +60,11 @@ static long replace_root(struct nsd_launch *launch, const struct nsd_step *step)
 static long device_of(long fd, uint64_t *ret_device)
 {
     struct stat file;
-    long ret = sys2(__NR_fstat, fd, &file);
+    long ret;
 
-    *ret_device = ret < 0 ? 0 : file.st_dev;
+    file.st_dev = 0;
+    ret = sys2(__NR_fstat, fd, &file);
+    *ret_device = file.st_dev;
     return ret;
 }
 
@@ -101,8 +103,11 @@ static long make_upper(long memory, long lower, long upper[2])
 {
     struct stat file;
     char path[NSD_FD_PATH];
-    long ret = sys2(__NR_fstat, lower, &file);
+    long ret;
 
+    file.st_mode = 0;
+    file.st_uid = file.st_gid = 0;
+    ret = sys2(__NR_fstat, lower, &file);
     if (ret < 0)
         return ret;
     upper[0] = nsd_open_name(memory, "upper", NSD_A_DIRECTORY);
