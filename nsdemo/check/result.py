@@ -143,5 +143,6 @@ def _row(fact: Fact) -> str:
     seen = html.escape(fact.seen)
     if fact.question:
         seen += f"<br><em>{html.escape(fact.question)}</em>"
-    cells = (f'<span style="white-space:nowrap">{mark}</span>', html.escape(fact.asked), seen)
-    return "<tr>" + "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in cells) + "</tr>"
+    first = f'<td style="{_STYLE};white-space:nowrap">{mark}</td>'
+    cells = "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in (html.escape(fact.asked), seen))
+    return f"<tr>{first}{cells}</tr>"
