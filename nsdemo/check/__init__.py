@@ -6,7 +6,7 @@
     $ nsdemo check s1 --pid 4711           # on the command line
     $ nsdemo check s1 solution.py --json   # for a grade: in a container, bounded
 
-s1, s3, c1 and c3 look at something that runs: a Container or a pid. s2 and c2 run what the
+s1, s3, c1, c3 and c5 look at something that runs: a Container or a pid. s2 and c2 run what the
 learner wrote against containers that the check makes. Each returns a Result: ``passed``, ``facts``,
 true or false by itself.
 
@@ -16,9 +16,9 @@ believe anything. What counts for a grade is ``nsdemo check ID solution.py``, wh
 
 A solution file hands over by a name at its top level:
 
-    s1, s3, c1, c3     box = ...       a Container or a pid, running when the file ends
-    s2                 probes = {...}  as for check.s2
-    c2                 attack = ...    as for check.c2
+    s1, s3, c1, c3, c5   box = ...       a Container or a pid, running when the file ends
+    s2                   probes = {...}  as for check.s2
+    c2                   attack = ...    as for check.c2
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = [
     "c1",
     "c2",
     "c3",
+    "c5",
     "grade",
     "s1",
     "s2",
@@ -243,6 +244,35 @@ def c3(box: nsdemo.Container[Any] | int) -> Result:
     from .riddle import check_c3
 
     return check_c3(box)
+
+
+def c5(box: nsdemo.Container[Any] | int) -> Result:
+    """Is this a container whose root is nobody's root outside?
+
+    Asked: its user namespace is its own; it is 0:0 inside; no line of its id maps gives away
+    the machine's id 0 (but where the caller has no other: root of a namespace with one id);
+    setgroups(2) is denied in there; and a file that the check has 0:0 make in there belongs,
+    out here, to the ids in the maps.
+
+    Args:
+        box: the running container, or the pid of a process in it.
+
+    Returns:
+        Result. A container that has ended, or a process that the caller may not look at, is a
+        failed fact.
+
+    Raises:
+        TypeError, ValueError: box is neither a Container nor a possible pid.
+
+    Example:
+        >>> with nsdemo.spawn(["sleep", "60"], user=True) as box:     # as an ordinary user
+        ...     print(check.c5(box))
+
+    Source: user_namespaces(7).
+    """
+    from .rootless import check_c5
+
+    return check_c5(box)
 
 
 def grade(challenge: str, file: str | os.PathLike[str], timeout: float = 20) -> Result:

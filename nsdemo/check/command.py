@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from . import CHALLENGES, c1, c3, grade, s1, s3
+from . import CHALLENGES, c1, c3, c5, grade, s1, s3
 from .result import Result
 
-LIVE: dict[str, Callable[[Any], Result]] = {"s1": s1, "s3": s3, "c1": c1, "c3": c3}
+LIVE: dict[str, Callable[[Any], Result]] = {"s1": s1, "s3": s3, "c1": c1, "c3": c3, "c5": c5}
 
 _LIST = "\n".join(f"  {name}  {title}" for name, title in CHALLENGES.items())
 DESCRIPTION = f"""\

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import demo, mapped, probes, riddle, root
+from . import demo, mapped, probes, riddle, root, rootless
 from .jail import check_c2
 from .reports import Report, look, until_passed
 from .result import CHALLENGES, Fact, Result
@@ -230,6 +230,11 @@ def _grade_c3(session: Session, handed: dict[str, Any]) -> Result:
     return until_passed(lambda: riddle.judge_c3(session.look(box, *riddle.PARTS)))
 
 
+def _grade_c5(session: Session, handed: dict[str, Any]) -> Result:
+    name = rootless.new_name()
+    return rootless.judge_c5(session.look(handed.get("box"), *rootless.PARTS, name=name), name)
+
+
 def _grade_c2(handed: dict[str, Any], seconds: float) -> Result:
     try:
         return check_c2(handed.get("attack", ""), seconds)
@@ -273,4 +278,5 @@ JUDGES: dict[str, Callable[[Session, dict[str, Any]], Result]] = {
     "s3": _grade_s3,
     "c1": _grade_c1,
     "c3": _grade_c3,
+    "c5": _grade_c5,
 }

@@ -14,6 +14,7 @@ CHALLENGES = {
     "c1": "the smallest root that runs bash",
     "c2": "jailbreak, then not",
     "c3": "the ENOMEM riddle",
+    "c5": "rootless",
 }
 """The challenges that can be checked: id and title."""
 
