@@ -46,7 +46,7 @@ def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -
         options.error("--timeout is a number of seconds, at most 3600")
     if file is None:
         if challenge not in LIVE:
-            options.error(f"{challenge} checks what you wrote, not a process: give its file")
+            options.error(f"{challenge} is not about one process: give the file of a solution")
         result = LIVE[challenge](given["pid"])
     else:
         with _tidy_end():

@@ -15,6 +15,8 @@ CHALLENGES = {
     "c2": "jailbreak, then not",
     "c3": "the ENOMEM riddle",
     "c5": "rootless",
+    "c6": "a namespace without processes",
+    "c9": "a pod",
 }
 """The challenges that can be checked: id and title."""
 
