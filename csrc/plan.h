@@ -37,6 +37,7 @@
     X(HIDE, "hide")                                                                    \
     X(GUARD, "guard")                                                                  \
     X(FORK, "fork")                                                                    \
+    X(PIN, "pin")                                                                      \
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
     X(SETHOSTNAME, "sethostname")                                                      \
@@ -144,7 +145,10 @@ struct nsd_trace {
     uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
     uint64_t ignored; /* signals that Python ignores, bit N-1 for N; valid once known */
     uint32_t known; /* a futex: 1 when the core has looked, while the launcher starts */
-    uint32_t reserved[5];
+    uint32_t asked; /* how many pins the command's process has asked for */
+    uint32_t answered; /* a futex: how many the core has tried */
+    int32_t answer;    /* and what came of the last: 1 with a new file, or -errno */
+    uint32_t reserved[2];
     struct nsd_result results[];
 };
 

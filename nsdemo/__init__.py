@@ -31,6 +31,7 @@ from ._plan import Plan, Step
 from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
+    from ._pins import release
     from .doctor import Findings, doctor
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
@@ -60,6 +61,7 @@ __all__ = [
     "doctor",
     "enter",
     "namespaces",
+    "release",
     "run",
     "spawn",
 ]
@@ -71,6 +73,10 @@ def __getattr__(name: str) -> Any:
         from .rootfs import Rootfs
 
         return Rootfs
+    if name == "release":
+        from ._pins import release
+
+        return release
     if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
         from . import mounts
 

@@ -25,7 +25,7 @@ from ._values import CLONE_FLAGS, KEYWORDS
 
 def _finish(plan: Plan) -> CompletedProcess[Any]:
     """Run a plan with the stdio and run options that it was made with."""
-    options = {key: value for key, value in plan._options.items() if key not in ("args", "root")}
+    options = {key: value for key, value in plan._options.items() if key in REMEMBERED}
     return run_plan(plan, **options)
 
 
@@ -131,6 +131,7 @@ def spawn(
     overlay: bool = False,
     readonly_root: bool = False,
     die_with_parent: bool = True,
+    persist: Mapping[str, Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -187,6 +188,14 @@ def spawn(
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
             Without a pid namespace that is the command and its process group.
+        persist: files that keep new namespaces alive when all processes in them have ended,
+            such as {"net": "/run/blue"}: each is mounted on its file, which is made if it is
+            missing, in our own mount namespace; they live as long as that does, or until
+            ``release``. All are made, or none, and then nothing is started. The pid namespace
+            takes in nobody any more when its PID 1 has ended. A mount namespace that shares its
+            mounts with ours is pinned only below a private one. With ``mount=target`` they are
+            pinned in that one's mount namespace: who may not mount here makes a container of
+            his own that holds them, ``mount=holder, user=holder``.
         cwd: working directory inside; None: ``/`` under another root, else ours.
         env: the environment; None: ours, or a small clean one under another root.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
@@ -251,6 +260,7 @@ def run(
     overlay: bool = False,
     readonly_root: bool = False,
     die_with_parent: bool = True,
+    persist: Mapping[str, Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,

@@ -31,6 +31,8 @@ TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
 
 FOREVER = 2**63 - 1
+# Let go of and dropped, and still to be reaped as long as we are their parent.
+_detached: list[_core.Process] = []
 _IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
 
 
@@ -179,20 +181,26 @@ def run_plan(
 
 
 def _returncode(process: _core.Process) -> int:
-    if process.returncode is None:
+    returncode = process.returncode
+    if returncode is None and process.detached:
+        raise ChildProcessError(
+            errno.ECHILD, f"process {process.pid} has ended; its parent alone was told how"
+        )
+    if returncode is None:
         raise ChildProcessError(
             errno.ECHILD,
             "the command's status was taken by another waitpid() in this process, or thrown "
             "away because SIGCHLD is ignored",
         )
-    return process.returncode
+    return returncode
 
 
 class Container(Generic[AnyStr]):
     """A running command in namespaces of its own: the surface of subprocess.Popen.
 
     Made by ``spawn`` and ``Plan.start``. Leaving it as a context manager is ``stop()``. One
-    that is dropped while it runs is killed, with a ResourceWarning.
+    that is dropped while it runs is killed, with a ResourceWarning. Neither holds for one that
+    was let go of (``detach``) or taken in (``adopt``).
 
     Attributes:
         pid: the command's process id as the caller sees it; inside it may be 1.
@@ -236,6 +244,8 @@ class Container(Generic[AnyStr]):
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
+        if _detached:
+            _detached[:] = [process for process in _detached if not process.wait(0)]
         stdio = Stdio(stdin, stdout, stderr)
         try:
             self._process = _launch(plan, stdio, passed, None, None, 0)
@@ -253,6 +263,37 @@ class Container(Generic[AnyStr]):
         self.stdout = as_file(stdio.parent[1], 1, settings)
         self.stderr = as_file(stdio.parent[2], 2, settings)
         return self
+
+    @classmethod
+    def adopt(cls, target: Any) -> Container[bytes]:
+        """Take in a running process, whoever started it, as a Container.
+
+        It is not our child, so it is watched by its pidfd: nothing of it is reaped, and it goes
+        on when the Container is dropped, or left as a context manager. Signals, ``wait``,
+        ``stop`` and ``enter`` work as far as it is ours to touch. ``trace`` is empty, stdin,
+        stdout and stderr are None, and ``root`` is /proc/PID/root if it differs from ours.
+
+        ``wait``, ``poll`` and ``stop`` raise ChildProcessError, and ``returncode`` is None, if
+        it has ended and nobody says how: its parent was told, and since Linux 6.15 the kernel
+        tells others as well.
+
+        Args:
+            target: a pid, or an object whose fileno() is a pidfd.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+            ValueError: the process is this one, or the number is a thread's.
+
+        Example:
+            >>> box = nsdemo.Container.adopt(4711)
+            >>> box.enter(["hostname"])
+            >>> box.stop()
+
+        Source: pidfd_open(2), PIDFD_GET_INFO in linux/pidfd.h.
+        """
+        from ._adopted import adopt
+
+        return adopt(target)
 
     @property
     def pid(self) -> int:
@@ -280,7 +321,7 @@ class Container(Generic[AnyStr]):
         return namespaces(self)
 
     def __repr__(self) -> str:
-        state = "running" if self.poll() is None else f"ended with {self.returncode}"
+        state = f"ended with {self.returncode}" if self._process.wait(0) else "running"
         return f"<nsdemo.Container pid {self.pid}, {state}: {self.args!r}>"
 
     def _repr_html_(self) -> str:
@@ -393,6 +434,29 @@ class Container(Generic[AnyStr]):
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
 
+    def detach(self) -> int:
+        """Let the container outlive this Python process, and return its pid.
+
+        From now on it ends with nobody: not with Python, however that ends, nor when the
+        Container is dropped or left as a context manager. The Container still works as long as
+        Python lives. Pipes stay open until then; afterwards the command reads the end of its
+        stdin, and cannot write (EPIPE): give it files, or DEVNULL. In a session of
+        its own (start_new_session) it does not end with our terminal.
+
+        Raises ChildProcessError in a fork of the process that started it.
+        """
+        self._process.detach()
+        return self.pid
+
+    def release(self) -> None:
+        """Take away what ``persist=`` pinned: ``nsdemo.release`` for each of its files.
+
+        What was released already is left alone. A container that ends releases nothing by itself.
+        """
+        from ._pins import release_all
+
+        release_all(self._plan._core, self._plan._options.get("pinned_in"))
+
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):
             if file is not None:
@@ -404,13 +468,21 @@ class Container(Generic[AnyStr]):
 
     def __exit__(self, *exc_info: object) -> None:
         try:
-            self.stop()
+            if not self._process.detached:
+                self.stop()
         finally:
             self._close_files()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         process = getattr(self, "_process", None)
-        if process is None or self._owner != os.getpid() or process.wait(0):
+        if process is None or self._owner != os.getpid():
+            return
+        if process.detached:
+            self._close_files()
+            if not process.adopted and not process.wait(0) and _detached is not None:
+                _detached.append(process)
+            return
+        if process.wait(0):
             return
         _warn(f"container {process.pid} is still running; it is killed", ResourceWarning, 2, self)
         process.kill()

@@ -36,6 +36,7 @@ from ._not_mounted import (
     explain_pivot_root,
     explain_propagation,
 )
+from ._not_pinned import explain_pin
 from ._not_placed import (
     explain_bind_at,
     explain_link_at,
@@ -483,6 +484,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "unshare": _unshare,
     "write": _write,
     "fork": _fork,
+    "pin": explain_pin,
     "init": _fork,
     "loopback_up": _in_new(NEWNET, "net", "bring up interfaces"),
     "sethostname": _in_new(NEWUTS, "uts", "set the host name"),

@@ -104,6 +104,9 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "clone(SIGCHLD)  /* and stay as the guard */"
         case "fork":
             return "clone(CLONE_PARENT|SIGCHLD)"
+        case "pin":
+            source = _quoted(f"/proc/PID/ns/{first}")
+            return f"mount({source}, {_quoted(args[1])}, NULL, MS_BIND, NULL)"
         case "become_root":
             return "setgroups(0, NULL); setresgid(0, 0, 0); setresuid(0, 0, 0)"
         case "loopback_up":
@@ -201,6 +204,11 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     raise ValueError(f"there is no operation {operation}")
 
 
+def _keyword(file: str) -> str:
+    """The keyword of a file in /proc/PID/ns."""
+    return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
+
+
 def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
@@ -243,7 +251,7 @@ def describe(step: Step) -> str:
         case "open_process":
             return f"find process {first}"
         case "open_root":
-            return f"open the root {first}"
+            return "open /proc" if first == "/proc" else f"open the root {first}"
         case "watch":
             return "watch the Python process"
         case "join":
@@ -258,6 +266,8 @@ def describe(step: Step) -> str:
             return "leave a guard that ends the command with this process"
         case "fork":
             return "fork the command's process"
+        case "pin":
+            return f"pin the {_keyword(first)} namespace on {args[1]}"
         case "become_root":
             return "become root in the joined user namespace"
         case "loopback_up":
@@ -433,6 +443,9 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
                 words.append("--fork")
         elif step.operation == "write" and args[0].endswith("uid_map"):
             words.append("--map-root-user")
+        elif step.operation == "pin":
+            option = f"--{_keyword(args[0])}"
+            words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
         elif step.operation == "fork" and "unshare" in seen:
             words.append("--fork")
         elif step.operation == "mount" and args[2] == "proc":

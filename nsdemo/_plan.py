@@ -305,6 +305,13 @@ class Plan:
             raise ValueError("a plan has one init")
         return self._then("init")
 
+    def pin(self, name: str, path: str | os.PathLike[str]) -> Plan:
+        """Keep this new namespace alive on a file, of the caller: ``pin("net", "/run/blue")``."""
+        from ._pins import pin_texts
+
+        flag, *texts = pin_texts(name, path)
+        return self._then("pin", (flag, -1, 0), tuple(texts))
+
     def sethostname(self, name: str) -> Plan:
         """Name the host; needs a new uts namespace, or it is this machine's name."""
         return self._then("sethostname", texts=(name,))

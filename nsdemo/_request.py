@@ -212,6 +212,7 @@ def make_plan(
     watch: int = WITH_THREAD,
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
+    settings: tuple[Any, ...] | None = None,
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
@@ -256,6 +257,7 @@ def make_plan(
             umask,
             files,
             power,
+            settings,
         )
 
     options = {
@@ -355,7 +357,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     if root is not None and os.path.normpath(root) == b"/":
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"
-    return make_plan(
+    plan = make_plan(
         "spawn",
         given["args"],
         namespaces=namespaces,
@@ -369,9 +371,24 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
         files=files,
+        settings=_settings(given, wanted, namespaces.unshare),
         clean=given["root"] is not None or joined is not None,
         given=given,
     )
+    if given["persist"] is not None and not isinstance(wanted["mount"], bool):
+        plan._options["pinned_in"] = given["join"] if given["mount"] is True else given["mount"]
+    return plan
+
+
+def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
+    """What few launches ask for, or None; the checks are loaded only then."""
+    if given["persist"] is None:
+        return None
+    from ._pins import checked_pins
+
+    in_target = not isinstance(wanted["mount"], bool)
+    fork, init = bool(given["fork"]), bool(given["init"])
+    return (checked_pins(given["persist"], wanted, unshare, in_target, fork, init),)
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

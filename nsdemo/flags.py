@@ -106,7 +106,7 @@ class _NamespaceSwitch(argparse.Action):
         setattr(namespace, self.dest, not negative if values is None else target(values))
 
 
-class _Environment(argparse.Action):
+class _Pair(argparse.Action):
     """--env NAME=VALUE, any number of times."""
 
     def __call__(
@@ -118,7 +118,7 @@ class _Environment(argparse.Action):
     ) -> None:
         name, equals, value = values.partition("=")
         if not name or not equals:
-            parser.error(f"{option_string} takes NAME=VALUE, not {values!r}")
+            parser.error(f"{option_string} takes {self.metavar}, not {values!r}")
         setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
 
 
@@ -214,7 +214,7 @@ _userspec.__name__ = "UID:GID in numbers"
 def _common(parser: Parser) -> None:
     """What all three calls take."""
     parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
-    parser.option("--env", action=_Environment, metavar="NAME=VALUE", help="add to the environment")
+    parser.option("--env", action=_Pair, metavar="NAME=VALUE", help="add to the environment")
     parser.option("--clear-env", action="store_true", help="begin with an empty environment")
     parser.option("--setuid", "--uid", dest="uid", type=int, metavar="UID", help="become this user")
     parser.option(
@@ -318,6 +318,12 @@ def spawn_parser() -> Parser:
     parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
     parser.switch("readonly-root", "only what is mounted by these options can be written to")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
+    parser.option(
+        "--persist",
+        action=_Pair,
+        metavar="NAMESPACE=FILE",
+        help="keep a new namespace alive on FILE; repeatable",
+    )
     _common(parser)
     return parser
 

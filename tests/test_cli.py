@@ -118,6 +118,7 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         *("--no-ipc", "--net", "--umask", "027", "--uid", "5", "--gid", "6", "--groups", "7,8"),
         *("--capabilities", "kill,net_raw", "--ambient", "kill", "--no-new-privs"),
         *("--rlimit", "nofile=64", "--rlimit", "as=5:unlimited", "--seccomp", str(program)),
+        *("--persist", "net=/run/blue", "--persist", "uts=/run/name"),
         *("--wd", "/x", "--env", "A=1", "--init", "true", "--net"),
     )
     expected = nsdemo.spawn(
@@ -136,6 +137,7 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         no_new_privs=True,
         rlimits={"nofile": 64, "as": (5, None)},
         seccomp=bytes(8),
+        persist={"net": "/run/blue", "uts": "/run/name"},
         cwd="/x",
         init=True,
         dry_run=True,

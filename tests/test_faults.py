@@ -79,6 +79,13 @@ def raw_files(operation: str, target: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(step)
 
 
+def pinning(path: str) -> nsdemo.Plan:
+    """A pin in a mount namespace of our own."""
+    proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
+    step = proc.append("pin", 0, (0x20000, 63, 0), ("uts", path, None, None))
+    return nsdemo.Plan._from_core(step)
+
+
 # operation, errno, the plan that fails there (an exec is added)
 BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("open_process", errno.ESRCH, lambda: raw("open_process", (2**22, 0, 0))),
@@ -90,6 +97,11 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("write", errno.ENOENT, lambda: raw("write", (0, 0, 0), "/proc/no-such-file", "x")),
     ("write", errno.ENOTDIR, lambda: raw("write", (0, 0, 0), "/dev/null", "x")),
     ("write", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().map_root()),
+    ("pin", errno.ENOENT, lambda: raw("pin", (0x20000, -1, 0), "no-such-kind", "/tmp/x")),
+    ("pin", errno.ENOENT, lambda: pinning("/no/such/place")),
+    ("pin", errno.EISDIR, lambda: pinning("/tmp")),
+    ("pin", errno.ELOOP, lambda: pinning("/proc/self")),
+    ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),

@@ -44,7 +44,7 @@ OWN = {
     nsdemo.chroot_run: ["root", "args"],
     nsdemo.spawn: """args mount uts ipc pid net user cgroup time join fork mount_proc root
         root_method propagation hostname init mounts overlay readonly_root
-        die_with_parent""".split(),
+        die_with_parent persist""".split(),
     nsdemo.enter: "target args mount uts ipc pid net user cgroup time root".split(),
 }
 OWN[nsdemo.run] = OWN[nsdemo.spawn]

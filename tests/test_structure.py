@@ -109,7 +109,10 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-MAY_IMPORT_THE_CORE = {"_api", "_container", "_plan", "_request", "_targets", "_values", "doctor"}
+MAY_IMPORT_THE_CORE = {
+    *("_adopted", "_api", "_container", "_pins", "_plan", "_request", "_targets", "_values"),
+    "doctor",
+}
 
 
 def under_type_checking(path: Path) -> set[str]:

@@ -86,6 +86,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_HIDE:
         case NSD_GUARD:
         case NSD_FORK:
+        case NSD_PIN:
         case NSD_BECOME_ROOT:
         case NSD_INIT:
         case NSD_OPEN_SOURCE:

@@ -3,6 +3,7 @@
 #include "../counter.h"
 #include "direct.h"
 #include "guard.h"
+#include "pins.h"
 #include "vfork.h"
 
 #include <errno.h>
@@ -223,6 +224,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
     start.stack = aligned_alloc(16, STACK_SIZE);
     ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
     if (ret == 0)
+        ret = nsd_pins_of(plan, &ret_child->pins);
+    if (ret == 0)
         ret = serialize(&start);
     if (ret == 0 && start.direct) {
         ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
@@ -265,7 +268,7 @@ static bool has_exited(pid_t pid)
 
 bool nsd_launch_needs_no_wait(struct nsd_child *child)
 {
-    if (child->forked)
+    if (child->forked || child->pins != NULL)
         return false;
     child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->pidfd >= 0)
@@ -277,7 +280,10 @@ int nsd_launch_wait(struct nsd_child *child)
 {
     /* The kernel wakes us when the first process dies; the time-out is for a kernel without
      * robust futexes. */
-    const struct timespec patience = {.tv_nsec = 200 * 1000 * 1000};
+    const struct timespec patience = {
+        /* A process that asks for a pin may wake us just before we sleep. */
+        .tv_nsec = (child->pins == NULL ? 200 : 2) * 1000 * 1000,
+    };
 
     if (child->trace == NULL) /* the vfork child did it all */
         return 0;
@@ -286,6 +292,7 @@ int nsd_launch_wait(struct nsd_child *child)
 
         if (state != child->waiting_state)
             return 0;
+        nsd_pins_answer(child);
         if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &patience) == 0)
             continue;
         if (errno == EINTR)
@@ -307,7 +314,7 @@ static int take_results(struct nsd_child *child)
         return -ENOMEM;
     memcpy(child->results, child->trace->results, size);
     for (uint32_t i = 0; i < child->step_count; i++)
-        if (child->results[i].process > NSD_THIRD)
+        if (child->results[i].process > NSD_CALLER)
             child->results[i].process = NSD_NOBODY;
     return 0;
 }
@@ -361,6 +368,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         if (child->forked)
             reap(child->command);
         child->reaped = true;
+        nsd_pins_undo(child);
         nsd_child_leaves_ward(child);
         nsd_child_close(child);
         return -ECANCELED;
@@ -387,6 +395,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_child_release(child);
         return ret;
     }
+    nsd_pins_keep(child);
     if (!child->has_init && child->trace != NULL) {
         munmap(child->trace, child->trace_size);
         child->trace = NULL;

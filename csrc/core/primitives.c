@@ -15,6 +15,7 @@ enum {
     ROOT_OWNER_SLOT,
     FIRST_JOIN_SLOT,
     FIRST_SOURCE_SLOT = FIRST_JOIN_SLOT + NSD_MAX_JOINS,
+    PROC_SLOT = NSD_SLOTS - 1,
 };
 
 _Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
@@ -56,6 +57,34 @@ void nsd_add_map_root(struct nsd_builder *builder)
                  TEXTS("/proc/self/setgroups", "deny"));
     nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
                  TEXTS("/proc/self/gid_map", gid_map));
+}
+
+/* By the Python process, while the command's process waits in its namespaces (in the new time
+ * namespace it is from execve on); or here, in a mount namespace that was joined, before the
+ * fork. */
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here)
+{
+    for (int i = 0; i < NSD_NAMESPACE_COUNT; i++)
+        if (nsd_namespaces[i].flag == flag)
+            nsd_add_step(builder, NSD_PIN, NUMBERS(flag, here ? PROC_SLOT : -1),
+                         TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
+                                                     : nsd_namespaces[i].file,
+                               path));
+}
+
+static bool joins(const struct nsd_request *request, int flag)
+{
+    for (int i = 0; i < request->join_count; i++)
+        if ((request->joins[i].flags & flag) != 0)
+            return true;
+    return false;
+}
+
+static void add_pins(struct nsd_builder *builder, const struct nsd_request *request,
+                     bool here)
+{
+    for (int i = 0; i < request->pin_count; i++)
+        nsd_add_pin(builder, request->pins[i].flag, request->pins[i].path, here);
 }
 
 void nsd_add_exec(struct nsd_builder *builder)
@@ -274,7 +303,7 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && !request->no_clone &&
+           request->file_count == 0 && request->pin_count == 0 && !request->no_clone &&
            !(maps_ids && request->no_user_clone);
 }
 
@@ -294,17 +323,18 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
 static void unshare_and_fork(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
-    bool joins_pid = false;
+    bool joins_pid = joins(request, CLONE_NEWPID);
+    bool pins_here = request->pin_count > 0 && joins(request, CLONE_NEWNS);
     bool forks;
 
-    for (int i = 0; i < request->join_count; i++)
-        joins_pid |= (request->joins[i].flags & CLONE_NEWPID) != 0;
     /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
      * command to be somebody else. */
     forks = request->watch || request->init ||
             (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
 
     open_targets(builder, request);
+    if (pins_here) /* what is mounted there may be another's */
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
     if (!request->fork && forks)
@@ -314,6 +344,8 @@ static void unshare_and_fork(struct nsd_builder *builder,
         join_targets(builder, request);
     }
     unshare_new(builder, request);
+    if (pins_here)
+        add_pins(builder, request, true);
     if (request->join_count == 0 && forks)
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
@@ -333,6 +365,8 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
     if (request->hostname != NULL)
         nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
     set_up_mounts(builder, request);
+    if (!joins(request, CLONE_NEWNS))
+        add_pins(builder, request, false);
     if (request->init)
         nsd_add(builder, NSD_INIT);
     set_up_process(builder, request);

@@ -44,6 +44,12 @@ struct nsd_power {
     uint32_t filter_count;
 };
 
+/* A new namespace to pin at a path. */
+struct nsd_pin_wish {
+    int flag; /* CLONE_NEW*, one */
+    const char *path;
+};
+
 /* What mounts= asks for; csrc/core/files.h turns it into steps. */
 struct nsd_file;
 
@@ -75,6 +81,8 @@ struct nsd_request {
     const struct nsd_file *files; /* to mount, in this order */
     int file_count;
     struct nsd_power power;
+    struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
+    int pin_count;
 };
 
 void nsd_request_init(struct nsd_request *request);
@@ -88,6 +96,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
 
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here);
 void nsd_add_map_root(struct nsd_builder *builder);
 void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count);
 void nsd_add_exec(struct nsd_builder *builder);

@@ -376,6 +376,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return sys1(__NR_unshare, step->number[0]);
     case NSD_WRITE_PROC:
         return write_proc(launch, step);
+    case NSD_PIN:
+        return nsd_pin(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */
         return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     case NSD_BECOME_ROOT:

@@ -67,6 +67,15 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
+/* pin.c: the operation; and what the first process does when a launch fails after it. */
+long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
+void nsd_unpin_all(const struct nsd_launch *launch);
+
+/* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
+ * that directory. 0, 1 if the file was made for it, or -errno. */
+long nsd_pin_file(long namespace, const char *path, const char *proc);
+void nsd_unpin_file(const char *path, long made);
+
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
 

@@ -550,6 +550,53 @@ static void a_namespace_file_needs_no_process(void)
     nsd_builder_free(&builder);
 }
 
+static void pins_are_asked_for_when_all_else_is_there(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.unshare |= CLONE_NEWTIME;
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNS, "/run/mount"};
+    request.pins[1] = (struct nsd_pin_wish){CLONE_NEWTIME, "/run/time"};
+    request.pin_count = 2;
+    request.init = true;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "watch unshare hide fork propagation mount pin pin "
+                                   "init setsid drop_inheritable exec");
+    step = find(&builder, NSD_PIN);
+    CHECK_NUMBER(step[0].number[0], CLONE_NEWNS);
+    CHECK_NUMBER(step[0].number[1], -1);
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[0]), "mnt");
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[1]), "/run/mount");
+    CHECK_TEXT(nsd_builder_text(&builder, step[1].text[0]), "time_for_children");
+    nsd_builder_free(&builder);
+}
+
+static void in_a_joined_mount_namespace_the_first_process_pins(void)
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+
+    nsd_request_init(&request);
+    request.unshare = CLONE_NEWNET;
+    request.watch = true;
+    request.join_count = 1;
+    request.joins[0] =
+        (struct nsd_join){{4711, 1, -1}, -1, CLONE_NEWNS | CLONE_NEWUSER};
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNET, "/run/net"};
+    request.pin_count = 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_process open_root watch hide join become_root? unshare pin fork "
+               "loopback_up drop_inheritable exec");
+    CHECK_NUMBER(find(&builder, NSD_PIN)->number[1],
+                 find(&builder, NSD_OPEN_ROOT)->number[0]);
+    nsd_builder_free(&builder);
+}
+
 static void chroot_run_is_one_process(void)
 {
     struct nsd_request request;
@@ -599,6 +646,8 @@ int main(void)
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);
     RUN(a_namespace_file_needs_no_process);
+    RUN(pins_are_asked_for_when_all_else_is_there);
+    RUN(in_a_joined_mount_namespace_the_first_process_pins);
     RUN(chroot_run_is_one_process);
     return 0;
 }

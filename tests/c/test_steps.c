@@ -19,6 +19,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static struct nsd_launch launch;
 static struct nsd_plan_head head;
@@ -176,6 +177,59 @@ static void a_namespace_is_joined_by_its_file(void)
 static void an_impossible_namespace_is_refused(void)
 {
     CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
+}
+
+static void a_namespace_is_pinned_on_a_file(void)
+{
+    char path[PATH_MAX];
+    struct stat pinned, own;
+
+    in_new_namespaces(CLONE_NEWNS | CLONE_NEWUTS);
+    launch.slot[4] = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/pin", root);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 1);
+    CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
+    CHECK_NUMBER(pinned.st_ino, own.st_ino);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -EEXIST);
+    nsd_unpin_file(path, 0);
+    CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
+    CHECK_NUMBER(pinned.st_mode & 07777, 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
+    nsd_unpin_file(path, 1);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", root)), -EISDIR);
+    CHECK(symlink("/proc/self/ns/uts", path) == 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -ELOOP);
+    CHECK_NUMBER(unlink(path), 0);
+}
+
+/* The core's part is played by a child; then by nobody. */
+static void who_asks_for_a_pin_waits_for_the_living_only(void)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+    struct nsd_trace *trace =
+        mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    siginfo_t info;
+    pid_t pid;
+
+    CHECK(trace != MAP_FAILED);
+    launch.trace = trace;
+    pid = fork();
+    if (pid == 0) {
+        while (__atomic_load_n(&trace->asked, __ATOMIC_ACQUIRE) == 0)
+            nanosleep(&moment, NULL);
+        trace->answer = -EPERM;
+        __atomic_store_n(&trace->answered, 1, __ATOMIC_RELEASE);
+        _exit(0);
+    }
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -EPERM);
+    launch.parent = (int)syscall(SYS_pidfd_open, pid, 0);
+    CHECK_NUMBER(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -ESRCH);
+    CHECK_NUMBER(trace->asked, 2);
+    CHECK_NUMBER(waitpid(pid, NULL, 0), pid);
 }
 
 static void only_proc_is_written_to(void)
@@ -728,6 +782,8 @@ int main(void)
     IN_CHILD(only_a_parent_is_watched);
     IN_CHILD(a_namespace_is_joined_by_its_file);
     IN_CHILD(an_impossible_namespace_is_refused);
+    IN_CHILD(a_namespace_is_pinned_on_a_file);
+    IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
     IN_CHILD(a_hidden_process_is_not_dumpable);
     IN_CHILD(nobody_becomes_root_where_there_is_none);
