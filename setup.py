@@ -40,11 +40,13 @@ LAUNCHER_FLAGS = (
 # The steps are performed by the launcher and, where it is safe, by the core.
 LAUNCHER_SOURCES = sorted([*Path("csrc/launcher").glob("*.c"), *Path("csrc/steps").glob("*.c")])
 
-# CPython's own flags carry -g, which makes the wheel three times as large. NSDEMO_DEBUG=1
-# keeps it, for gdb.
+# CPython's own flags carry -O3 and -g, which make the wheel three times as large, and a launch
+# no faster: after an execve every line of code has to be fetched again. NSDEMO_DEBUG=1 keeps
+# them, for gdb.
 DEBUG = bool(os.environ.get("NSDEMO_DEBUG"))
 LAUNCHER_FLAGS += ["-g"] if DEBUG else ["-s"]
-STRIP = [] if DEBUG else ["-Wl,--strip-debug"]
+SMALL = [] if DEBUG else ["-Os"]
+STRIP = [] if DEBUG else ["-Wl,--strip-all"]
 
 # Free-threaded CPython has no stable ABI; every other build is served by one wheel.
 STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -124,7 +126,7 @@ setup(
                 ("_GNU_SOURCE", None),
                 *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),
             ],
-            extra_compile_args=["-std=c11", "-fvisibility=hidden", *WARNINGS],
+            extra_compile_args=["-std=c11", "-fvisibility=hidden", *SMALL, *WARNINGS],
             extra_link_args=STRIP,
             py_limited_api=STABLE_ABI,
         )

@@ -25,12 +25,15 @@
 #define NSD_SLOTS 64
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c or steps/files.c. */
+ * its function in steps/steps.c, steps/files.c or steps/users.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
     X(OPEN_ROOT, "open_root")                                                          \
     X(WATCH, "watch")                                                                  \
+    X(MAP_HELPER, "map_helper")                                                        \
+    X(OWNER, "owner")                                                                  \
+    X(MAP_IDS, "map_ids")                                                              \
     X(JOIN, "join")                                                                    \
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
@@ -151,6 +154,9 @@ struct nsd_trace {
     uint32_t reserved[2];
     struct nsd_result results[];
 };
+
+/* What newuidmap said, a NUL-ended text behind the results: of a plan with map_ids alone. */
+#define NSD_SAID 400u
 
 /* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
  * the guard's plan, page 0 is the trace and these follow. */

@@ -15,6 +15,7 @@ from ._request import (
     REMEMBERED,
     Namespaces,
     absolute,
+    asks_for_users,
     foreign_root,
     make_plan,
     spawn_plan,
@@ -34,6 +35,10 @@ def chroot_run(
     args: Sequence[Any],
     *,
     cwd: str | os.PathLike[str] | None = "/",
+    uid_map: Any = None,
+    gid_map: Any = None,
+    setgroups: str | None = None,
+    owner: tuple[int, int] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
     gid: int | None = None,
@@ -69,6 +74,7 @@ def chroot_run(
         root: the directory. Nothing is mounted in it, not even /proc.
         args: the command, a list; args[0] is looked up inside, in the PATH of ``env``.
         cwd: working directory inside.
+        uid_map, gid_map, setgroups, owner: as in ``spawn``; any of them makes a user namespace.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
@@ -95,11 +101,11 @@ def chroot_run(
     Source: chroot(2), path_resolution(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    unprivileged = not _core.has_capability(CAP_SYS_CHROOT)
+    new_users = asks_for_users(given) or not _core.has_capability(CAP_SYS_CHROOT)
     plan = make_plan(
         "chroot_run",
         args,
-        namespaces=Namespaces({"user": unprivileged}),
+        namespaces=Namespaces({"user": new_users}),
         root=absolute(root),
         root_method="chroot",
         clean=True,
@@ -119,6 +125,10 @@ def spawn(
     user: Any = None,
     cgroup: Any = False,
     time: Any = False,
+    uid_map: Any = None,
+    gid_map: Any = None,
+    setgroups: str | None = None,
+    owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
     mount_proc: bool | None = None,
@@ -165,6 +175,15 @@ def spawn(
             ours, a target is that one's: a Container, a pid, an object with fileno() (a
             pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
             new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
+        uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
+            (inside, outside, count); "current": the caller keeps his ids; "auto": the caller is 0,
+            and the ids from 1 on are his first range in /etc/subuid (/etc/subgid), as many ids
+            as that has. None: the caller is 0, alone; beside a word, the same word. More than
+            the caller's own id is written by newuidmap and newgidmap, by root itself. A caller
+            whose own ids are not mapped becomes 0:0, if those are.
+        setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
+            caller's own gid is mapped alone, and else leaves it as it is, which is "allow".
+        owner: (uid, gid) that the new user namespace belongs to; root only. None: the caller.
         join: a target that is the default of every namespace keyword and of root; nothing
             is mounted then. A keyword that has its default value, given or not, means the
             target; to leave a namespace out, use ``enter(target, args, net=False)``.
@@ -248,6 +267,10 @@ def run(
     user: Any = None,
     cgroup: Any = False,
     time: Any = False,
+    uid_map: Any = None,
+    gid_map: Any = None,
+    setgroups: str | None = None,
+    owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
     mount_proc: bool | None = None,

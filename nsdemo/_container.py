@@ -108,15 +108,16 @@ def _launch(
     finally:
         stdio.close = []
     if process.failed >= 0:
-        _raise_failure(core, trace_of(core, process))
+        _raise_failure(core, trace_of(core, process), process.said)
     return process
 
 
-def _raise_failure(core: _core.Plan, trace: tuple[Step, ...]) -> None:
+def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
+    """``said``: by newuidmap, which tells why in its own words."""
     step = trace[-1]
     hints = hints_for(step, core, trace)
     if step.operation != "exec":
-        raise setup_failed(step, trace, describe(step), hints)
+        raise setup_failed(step, trace, describe(step), hints, said or b"")
     # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
     path, name = step.args[0], step.args[1]
     filename = name if step.errno == errno.ENOENT else path

@@ -29,6 +29,7 @@ from ._case import (
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
 from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
+from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
     explain_chroot,
@@ -480,6 +481,8 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "open_process": _open_process,
     "open_root": _open_root,
     "watch": _parent,
+    "owner": explain_owner,
+    "map_ids": explain_map,
     "join": _join,
     "unshare": _unshare,
     "write": _write,

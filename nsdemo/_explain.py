@@ -92,6 +92,12 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"open({_quoted(first)}, O_PATH|O_DIRECTORY)"
         case "watch":
             return "pidfd_open(getppid(), 0)  /* to end with it */"
+        case "map_helper":
+            return "clone(SIGCHLD)  /* and stay outside, to write the id maps */"
+        case "owner":
+            return f"setresgid(-1, {args[1]}, -1); setresuid(-1, {first}, -1)"
+        case "map_ids":
+            return _map_ids(*args)
         case "join":
             return f"setns(target, {flag_names(first, CLONE_NAMES)})"
         case "unshare":
@@ -209,6 +215,13 @@ def _keyword(file: str) -> str:
     return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
 
 
+def _map_ids(file: str, content: str, *program: str) -> str:
+    if not program:
+        return f'write("/proc/PID/{file}", {_quoted(content)})'
+    words = ", ".join(map(_quoted, content.split()))
+    return f'execve("{program[0]}", ["{os.path.basename(program[0])}", PID, {words}], envp)'
+
+
 def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
@@ -254,6 +267,13 @@ def describe(step: Step) -> str:
             return "open /proc" if first == "/proc" else f"open the root {first}"
         case "watch":
             return "watch the Python process"
+        case "map_helper":
+            return "leave a helper outside that writes the id maps"
+        case "owner":
+            return f"make uid {first} and gid {args[1]} the owner of the new user namespace"
+        case "map_ids":
+            by = f" by {os.path.basename(args[2])}" if len(args) > 2 else ""
+            return f"write {args[1].replace(chr(10), ', ')!r} to {first}{by}"
         case "join":
             return f"join the target's namespaces ({flag_names(first, OPTIONS, ' ')})"
         case "unshare":
@@ -421,6 +441,20 @@ _ALWAYS_BEYOND = {
 }
 
 
+def _mapping(steps: Sequence[Step]) -> tuple[list[str], list[str]]:
+    """The options of unshare(1) for the id maps of a plan, and what it cannot do."""
+    files = {
+        os.path.basename(step.args[0]): step.args[1]
+        for step in steps
+        if step.operation in ("write", "map_ids")
+    }
+    if not files:
+        return [], []
+    from ._users import unshare_options
+
+    return unshare_options(files, (os.geteuid(), os.getegid()))
+
+
 def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
     found = []
     for step in steps:
@@ -434,6 +468,7 @@ def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
 def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words = ["unshare"]
     seen = set()
+    mapping, not_mapped = _mapping(steps)
     for step in steps:
         args = step.args
         if step.operation in ("unshare", "clone"):
@@ -441,8 +476,12 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
             words += sorted(made, key="--user".__ne__)  # the first, as the kernel has it
             if step.operation == "clone" and "--pid" in words:
                 words.append("--fork")
-        elif step.operation == "write" and args[0].endswith("uid_map"):
-            words.append("--map-root-user")
+        elif step.operation in ("write", "map_ids") and args[0].endswith("uid_map"):
+            words += mapping
+        elif step.operation == "owner":
+            words.append(f"--owner {args[0]}:{args[1]}")
+        elif step.operation == "become_root":
+            words.append("--setgid 0 --setuid 0")
         elif step.operation == "pin":
             option = f"--{_keyword(args[0])}"
             words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
@@ -461,7 +500,8 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words += _ids(steps, ("--setgid", "--setuid"))
     if "--mount" in words and "propagation" not in seen:
         words.append("--propagation unchanged")
-    return " ".join([*words, _command(steps)]), _beyond(steps, _ALWAYS_BEYOND)
+    beyond = [*_beyond(steps, _ALWAYS_BEYOND), *not_mapped]
+    return " ".join([*words, _command(steps)]), beyond
 
 
 def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
@@ -489,7 +529,7 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     user = [word for step in steps if step.operation == "setuid" for word in [str(step.args[0])]]
     group = [word for step in steps if step.operation == "setgid" for word in [str(step.args[0])]]
     root = next((step.args[0] for step in steps if step.operation == "chroot"), None)
-    prefix = "unshare --map-root-user " if any(s.operation == "write" for s in steps) else ""
+    prefix = f"unshare {' '.join(mapping)} " if (mapping := _mapping(steps)[0]) else ""
     if root is None:
         return prefix + _command(steps), []
     if user and not group:

@@ -139,6 +139,8 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (*args, numbers[0])
         elif operation == "join":
             args = (numbers[1],)
+        elif operation == "owner":
+            args = numbers[:2]
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
         elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
@@ -447,9 +449,8 @@ class Plan:
         """
         self._must_be_open()
         operations = {step.operation for step in self}
-        if env is None and operations & {"pivot_root", "chroot", "join"}:
-            env = CleanEnvironment(uid_zero=True)
-        argv, envp, paths = command_vectors(args, env)
+        clean = env is None and operations & {"pivot_root", "chroot", "join"}
+        argv, envp, paths = command_vectors(args, CleanEnvironment(uid_zero=True) if clean else env)
         return self._from_core(self._core.exec(argv, envp, paths), self._options)
 
     # -- running -----------------------------------------------------------------------

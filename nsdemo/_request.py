@@ -16,12 +16,15 @@ from ._values import (
     MS_PROPAGATION,
     MS_REC,
     CleanEnvironment,
+    Environment,
     check_id,
     command_vectors,
     encode_hostname,
     encode_path,
 )
 
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
@@ -77,13 +80,13 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 
 def _environment(
-    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
-) -> Mapping[Any, Any]:
+    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, root_inside: bool
+) -> Environment:
     if env is not None:
         return env
     if not clean:
         return os.environ
-    zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
+    zero = uid == 0 if uid is not None else root_inside
     return CleanEnvironment(uid_zero=zero)
 
 
@@ -126,6 +129,25 @@ def _power(given: Mapping[str, Any]) -> Any:
     return checked_power(given)
 
 
+def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
+    """Who is who in the new user namespace, None for the usual; and who the caller is there."""
+    if not asks_for_users(given):
+        return None, 0
+    from ._users import checked_users
+
+    return checked_users(
+        given,
+        sets_uids=_core.has_capability(CAP_SETUID),
+        sets_gids=_core.has_capability(CAP_SETGID),
+    )
+
+
+def asks_for_users(given: Mapping[str, Any]) -> bool:
+    """Is there a keyword that only a new user namespace can give a meaning?"""
+    get = given.get
+    return not (get("uid_map") is get("gid_map") is get("setgroups") is get("owner") is None)
+
+
 class Namespaces:
     """What the eight keywords ask for: flags to unshare, and targets to join."""
 
@@ -162,7 +184,9 @@ class Namespaces:
     def of(cls, target: Resolved, keywords: Sequence[str]) -> Namespaces:
         """Those of one target, as far as they are not ours already."""
         self = cls({})
-        flags = sum(CLONE_FLAGS[keyword] for keyword in keywords)
+        flags = 0
+        for keyword in keywords:
+            flags |= CLONE_FLAGS[keyword]
         self.targets.append((target, target.differing(flags)))
         return self
 
@@ -173,18 +197,18 @@ class Namespaces:
             flags |= each
         return flags
 
-    def add_owner(self) -> None:
-        """An ordinary user may join a namespace only from the user namespace that owns it."""
-        for resolved, flags in self.targets:
-            if flags:
-                owner = resolved.owner_namespace()
-                if owner is not resolved:
-                    self.targets.append((owner, owner.differing(CLONE_FLAGS["user"])))
-                else:
-                    number = self.targets.index((resolved, flags))
-                    flags |= resolved.differing(CLONE_FLAGS["user"])
-                    self.targets[number] = resolved, flags
-                return
+    def outside_in(self, *, add: bool) -> None:
+        """An ordinary user may join a namespace only from the user namespace that owns it, or
+        from one around that; ``add``: also where nothing was said about user namespaces."""
+        joins = [(resolved, flags) for resolved, flags in self.targets if flags]
+        if len(joins) == 1 and joins[0][0].kind is None:  # one process, one setns
+            resolved, flags = joins[0]
+            more = resolved.differing(CLONE_FLAGS["user"]) if add else 0
+            self.targets[self.targets.index(joins[0])] = resolved, flags | more
+        elif joins:
+            from ._nests import ordered
+
+            self.targets = ordered(self.targets, add=add)
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
@@ -221,11 +245,13 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
+    users, uid_inside = _users(given)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
-    env = _environment(given["env"], clean, given["uid"], unshares_user)
+    root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
+    env = _environment(given["env"], clean, given["uid"], root_inside)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
 
@@ -258,6 +284,7 @@ def make_plan(
             files,
             power,
             settings,
+            users,
         )
 
     options = {
@@ -290,6 +317,10 @@ def absolute(root: Any) -> bytes:
     return encoded if encoded.startswith(b"/") else os.path.join(os.getcwdb(), encoded)
 
 
+def _is_slash(root: bytes) -> bool:
+    return (b".." in root or not root.strip(b"/.")) and os.path.normpath(root) == b"/"
+
+
 # The defaults of spawn's namespace keywords. With join=, a keyword left at its default means
 # the target.
 _DEFAULTS = {
@@ -306,6 +337,11 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
+    if asks_for_users(given):
+        from ._users import asked_for, must_be_new
+
+        must_be_new(given, asked_for(given))
+        given["user"] = True
     wanted = {keyword: given[keyword] for keyword in KEYWORDS}
     joined = None if given["join"] is None else Resolved(given["join"])
     if joined is not None:
@@ -318,10 +354,11 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
             if wanted[keyword] is default:
                 wanted[keyword] = joined
     namespaces = Namespaces(wanted)
-    if given["user"] is None and joined is None and not _core.has_capability(CAP_SYS_ADMIN):
+    if not _core.has_capability(CAP_SYS_ADMIN):
+        unsaid = given["user"] is None and joined is None
         if namespaces.joined:
-            namespaces.add_owner()
-        elif namespaces.unshare or given["root"] is not None:
+            namespaces.outside_in(add=unsaid)
+        elif unsaid and (namespaces.unshare or given["root"] is not None):
             namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
     files: tuple[Any, ...] = ()
@@ -341,7 +378,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     propagation = given["propagation"]
     root = None if given["root"] is None else absolute(given["root"])
     if given["overlay"]:
-        if root is None or os.path.normpath(root) == b"/" or not new_mount:
+        if root is None or _is_slash(root) or not new_mount:
             raise ValueError("overlay=True needs root= and mount=True: it covers that directory")
         from .mounts import over_root
 
@@ -354,7 +391,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         from .mounts import readonly_root
 
         files = (*files, readonly_root())
-    if root is not None and os.path.normpath(root) == b"/":
+    if root is not None and _is_slash(root):
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"
     plan = make_plan(

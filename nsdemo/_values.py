@@ -24,6 +24,7 @@ MS_PROPAGATION = {
 # The search path under another root: the one the Docker images have agreed on.
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_PATH = b"PATH=" + CLEAN_PATH.encode()
 _CLEAN_FOLDERS = tuple(folder + b"/" for folder in CLEAN_PATH.encode().split(b":"))
 
 # The kernel's bounds (execve(2)): one string, and all of them together.
@@ -94,14 +95,24 @@ def encode_hostname(name: str) -> bytes:
     return encoded
 
 
-class CleanEnvironment(dict[str, str]):
-    """The environment under another root: nothing of the host's but TERM."""
+class CleanEnvironment:
+    """The environment under another root: nothing of the host's but TERM.
+
+    Attributes:
+        envp: its entries as the kernel takes them.
+    """
+
+    __slots__ = ("envp",)
 
     def __init__(self, *, uid_zero: bool) -> None:
-        super().__init__(PATH=CLEAN_PATH, HOME="/root" if uid_zero else "/", LANG="C.UTF-8")
-        term = os.environ.get("TERM")
+        term = _core.environment_term()
+        home = b"HOME=/root" if uid_zero else b"HOME=/"
+        self.envp = [_PATH, home, b"LANG=C.UTF-8"]
         if term:
-            self["TERM"] = term
+            self.envp.append(b"TERM=" + term)
+
+
+Environment = Mapping[Any, Any] | CleanEnvironment
 
 
 def _encode(what: str, value: Any) -> bytes:
@@ -121,10 +132,10 @@ def _encode(what: str, value: Any) -> bytes:
     return text
 
 
-def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], tuple[bytes, ...]]:
+def _encode_environment(env: Environment) -> tuple[list[bytes], tuple[bytes, ...]]:
     """envp, and the folders of PATH, each with a slash."""
     if isinstance(env, CleanEnvironment):  # made here, so there is nothing to check
-        return [f"{key}={value}".encode() for key, value in env.items()], _CLEAN_FOLDERS
+        return env.envp, _CLEAN_FOLDERS
     search = os.fsencode(os.defpath)
     envp = []
     for name, content in env.items():
@@ -139,7 +150,7 @@ def _encode_environment(env: Mapping[Any, Any]) -> tuple[list[bytes], tuple[byte
 
 
 def command_vectors(
-    args: Sequence[Any], env: Mapping[Any, Any] | None
+    args: Sequence[Any], env: Environment | None
 ) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """argv, envp, and the paths to try for args[0], which is looked up in env's PATH."""
     if isinstance(args, (str, bytes)):

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import nsdemo
 
+from ._user_flags import add_user_options
+
 __all__ = [
     "Call",
     "FlagError",
@@ -264,6 +266,7 @@ def chroot_parser() -> Parser:
         "Run a command (default: sh) with ROOT as its /. No jail: for that, spawn --root.",
     )
     parser.option("--userspec", type=_userspec, metavar="UID:GID", help="ids to become")
+    add_user_options(parser)
     _common(parser)
     return parser
 
@@ -287,6 +290,7 @@ def spawn_parser() -> Parser:
             metavar="TARGET",
             help=f"{name} namespace: a new one, the target's, or ours",
         )
+    add_user_options(parser)
     parser.option("--join", type=target, metavar="PID", help="join all namespaces and the root")
     parser.switch("fork", "fork after unsharing (default); without it, see what breaks")
     parser.switch("mount-proc", "mount a new /proc (default: with new mount and pid namespaces)")

@@ -23,8 +23,10 @@ SANITIZED = (
 ).split()
 
 # What each program is linked with.
-CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c"]
-STEPS = [f"steps/{name}.c" for name in ("command", "files", "perform", "pin", "power", "steps")]
+CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
+STEPS = [
+    f"steps/{name}.c" for name in ("command", "files", "perform", "pin", "power", "steps", "users")
+]
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],

@@ -119,7 +119,8 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         *("--capabilities", "kill,net_raw", "--ambient", "kill", "--no-new-privs"),
         *("--rlimit", "nofile=64", "--rlimit", "as=5:unlimited", "--seccomp", str(program)),
         *("--persist", "net=/run/blue", "--persist", "uts=/run/name"),
-        *("--wd", "/x", "--env", "A=1", "--init", "true", "--net"),
+        *("--wd", "/x", "--env", "A=1", "--init", "--map-current-user", "--setgroups", "deny"),
+        *("true", "--net"),
     )
     expected = nsdemo.spawn(
         ["true", "--net"],
@@ -140,6 +141,8 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         persist={"net": "/run/blue", "uts": "/run/name"},
         cwd="/x",
         init=True,
+        uid_map="current",
+        setgroups="deny",
         dry_run=True,
     )
     assert answer.stderr == ""

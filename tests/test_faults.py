@@ -109,6 +109,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),
     ("mount", errno.ENODEV, lambda: mounting().mount("none", "/tmp", "no-such-type")),
     ("mount", errno.ENOENT, lambda: mounting().mount("tmpfs", "/no/such/place", "tmpfs")),
+    ("map_ids", errno.EBADF, lambda: raw("map_ids", (1, 0, 0), "uid_map", "0 0 1")),
     ("open_source", errno.ENOENT, lambda: mounting().mounts([nsdemo.Bind("/no/such", "/tmp")])),
     ("bind_at", errno.EISDIR, lambda: mounting().mounts([nsdemo.Bind("/dev/null", "/tmp")])),
     ("bind_at", errno.ENOTDIR, lambda: mounting().mounts([nsdemo.Bind("/tmp", "/dev/null")])),
@@ -162,6 +163,8 @@ NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
 KEEP = "no_power().keep_capabilities().exec(['true'])"
+MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
+OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
@@ -169,6 +172,13 @@ BY_STRACE = [
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
     Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL),
+    Injected("map_helper", "socketpair", "EMFILE", MAPS),
+    Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK),
+    Injected("unshare", "unshare", "EPERM", MAPS),
+    Injected("map_ids", "sendto", "EIO", MAPS),
+    Injected("owner", "setresgid", "EPERM", OWNER),
+    Injected("owner", "setresuid", "EPERM", OWNER),
+    Injected("owner", "capset", "EPERM", OWNER),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),
@@ -442,6 +452,8 @@ KILLED = {
     for call in ("setsid", "mount", "pivot_root", "unshare")
     if (name, call) != ("direct", "unshare")
 }
+KILLED["maps-socketpair"] = (MAPS, "socketpair")
+KILLED["maps-sendto"] = (MAPS, "sendto")
 
 
 @pytest.mark.parametrize(("plan", "call"), KILLED.values(), ids=KILLED)

@@ -40,9 +40,11 @@ stdin stdout stderr text encoding errors pass_fds
 start_new_session process_group dry_run""".split()
 FALSE = ("no_new_privs", "dry_run", "capture_output", "check")
 RUN = ["input", "capture_output", "timeout", "check"]
+USERS = ["uid_map", "gid_map", "setgroups", "owner"]
 OWN = {
     nsdemo.chroot_run: ["root", "args"],
-    nsdemo.spawn: """args mount uts ipc pid net user cgroup time join fork mount_proc root
+    nsdemo.spawn: """args mount uts ipc pid net user cgroup time
+        uid_map gid_map setgroups owner join fork mount_proc root
         root_method propagation hostname init mounts overlay readonly_root
         die_with_parent persist""".split(),
     nsdemo.enter: "target args mount uts ipc pid net user cgroup time root".split(),
@@ -54,6 +56,8 @@ OWN[nsdemo.run] = OWN[nsdemo.spawn]
 def test_the_four_calls_are_alike(call: Callable[..., Any]) -> None:
     parameters = inspect.signature(call).parameters
     expected = OWN[call] + POPEN + ([] if call is nsdemo.spawn else RUN)
+    if call is nsdemo.chroot_run:
+        expected[3:3] = USERS  # behind cwd
     assert list(parameters) == expected
     kinds = [parameter.kind for parameter in parameters.values()]
     positional = expected.index("args") + 1

@@ -346,6 +346,8 @@ void nsd_child_release(struct nsd_child *child)
     if (child->pidfd >= 0)
         close(child->pidfd);
     free(child->results);
+    free(child->said);
+    child->said = NULL;
     child->trace = NULL;
     child->results = NULL;
     child->pidfd = -1;

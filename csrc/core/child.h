@@ -21,6 +21,7 @@ struct nsd_child {
     int pidfd;       /* of the command; -1 when somebody took it before us */
     bool forked;     /* the plan has a fork step, so first is not the command */
     bool has_init;
+    bool maps; /* the plan has id maps written from outside */
     bool has_watchdog;
     bool tidies_late; /* first is a zombie until the command ends, which is soon */
     bool detached;    /* it may outlive us, and this struct */
@@ -35,6 +36,7 @@ struct nsd_child {
     struct nsd_pins *pins; /* what the launch has pinned until now; NULL: nothing */
     struct nsd_result
         *results;           /* ours alone, from nsd_launch_settle on at the latest */
+    char *said;             /* by newuidmap; NULL: nothing */
     uint32_t waiting_state; /* trace->state as it was when the launch began */
     uint64_t counter[2];    /* CPU counter and CLOCK_MONOTONIC, before and after */
     int64_t clock[2];       /* ns */

@@ -81,6 +81,9 @@ bool nsd_is_direct(const struct nsd_builder *plan)
             break;
         case NSD_OPEN_PROCESS:
         case NSD_WATCH:
+        case NSD_MAP_HELPER: /* is a process that stays for a while */
+        case NSD_OWNER:
+        case NSD_MAP_IDS:
         case NSD_JOIN:
         case NSD_UNSHARE:
         case NSD_HIDE:

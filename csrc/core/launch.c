@@ -95,12 +95,16 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
-    bool leads_group = false;
+    bool leads_group = false, maps = false;
 
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        maps |= plan->steps[i].operation == NSD_MAP_IDS;
+    if (maps)
+        size += NSD_SAID;
     if (size < shared)
         size = shared;
 
-    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1};
+    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1, .maps = maps};
     child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
     child->step_count = plan->step_count;
     for (uint32_t i = 0; i < plan->step_count; i++) {
@@ -313,6 +317,9 @@ static int take_results(struct nsd_child *child)
     if (child->results == NULL)
         return -ENOMEM;
     memcpy(child->results, child->trace->results, size);
+    if (child->maps)
+        child->said =
+            strndup((const char *)&child->trace->results[child->step_count], NSD_SAID);
     for (uint32_t i = 0; i < child->step_count; i++)
         if (child->results[i].process > NSD_CALLER)
             child->results[i].process = NSD_NOBODY;

@@ -36,27 +36,12 @@ void nsd_request_init(struct nsd_request *request)
         .group_count = -1,
         .umask = -1,
     };
+    nsd_users_init(&request->users);
 }
 
 void nsd_add_unshare(struct nsd_builder *builder, int flags)
 {
     nsd_add(builder, NSD_UNSHARE)->number[0] = flags;
-}
-
-/* The caller becomes root inside, and nobody else exists there. setgroups is denied before
- * gid_map may be written: otherwise somebody could drop a group that keeps him out. */
-void nsd_add_map_root(struct nsd_builder *builder)
-{
-    char uid_map[32], gid_map[32];
-
-    snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned int)geteuid());
-    snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned int)getegid());
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/uid_map", uid_map));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/setgroups", "deny"));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/gid_map", gid_map));
 }
 
 /* By the Python process, while the command's process waits in its namespaces (in the new time
@@ -149,21 +134,22 @@ static void add_join(struct nsd_builder *builder, const struct nsd_request *requ
 }
 
 /* One setns per target. An ordinary user gets the power to join the rest from the user
- * namespace, so that comes first; root may lose power by joining it, so it comes last. */
+ * namespaces, so the order is the request's, from the outside in (nsdemo/_nests.py); root may
+ * lose power by joining one, so that comes last. */
 static void join_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
-    bool user_first = !request->privileged;
     bool joins_user = false;
 
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < request->join_count; i++) {
-            bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
+    for (int i = 0; i < request->join_count; i++) {
+        bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
 
-            joins_user |= has_user;
-            if ((pass == 0) == (has_user == user_first))
-                add_join(builder, request, i);
-        }
+        joins_user |= has_user;
+        if (!request->privileged || !has_user)
+            add_join(builder, request, i);
     }
+    for (int i = 0; request->privileged && i < request->join_count; i++)
+        if ((request->joins[i].flags & CLONE_NEWUSER) != 0)
+            add_join(builder, request, i);
     /* Root, if the namespace maps one; else we stay nobody, and the trace says so. */
     if (joins_user && request->uid < 0 && request->gid < 0)
         nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATED;
@@ -174,8 +160,9 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
     int rest = request->unshare & ~CLONE_NEWUSER;
 
     if ((request->unshare & CLONE_NEWUSER) != 0) {
+        nsd_add_owner(builder, &request->users);
         nsd_add_unshare(builder, CLONE_NEWUSER);
-        nsd_add_map_root(builder);
+        nsd_add_maps(builder, &request->users);
     }
     if (rest != 0)
         nsd_add_unshare(builder, rest);
@@ -304,7 +291,7 @@ static bool can_clone(const struct nsd_request *request)
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
            request->file_count == 0 && request->pin_count == 0 && !request->no_clone &&
-           !(maps_ids && request->no_user_clone);
+           !(maps_ids && (request->no_user_clone || request->users.outside));
 }
 
 static void clone_new(struct nsd_builder *builder, const struct nsd_request *request)
@@ -316,7 +303,7 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
 
     nsd_add_step(builder, NSD_CLONE, NUMBERS(request->unshare, end), NOTHING);
     if ((request->unshare & CLONE_NEWUSER) != 0)
-        nsd_add_map_root(builder);
+        nsd_add_maps(builder, &request->users);
 }
 
 /* The namespaces step by step, in a launcher. */
@@ -339,6 +326,7 @@ static void unshare_and_fork(struct nsd_builder *builder,
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
+    nsd_add_map_helper(builder, &request->users);
     if (request->join_count > 0) {
         nsd_add(builder, NSD_HIDE); /* before the target can look at us */
         join_targets(builder, request);
@@ -376,10 +364,12 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
 void nsd_recipe_chroot_run(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
-    if (request->unshare != 0 && can_clone(request))
+    if (request->unshare != 0 && can_clone(request)) {
         clone_new(builder, request);
-    else
+    } else {
+        nsd_add_map_helper(builder, &request->users);
         unshare_new(builder, request);
+    }
     nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
     set_up_process(builder, request);
     nsd_add_exec(builder);

@@ -9,6 +9,7 @@
 
 #include "builder.h"
 #include "namespaces.h"
+#include "users.h"
 
 #include <stdbool.h>
 
@@ -54,7 +55,8 @@ struct nsd_pin_wish {
 struct nsd_file;
 
 struct nsd_request {
-    int unshare; /* CLONE_NEW* of the new namespaces */
+    int unshare;            /* CLONE_NEW* of the new namespaces */
+    struct nsd_users users; /* of the new user namespace */
     struct nsd_join joins[NSD_MAX_JOINS];
     int join_count;
     struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
@@ -97,7 +99,6 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
 void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here);
-void nsd_add_map_root(struct nsd_builder *builder);
 void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count);
 void nsd_add_exec(struct nsd_builder *builder);
 

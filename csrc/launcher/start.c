@@ -104,6 +104,7 @@ static _Noreturn void give_up(struct nsd_launch *launch)
     launch->trace->failed = 1;
     if (launch->self == NSD_FIRST)
         nsd_unpin_all(launch);
+    nsd_dismiss_helper(launch);
     nsd_exit(1);
 }
 

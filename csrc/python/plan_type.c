@@ -441,14 +441,15 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask, files, power, settings) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files, power, settings,
+ *        users) -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
 {
     const char *kind;
     PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd,
-        *groups, *mounts, *power, *settings;
+        *groups, *mounts, *power, *settings, *users;
     struct nsd_request request;
     struct nsd_builder builder;
     struct nsd_file *files = NULL;
@@ -458,12 +459,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOO", &kind, &argv, &envp,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOOO", &kind, &argv, &envp,
                           &paths, &request.unshare, &joins, &root_of, &keep, &fork,
                           &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
                           &hostname, &cwd, &new_session, &request.process_group, &uid,
                           &gid, &groups, &groups_implied, &request.umask, &mounts,
-                          &power, &settings))
+                          &power, &settings, &users))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
@@ -483,6 +484,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
                             (prctl(PR_GET_DUMPABLE) != 1 || nsd_may_write_python());
     if (take_joins(joins, &request) < 0 || nsd_take_power(power, &request.power) < 0 ||
         nsd_take_settings(settings, &request) < 0 ||
+        nsd_take_users(users, &request.users) < 0 ||
         nsd_optional_bytes(root, &request.root) < 0 ||
         nsd_optional_bytes(hostname, &request.hostname) < 0 ||
         nsd_optional_bytes(cwd, &request.cwd) < 0)

@@ -432,6 +432,8 @@ GETTER(adopted, PyBool_FromLong(self->child.adopted))
 GETTER(detached, PyBool_FromLong(self->child.detached))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
 GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
+GETTER(said, self->child.said == NULL ? Py_NewRef(Py_None)
+                                      : PyBytes_FromString(self->child.said))
 
 static PyMethodDef process_methods[] = {
     {"wait", process_wait, METH_O, NULL},
@@ -457,6 +459,7 @@ static PyGetSetDef process_getset[] = {
     {"detached", get_detached, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},
     {"status_lost", get_status_lost, NULL, NULL, NULL},
+    {"said", get_said, NULL, NULL, NULL},
     {"returncode", get_returncode, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -107,4 +107,5 @@ void nsd_lay_out(struct nsd_launch *launch)
             sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
     }
     launch->parent = -1;
+    launch->helper = -1;
 }

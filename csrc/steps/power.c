@@ -28,6 +28,17 @@ long nsd_drop_inheritable(void)
     return ret;
 }
 
+long nsd_raise_permitted(void)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    long ret = sys2(__NR_capget, &head, data);
+
+    for (int i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    return ret < 0 ? ret : sys2(__NR_capset, &head, data);
+}
+
 /* numbers: the capabilities to keep, a bit each
  *
  * The kernel says which ones it knows: EINVAL comes behind the last. */

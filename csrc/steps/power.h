@@ -5,6 +5,7 @@
 #include "steps.h"
 
 long nsd_drop_inheritable(void);
+long nsd_raise_permitted(void);
 long nsd_drop_bounding(const struct nsd_step *step);
 long nsd_set_capabilities(const struct nsd_step *step);
 long nsd_set_limit(const struct nsd_step *step);

@@ -180,13 +180,11 @@ static long join(struct nsd_launch *launch, const struct nsd_step *step)
     return sys2(__NR_setns, launch->slot[step->number[0]], step->number[1]);
 }
 
-/* texts: path under /proc, content */
-static long write_proc(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_write_proc(const char *path, const char *content)
 {
-    const char *content = nsd_text(launch, step, 1);
     struct statfs filesystem;
     size_t length = 0;
-    long fd = open_at(AT_FDCWD, nsd_text(launch, step, 0), O_WRONLY | O_NOFOLLOW);
+    long fd = open_at(AT_FDCWD, path, O_WRONLY | O_NOFOLLOW);
     long ret;
 
     if (fd < 0)
@@ -370,12 +368,18 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return open_root(launch, step);
     case NSD_WATCH:
         return watch(launch, step);
+    case NSD_MAP_HELPER:
+        return nsd_map_helper(launch);
+    case NSD_OWNER:
+        return nsd_set_owner(step);
+    case NSD_MAP_IDS:
+        return nsd_map_ids(launch, step);
     case NSD_JOIN:
         return join(launch, step);
     case NSD_UNSHARE: /* numbers: CLONE_NEW* flags */
         return sys1(__NR_unshare, step->number[0]);
-    case NSD_WRITE_PROC:
-        return write_proc(launch, step);
+    case NSD_WRITE_PROC: /* texts: path under /proc, content */
+        return nsd_write_proc(nsd_text(launch, step, 0), nsd_text(launch, step, 1));
     case NSD_PIN:
         return nsd_pin(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */

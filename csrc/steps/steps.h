@@ -26,7 +26,9 @@ struct nsd_launch {
     char *name; /* argv[0], what ps shows */
     enum nsd_process self;
     int slot[NSD_SLOTS];
-    int parent;      /* pidfd of the Python process, -1 without a watchdog */
+    int parent; /* pidfd of the Python process, -1 without a watchdog */
+    int helper; /* socket of the helper that writes id maps, or -1 */
+    long helper_pid;
     int ends_group;  /* the watchdog ends the command's process group too */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
@@ -75,6 +77,17 @@ void nsd_unpin_all(const struct nsd_launch *launch);
  * that directory. 0, 1 if the file was made for it, or -errno. */
 long nsd_pin_file(long namespace, const char *path, const char *proc);
 void nsd_unpin_file(const char *path, long made);
+
+/* users.c: the operations of the same names. */
+long nsd_map_helper(struct nsd_launch *launch);
+long nsd_map_ids(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_set_owner(const struct nsd_step *step);
+
+/* Lets the helper that writes id maps go, if there is one, and waits until it has. */
+void nsd_dismiss_helper(struct nsd_launch *launch);
+
+/* Writes to a file of a real /proc. */
+long nsd_write_proc(const char *path, const char *content);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cases
 import contract
+import crowd
 import machine
 import memory
 import peers
@@ -82,12 +83,16 @@ def run(options: argparse.Namespace) -> Result:
         for kind, size in kept.items():
             if isinstance(size, str):
                 figures.reasons["memory", f"a waiting {kind}"] = size
+        times = crowd.gather(scene.place.root)
+        for kind, seconds in times.items():
+            if isinstance(seconds, str):
+                figures.reasons["crowd", f"to {kind} {crowd.CROWD}"] = seconds
         return Result(
             rounds=options.rounds,
             user=scene.place.user,
             machine=machine.facts(),
             figures=figures,
-            contract=contract.rows(figures, kept),
+            contract=contract.rows(figures, kept, times),
         )
 
 

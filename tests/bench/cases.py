@@ -47,7 +47,7 @@ def ready(scene: stage.Stage, heap: bool) -> Iterator[tuple[list[Case], dict[Key
 def _plan(place: Place, heap: bool, missing: dict[Key, str]) -> dict[str, list[str]]:
     """The launches to make in each condition."""
     ours = list(launches.NSDEMO)
-    everything = [*ours, "os.fork", *launches.commands(place)]
+    everything = [*ours, "nsdemo sandbox", "os.fork", *launches.commands(place)]
     plan = {
         "plain": [name for name in everything if name not in DOCKER or place.image],
         "files": ours,

@@ -27,6 +27,7 @@ def table(place: Place) -> dict[str, Launch]:
     }
     launches["os.fork"] = functools.partial(run_by_hand, place)
     launches.update(nsdemo_calls(place))
+    launches["nsdemo sandbox"] = functools.partial(run_sandbox, place)
     return launches
 
 
@@ -65,6 +66,11 @@ def commands(place: Place) -> dict[str, list[str]]:
             *("bwrap", "--unshare-uts", "--unshare-ipc", "--unshare-pid"),
             *("--bind", root, "/", "--proc", "/proc", "true"),
         ],
+        "bwrap sandbox": [
+            *("bwrap", "--unshare-user", "--unshare-uts", "--unshare-ipc", "--unshare-pid"),
+            *("--bind", root, "/", "--proc", "/proc", "--dev", "/dev"),
+            *("--cap-drop", "ALL", "--new-session", "true"),
+        ],
         "crun": [*crun, "run", "--bundle", place.bundle, unique],
         "runc": [*runc, "run", "--bundle", place.bundle, unique],
         "docker run": ["docker", "run", "--rm", "--network", "none", place.image, "true"],
@@ -90,6 +96,15 @@ def reason_of(args: list[str]) -> str:
 
 def run_by_hand(place: Place) -> None:
     check(by_hand.launch(place.root, place.user))
+
+
+def run_sandbox(place: Place) -> None:
+    """What bwrap's sandbox has, and the layers that it has not."""
+    import nsdemo
+    from nsdemo.mounts import Dev
+
+    options = {"root": place.root, "user": True, "overlay": True, "capabilities": ()}
+    check(nsdemo.run(["true"], mounts=[Dev("/dev")], **options).returncode)
 
 
 def check(returncode: int | None) -> None:

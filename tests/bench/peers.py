@@ -37,6 +37,13 @@ GROUPS = (
         ),
     ),
     Group(
+        "a user namespace, a root, /proc, /dev, no capabilities",
+        (
+            ("nsdemo.run, with an overlay", "nsdemo sandbox"),
+            ("bwrap, which has none", "bwrap sandbox"),
+        ),
+    ),
+    Group(
         "enter five namespaces of a running container",
         (
             (BASELINE, "baseline enter"),

@@ -102,6 +102,81 @@ static void under_a_root_of_its_own(void)
     nsd_builder_free(&builder);
 }
 
+static struct nsd_request in_a_user_namespace(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare |= CLONE_NEWUSER;
+    return request;
+}
+
+static void own_ids_are_mapped_from_inside(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+    struct nsd_builder builder;
+
+    request.users.uid_map = "1000 1000 1";
+    request.users.setgroups = "deny";
+    request.users.gid_map = "1001 1001 1";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "clone write write write propagation mount setsid "
+                                   "drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), "1000 1000 1");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[3].text[1]), "1001 1001 1");
+    nsd_builder_free(&builder);
+}
+
+static void ranges_are_mapped_by_a_helper_outside(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+    struct nsd_builder builder;
+
+    request.users.outside = true;
+    request.users.uid_map = "0 100000 65536";
+    request.users.gid_map = "0 100000 65536";
+    request.users.newgidmap = "/usr/bin/newgidmap";
+    CHECK_SPAWN(request, "watch map_helper unshare map_ids map_ids unshare hide fork "
+                         "propagation mount setsid drop_inheritable exec");
+    request.users.setgroups = "deny";
+    request.users.owner_uid = request.users.owner_gid = 7;
+    request.users.uid = request.users.gid = 0;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch map_helper owner unshare map_ids map_ids map_ids become_root "
+               "unshare hide fork propagation mount setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[4].number[0], 0);
+    CHECK_NUMBER(builder.steps[6].number[0], 1); /* the last: the helper may go */
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[2]),
+               "/usr/bin/newgidmap");
+    CHECK_NUMBER(builder.steps[4].text[2], 0);
+    nsd_builder_free(&builder);
+    request.users.uid = 5;
+    request.users.gid = 6;
+    request.fork = false;
+    CHECK_SPAWN(request, "watch fork map_helper owner unshare map_ids map_ids map_ids "
+                         "setgid setuid unshare hide propagation mount setsid "
+                         "drop_inheritable exec");
+}
+
+/* What stays outside is cloned before the way leads anywhere. */
+static void the_helper_stays_before_a_join(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+
+    request.users.outside = true;
+    request.users.uid_map = request.users.gid_map = "0 100000 65536";
+    request.unshare = CLONE_NEWUSER;
+    request.mount_proc = false;
+    request.joins[0] =
+        (struct nsd_join){.process = {7, 1, -1}, .flags = CLONE_NEWPID | CLONE_NEWNET};
+    request.join_count = 1;
+    CHECK_SPAWN(request,
+                "open_process watch map_helper hide join unshare map_ids map_ids fork "
+                "setsid drop_inheritable exec");
+}
+
 static void chroot_instead_of_pivot_root(void)
 {
     struct nsd_request request = the_container();
@@ -533,6 +608,34 @@ static void the_user_namespace_is_joined_last_or_first(void)
     }
 }
 
+/* An ordinary user passes through what lies between, in the order that he was given. */
+static void a_nest_is_joined_from_the_outside_in(void)
+{
+    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWUSER,
+                                CLONE_NEWUTS};
+    static const int of_root[] = {1, 3, 0, 2};
+    struct nsd_request request = the_visitor();
+
+    request.join_count = 4;
+    request.root_of.pid = 0;
+    for (int i = 0; i < 4; i++)
+        request.joins[i] = (struct nsd_join){{.pidfd = -1}, 20 + i, flags[i]};
+    for (int privileged = 0; privileged < 2; privileged++) {
+        struct nsd_builder builder;
+        const struct nsd_step *join;
+
+        request.privileged = privileged;
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        join = find(&builder, NSD_JOIN);
+        for (int i = 0; i < 4; i++) {
+            CHECK_NUMBER(join[i].operation, NSD_JOIN);
+            CHECK_NUMBER(join[i].number[1], flags[privileged ? of_root[i] : i]);
+        }
+        nsd_builder_free(&builder);
+    }
+}
+
 static void a_namespace_file_needs_no_process(void)
 {
     struct nsd_request request = the_container();
@@ -624,6 +727,9 @@ int main(void)
 {
     RUN(the_container_of_the_tour);
     RUN(under_a_root_of_its_own);
+    RUN(own_ids_are_mapped_from_inside);
+    RUN(ranges_are_mapped_by_a_helper_outside);
+    RUN(the_helper_stays_before_a_join);
     RUN(chroot_instead_of_pivot_root);
     RUN(mounts_go_by_the_launcher_in_their_order);
     RUN(a_dev_is_many_steps);
@@ -645,6 +751,7 @@ int main(void)
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);
+    RUN(a_nest_is_joined_from_the_outside_in);
     RUN(a_namespace_file_needs_no_process);
     RUN(pins_are_asked_for_when_all_else_is_there);
     RUN(in_a_joined_mount_namespace_the_first_process_pins);

@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/filter.h>
+#include <linux/nsfs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -44,7 +46,8 @@ static long perform(enum nsd_operation operation, const int64_t number[3],
         strcpy(texts + size, text[i]);
         size += (uint32_t)strlen(text[i]) + 1;
     }
-    launch.text = texts;
+    if (size > 4)
+        launch.text = texts;
     performed[operation]++;
     return nsd_perform(&launch, &step);
 }
@@ -243,6 +246,148 @@ static void only_proc_is_written_to(void)
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T(path, "boxy")), -ENOTDIR);
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/nothing", "boxy")), -ENOENT);
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/cwd", "boxy")), -ELOOP);
+}
+
+/* The file of a map, as it is seen from inside. */
+static void check_map(const char *file, long inside, long outside, long count)
+{
+    long found[3] = {-1, -1, -1};
+    char path[32];
+    FILE *map;
+
+    snprintf(path, sizeof(path), "/proc/self/%s", file);
+    map = fopen(path, "r");
+    CHECK(map != NULL);
+    CHECK_NUMBER(fscanf(map, "%ld %ld %ld", &found[0], &found[1], &found[2]), 3);
+    fclose(map);
+    CHECK_NUMBER(found[0], inside);
+    CHECK_NUMBER(found[1], outside);
+    CHECK_NUMBER(found[2], count);
+}
+
+/* Steps that the helper finds where it got them: before it is cloned. */
+static struct nsd_step map_steps[4];
+static char map_texts[256];
+static struct nsd_result *map_results; /* shared with the helper */
+
+static uint32_t keep_text(const char *text)
+{
+    static size_t size = 4;
+    size_t offset = size;
+
+    CHECK(size + strlen(text) < sizeof(map_texts));
+    strcpy(map_texts + offset, text);
+    size += strlen(text) + 1;
+    return (uint32_t)offset;
+}
+
+static void lay_out_maps(const char *program)
+{
+    const char *const files[] = {"uid_map", "setgroups", "gid_map"};
+    char content[3][64] = {"", "deny", ""};
+
+    snprintf(content[0], sizeof(content[0]), "0 %u 1", geteuid());
+    snprintf(content[2], sizeof(content[2]), "3 %u 1", getegid());
+    for (int i = 0; i < 3; i++) {
+        map_steps[i] =
+            (struct nsd_step){.operation = NSD_MAP_IDS,
+                              .number = {i == 2},
+                              .text = {keep_text(files[i]), keep_text(content[i])}};
+        if (program != NULL)
+            map_steps[i].text[2] = keep_text(program);
+    }
+    launch.steps = map_steps;
+    launch.text = map_texts;
+    map_results =
+        mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(map_results != MAP_FAILED);
+    launch.results = map_results;
+    head.step_count = 4;
+    launch.head = &head;
+    launch.helper = -1;
+}
+
+static void maps_are_written_from_outside(void)
+{
+    long uid = geteuid(), gid = getegid();
+
+    lay_out_maps(NULL);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
+    launch.text = map_texts;
+    for (int i = 0; i < 3; i++)
+        CHECK_NUMBER(nsd_perform(&launch, &map_steps[i]), 0);
+    check_map("uid_map", 0, uid, 1);
+    check_map("gid_map", 3, gid, 1);
+    CHECK_NUMBER(launch.helper, -1); /* it has gone, and was waited for */
+    CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
+    CHECK_NUMBER(STEP(MAP_IDS, N(1), T("uid_map", "0 0 1")), -EBADF);
+}
+
+static void check_program(const char *program, long error, const char *said)
+{
+    lay_out_maps(program);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    launch.text = map_texts;
+    CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), error);
+    CHECK_TEXT((const char *)&map_results[4], said);
+    nsd_dismiss_helper(&launch);
+    CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
+}
+
+static void a_program_that_writes_maps_speaks(void)
+{
+    char path[sizeof(root) + 8], expected[96];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/map", root);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+    CHECK(fd >= 0);
+    CHECK(dprintf(fd, "#!/bin/sh\necho \"$# $2 $3 $4 $PATH\" \"$(ls /proc/self/fd)\"\n"
+                      "exit 1\n") > 0);
+    close(fd);
+    snprintf(expected, sizeof(expected),
+             "4 0 %u 1 /usr/sbin:/usr/bin:/sbin:/bin 0\n1\n2\n3\n", geteuid());
+    check_program(path, -EPERM, expected);
+}
+
+static void a_program_that_is_not_there_is_told(void)
+{
+    check_program("/no/such/program", -ENOENT, "");
+    check_program("/dev/null", -EACCES, "");
+}
+
+static void a_helper_that_was_killed_is_missed(void)
+{
+    lay_out_maps(NULL);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    CHECK_NUMBER(kill((pid_t)launch.helper_pid, SIGKILL), 0);
+    CHECK_NUMBER(waitid(P_PID, (id_t)launch.helper_pid, NULL, WEXITED | WNOWAIT), 0);
+    launch.text = map_texts;
+    CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), -EPIPE);
+    nsd_dismiss_helper(&launch);
+    CHECK_NUMBER(launch.helper, -1);
+}
+
+/* Whose it is, is told by what may be done to it from outside. */
+static void a_user_namespace_gets_an_owner(void)
+{
+    if (geteuid() != 0) {
+        CHECK_NUMBER(STEP(OWNER, N(0, 0), NONE), -EPERM);
+        return;
+    }
+    CHECK_NUMBER(STEP(OWNER, N(65534, 65534), NONE), 0);
+    CHECK(geteuid() == 65534 && getegid() == 65534 && getuid() == 0);
+    CHECK_NUMBER(unshare(CLONE_NEWUTS), 0); /* with the power as before */
+    CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
+    {
+        int file = open("/proc/self/ns/user", O_RDONLY);
+        uid_t owner = 0;
+
+        CHECK_NUMBER(ioctl(file, NS_GET_OWNER_UID, &owner), 0);
+        CHECK_NUMBER(owner, 65534);
+        close(file);
+    }
 }
 
 static void a_hidden_process_is_not_dumpable(void)
@@ -769,6 +914,7 @@ int main(void)
     CHECK(performed != MAP_FAILED);
     launch.head = &head;
     launch.parent = -1;
+    launch.helper = -1;
     for (int i = 0; i < NSD_SLOTS; i++)
         launch.slot[i] = -1;
     if (!namespaces_are_allowed()) {
@@ -785,6 +931,11 @@ int main(void)
     IN_CHILD(a_namespace_is_pinned_on_a_file);
     IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
+    IN_CHILD(maps_are_written_from_outside);
+    IN_CHILD(a_program_that_writes_maps_speaks);
+    IN_CHILD(a_program_that_is_not_there_is_told);
+    IN_CHILD(a_helper_that_was_killed_is_missed);
+    IN_CHILD(a_user_namespace_gets_an_owner);
     IN_CHILD(a_hidden_process_is_not_dumpable);
     IN_CHILD(nobody_becomes_root_where_there_is_none);
     IN_CHILD(the_loopback_comes_up);
