@@ -118,10 +118,9 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-@users
-def test_c6_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
+def test_c6_fails_what_only_looks_right(cheat: str) -> None:
     lines, failed = CHEATS[cheat]
-    found = live(HOLDER + lines, ordinary)
+    found = live(HOLDER + lines)
     assert set(found.failed) == failed, found.seen
     assert all(fact["question"] for fact in found.facts if not fact["passed"])
 
@@ -204,7 +203,7 @@ SEVERAL = "they are different processes"
 COMMON = "net, ipc and uts namespace are one for all of them"
 THEIRS = "and they are not yours"
 APART = "mount, pid, cgroup and time namespace are each one's own"
-HEARD = "a host name that is set in one of them is read in all"
+HEARD = "a host name that is set in one of them is read in the others"
 
 POD = """
 sleep = ["sleep", "600"]
@@ -274,10 +273,9 @@ POD_CHEATS = {
 
 
 @pytest.mark.parametrize("cheat", POD_CHEATS)
-@users
-def test_c9_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
+def test_c9_fails_what_only_looks_right(cheat: str) -> None:
     lines, failed = POD_CHEATS[cheat]
-    found = live(POD + lines, ordinary)
+    found = live(POD + lines)
     assert set(found.failed) == failed, found.seen
     assert all(fact["question"] for fact in found.facts if not fact["passed"])
 
@@ -334,7 +332,7 @@ def test_c9_grades_a_solution(ordinary: bool, tmp_path: Path) -> None:
 
 
 GRADED_CHEATS = {
-    "itself and its parent": ("import os\npod = [os.getpid(), 1]", {THEIRS, APART, HEARD}),
+    "itself and its parent": ("import os\npod = [os.getpid(), 1]", {THEIRS, APART}),
     "a recorded answer": ("print('c9: a pod: passed (6 of 6 facts)')", {HANDED}),
     "everything changed": (
         GRADED_POD + "from nsdemo import check\n"

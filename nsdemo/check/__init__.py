@@ -314,7 +314,7 @@ def c9(pod: Sequence[nsdemo.Container[Any] | int]) -> Result:
 
     Asked: all are alive, and different processes; net, ipc and uts namespace are one for all
     of them, and not the caller's; mount, pid, cgroup and time namespace are each one's own; and
-    a random host name that the check sets in the first is read in all (it is set back then).
+    a random host name that the check sets in the first is read in the others (it is set back).
     The user namespace is not asked for: who is no root needs one for all.
 
     Args:

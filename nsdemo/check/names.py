@@ -42,7 +42,7 @@ def hostname(target: Target, request: Report) -> Report:
         if request["name"]:
             before = os.uname().nodename
             _set(request["name"])
-            return {"name": before}
+            return {"name": request["name"], "before": before}
     return {"name": os.uname().nodename}
 
 

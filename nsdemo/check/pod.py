@@ -35,11 +35,18 @@ def members_of(pod: Any) -> list[Any]:
 
 def judge_c9(boxes: Sequence[Any], see: See) -> Result:
     """The verdict; see takes a look with these PARTS, and a host name to be set or ""."""
-    reports = [see(box, "") for box in boxes]
+    name = f"pod-{secrets.token_hex(8)}"
+    reports = [see(boxes[0], name)]
+    found = reports[0].get("hostname", {})
+    try:
+        reports += [see(box, "") for box in boxes[1:]]
+    finally:
+        if "before" in found:
+            see(boxes[0], found["before"])
     facts = [_all_present(reports)]
     if facts[0].passed:
         facts += [several(reports), in_common(reports), not_ours(reports), apart(reports)]
-        facts.append(heard(boxes, reports, see))
+        facts.append(heard(reports, name))
     return Result("c9", facts)
 
 
@@ -112,21 +119,15 @@ def apart(reports: Sequence[Report]) -> Fact:
     )
 
 
-def heard(boxes: Sequence[Any], reports: Sequence[Report], see: See) -> Fact:
-    """Is a host name that is set in the first read in all others?"""
-    asked = "a host name that is set in one of them is read in all"
+def heard(reports: Sequence[Report], name: str) -> Fact:
+    """Is the host name that was set in the first read in all others?"""
+    asked = "a host name that is set in one of them is read in the others"
     question = "Which of the shared namespaces has the host name?"
-    ours = reports[0]["caller"]["namespaces"]["uts"]
-    if any(report["namespaces"]["uts"] == ours for report in reports):
-        return Fact(asked, False, "not tried: it would change the machine's", question)
-    name = f"pod-{secrets.token_hex(8)}"
-    before = see(boxes[0], name).get("hostname", {})
-    if "name" not in before:
-        return Fact(asked, False, f"it could not be set: {before.get('error', 'it has ended')}", "")
-    try:
-        answers = [see(box, "").get("hostname", {}) for box in boxes]
-    finally:
-        see(boxes[0], before["name"])
-    read = [answer.get("name", answer.get("error", "it has ended")) for answer in answers]
+    found = [report["hostname"] for report in reports]
+    if "error" in found[0]:
+        return Fact(asked, False, f"it could not be set: {found[0]['error']}", question)
+    if "before" not in found[0]:
+        return Fact(asked, False, "not tried: it would be the machine's", question)
+    read = [answer.get("name") or answer["error"] for answer in found[1:]]
     seen = f"set: {name}; read: {', '.join(read)}"
     return Fact(asked, all(each == name for each in read), seen, question)
