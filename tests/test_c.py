@@ -24,7 +24,7 @@ SANITIZED = (
 
 # What each program is linked with.
 CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c"]
-STEPS = [f"steps/{name}.c" for name in ("command", "files", "perform", "power", "steps")]
+STEPS = [f"steps/{name}.c" for name in ("command", "files", "flags", "perform", "power", "steps")]
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],
