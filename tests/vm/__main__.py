@@ -6,7 +6,8 @@
 The package is unpacked into a temporary directory, not installed. The guest sees the files of
 this machine read-only and writes into its memory; it has no network. Needs qemu-system-x86_64,
 busybox-static and dpkg-deb; root, where an ordinary user may not read all of /usr and of the
-Python that runs this. Arguments after -- are pytest's and replace the list of files.
+Python that runs this. More arguments are files of tests, in place of the list below; options
+stand before the package.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import initramfs
 
-FILES = ("chroot", "spawn", "enter", "mounts", "overlay", "dev", "readonly_root", "power")
+FILES = ("chroot", "refused")
 CONSOLE = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off audit=0 nokaslr"
 GUEST = str(Path(__file__).resolve().parent / "guest.py")
 
@@ -101,7 +102,7 @@ def main() -> int:
     parser.add_argument("kernel", type=Path, help="a linux-image package, or where it is unpacked")
     parser.add_argument("--boot-limit", type=float, default=90, help="seconds (90)")
     parser.add_argument("--limit", type=float, default=400, help="seconds, all together (400)")
-    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
+    parser.add_argument("pytest", nargs="*", help="arguments of pytest")
     given = parser.parse_args()
     arguments = given.pytest or [f"tests/test_{name}.py" for name in FILES]
     with tempfile.TemporaryDirectory(prefix="nsdemo-vm-") as folder:
