@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, command_of, leftovers_now, no_power, script, snapshot
+from support import IS_ROOT, QUIET, command_of, leftovers_now, no_power, refusing, script, snapshot
 
 import nsdemo
 from nsdemo import flags
@@ -322,8 +322,6 @@ def test_fifty_three_binds(root: Path, data: Path) -> None:
 @pytest.mark.parametrize("call", ["open_tree", "move_mount", "mount_setattr"])
 def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) -> None:
     """Without the new one: the kernel of 2018, or a seccomp filter of that time."""
-    if shutil.which("strace") is None:
-        pytest.skip("there is no strace (on Debian: apt-get install strace)")
     mounts = (
         f"[nsdemo.Bind({str(data)!r}, '/x', readonly=True, noexec=True, recursive=False), "
         f"nsdemo.Bind({str(data)!r}, '/y'), nsdemo.Bind({str(data / 'file')!r}, '/z', True, False)]"
@@ -333,8 +331,7 @@ def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) 
             stdin=nsdemo.DEVNULL, text=True)
         report(output=done.stdout)
     """
-    under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error={error}"]
-    seen = mountinfo(script(body, under=under).report["output"])
+    seen = mountinfo(script(body, under=refusing(call, error)).report["output"])
     plain = mountinfo(script(body).report["output"])
     assert {seen[p] for p in ("/x", "/y", "/z")} == {plain[p] for p in ("/x", "/y", "/z")}
     assert seen["/x"][1].startswith("ro")
@@ -382,17 +379,38 @@ def test_locked_flags_stay(tmp_path: Path, flags: str, old: bool) -> None:
     assert flags_of(noexec, target) == locked | {"noexec"}
 
 
-def test_flags_for_a_whole_tree_need_the_new_interface(root: Path, data: Path) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("there is no strace (on Debian: apt-get install strace)")
-    body = f"""
-        mount = nsdemo.Bind({str(data)!r}, "/x", readonly=True)
-        report(**outcome(lambda: nsdemo.run(["true"], root={str(root)!r}, mounts=[mount])))
-    """
-    under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=mount_setattr:error=ENOSYS"]
-    found = script(body, under=under).report
-    assert found["error"]["errno"] == errno.ENOSYS
-    assert "recursive=False" in found["error"]["notes"][0]
+TREE = """
+    from pathlib import Path
+    root, data = Path({root!r}), Path({data!r})
+    names = ["a", "a/b", "two words", "covered"]
+    mounts = [nsdemo.Tmpfs(data / name, noexec=name == "a/b") for name in names]
+    mounts += [nsdemo.Tmpfs(data / "covered/deep"), nsdemo.Tmpfs(data / "covered")]
+    inner = "import sys; sys.path[:0] = " + repr(sys.path[:2]) + "; import nsdemo; print("
+    inner += "nsdemo.run({look!r}, root=" + repr(str(root)) + ", {what} "
+    inner += "stdin=nsdemo.DEVNULL, capture_output=True, text=True).stdout, end='')"
+    done = nsdemo.run([sys.executable, "-c", inner], mounts=mounts, stdin=nsdemo.DEVNULL,
+        capture_output=True, text=True)
+    report(output=done.stdout, error=done.stderr)
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("ordinary", [False, True], ids=["caller", "own user namespace"])
+def test_flags_for_a_whole_tree(root: Path, data: Path, ordinary: bool, error: str) -> None:
+    """mount_setattr or not: the same flags on the same mounts, and none that was there is lost."""
+    what = f"user={ordinary or None}, mounts=[nsdemo.Bind({str(data)!r}, '/x', True, nodev=True)],"
+    body = TREE.format(root=str(root), data=str(data), look=LOOK, what=what)
+    plain = script(body).report
+    refused = script(body, under=refusing("mount_setattr", error)).report
+    assert (plain["error"], refused["error"]) == ("", "")
+    seen = {point: what for point, what in mountinfo(refused["output"]).items() if "/x" in point}
+    other = {p: what for p, what in mountinfo(plain["output"]).items() if "/x" in p}
+    assert {**seen, "/x/covered/deep": ()} == {**other, "/x/covered/deep": ()}
+    assert len(seen) >= 6
+    # "covered" twice and "deep" between: nobody can reach those, and only mount_setattr does.
+    del seen["/x/covered/deep"]
+    assert all(flags.startswith("ro") and "nodev" in flags for _, flags, _ in seen.values())
+    assert "noexec" in seen["/x/a/b"][1]
 
 
 def test_the_command_line(root: Path, data: Path) -> None:

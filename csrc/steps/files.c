@@ -6,7 +6,7 @@
  *
  * Binds take the new mount interface, in which a mount gets its flags before anybody can see
  * it; and the old one where the kernel, or a seccomp filter, has no other. This is the one
- * place that chooses.
+ * place that chooses; for mounts that are there already, it is flags.c.
  */
 #include "files.h"
 
@@ -26,11 +26,6 @@ static long close_after(long fd, long result)
 {
     sys1(__NR_close, fd);
     return result;
-}
-
-static bool is_missing(long ret)
-{
-    return ret == -ENOSYS || ret == -EPERM; /* old seccomp filters say the latter */
 }
 
 static long kind_of(long fd)
@@ -147,72 +142,25 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-const char *nsd_path_of(long fd, char path[NSD_FD_PATH])
-{
-    static const char folder[] = "/proc/self/fd/";
-    char digits[16];
-    size_t length = 0, n = 0;
-
-    for (; folder[length] != '\0'; length++)
-        path[length] = folder[length];
-    do {
-        digits[n++] = (char)('0' + fd % 10);
-        fd /= 10;
-    } while (fd > 0);
-    while (n > 0)
-        path[length++] = digits[--n];
-    path[length] = '\0';
-    return path;
-}
-
-/* A remount sets all flags, so those that are there are repeated: in a user namespace the
- * kernel lets nobody take them away. */
-static long remount(long fd, long flags)
-{
-    struct statfs filesystem;
-    char path[NSD_FD_PATH];
-    long ret = sys2(__NR_fstatfs, fd, &filesystem);
-    long kept;
-
-    if (ret < 0)
-        return ret;
-    /* The flags of statfs(2) are those of mount(2), but for this one. */
-    kept = (long)filesystem.f_flags &
-           (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME);
-    if ((filesystem.f_flags & 0x1000) != 0)
-        kept |= MS_RELATIME;
-    return sys5(__NR_mount, 0, nsd_path_of(fd, path), 0,
-                MS_REMOUNT | MS_BIND | kept | flags, 0);
-}
-
 static long bind_the_old_way(const struct nsd_launch *launch,
                              const struct nsd_step *step, long source, long target)
 {
+    long recursive = step->number[0] & MS_REC;
     long flags = step->number[0] & ~(long)MS_REC;
     char from[NSD_FD_PATH], to[NSD_FD_PATH];
     long top, ret;
 
-    if (flags != 0 && (step->number[0] & MS_REC) != 0)
-        return -ENOSYS; /* it has no flag for all mounts of a tree */
     ret = sys5(__NR_mount, nsd_path_of(source, from), nsd_path_of(target, to), 0,
-               MS_BIND | (step->number[0] & MS_REC), 0);
+               MS_BIND | recursive, 0);
     if (ret < 0 || flags == 0)
         return ret;
     top = nsd_open_target(launch, step, NSD_ANYTHING);
     if (top < 0)
         return top;
     ret = nsd_same_file(top, source); /* somebody may have renamed what leads there */
-    return close_after(top, ret < 0 ? ret : remount(top, flags));
-}
-
-static long set_flags(long tree, long flags, long cleared, bool recursive)
-{
-    struct mount_attr attributes = {.attr_set = (uint64_t)flags,
-                                    .attr_clr = (uint64_t)cleared};
-
-    return sys5(__NR_mount_setattr, tree, "",
-                AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
-                sizeof(attributes));
+    if (ret == 0)
+        ret = nsd_remount(top, flags, recursive ? NSD_READONLY_ALL : NSD_READONLY_TOP);
+    return close_after(top, ret);
 }
 
 static long bind_the_new_way(const struct nsd_step *step, long source, long target)
@@ -227,7 +175,7 @@ static long bind_the_new_way(const struct nsd_step *step, long source, long targ
     if (tree < 0)
         return tree;
     if (flags != 0)
-        ret = set_flags(tree, flags, 0, recursive);
+        ret = nsd_set_attributes(tree, flags, 0, recursive);
     if (ret == 0)
         ret = sys5(__NR_move_mount, tree, "", target, "",
                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -249,7 +197,7 @@ long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step)
     if (target < 0)
         return target;
     ret = bind_the_new_way(step, source, target);
-    if (is_missing(ret))
+    if (nsd_is_missing(ret))
         ret = bind_the_old_way(launch, step, source, target);
     return close_after(target, ret);
 }
@@ -285,30 +233,4 @@ long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step)
         return folder;
     return close_after(folder, sys3(__NR_symlinkat, nsd_text(launch, step, 0), folder,
                                     nsd_text(launch, step, 2)));
-}
-
-/* numbers: enum nsd_readonly, slot to compare the root with or -1;
- * texts: absent, absent, absent, root or absent
- *
- * What is to be mounted below the root may need a directory there first: so what came along
- * with the root is closed at once, and its own mount in the end. */
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    const char *path = nsd_text(launch, step, 3);
-    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
-    bool recursive = step->number[0] != NSD_READONLY_TOP;
-    struct statfs before;
-    long ret;
-
-    if (root < 0)
-        return root;
-    ret = sys2(__NR_fstatfs, root, &before);
-    if (ret == 0)
-        ret = set_flags(root, MS_RDONLY, 0, recursive);
-    if (is_missing(ret))
-        ret = recursive ? -ENOSYS : remount(root, MS_RDONLY);
-    else if (ret == 0 && step->number[0] == NSD_READONLY_BELOW &&
-             (before.f_flags & MS_RDONLY) == 0)
-        ret = set_flags(root, 0, MS_RDONLY, false);
-    return close_after(root, ret);
 }

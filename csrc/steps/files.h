@@ -19,8 +19,4 @@ long nsd_open_name(long folder, const char *name, enum nsd_kind kind);
 long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step,
                      enum nsd_kind kind);
 
-/* Where /proc shows a descriptor of ours. */
-#define NSD_FD_PATH 32 /* "/proc/self/fd/N" */
-const char *nsd_path_of(long fd, char path[NSD_FD_PATH]);
-
 #endif

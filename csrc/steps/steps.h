@@ -11,6 +11,7 @@
 #include "../plan.h"
 #include "sys.h"
 
+#include <linux/errno.h>
 #include <stdbool.h>
 
 /* One launch, as its processes see it. */
@@ -65,12 +66,31 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
  * have been swapped for another in between. */
 long nsd_same_file(long a, long b);
 
+/* Is there no such call, or does a seccomp filter refuse it? Old ones say EPERM. */
+static inline bool nsd_is_missing(long ret)
+{
+    return ret == -ENOSYS || ret == -EPERM;
+}
+
+/* flags.c: what is allowed on a mount. */
+#define NSD_FD_PATH 32
+
+/* The path of a descriptor, for a call that takes none. */
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH]);
+
+/* mount_setattr(2) on the mount of a descriptor; MOUNT_ATTR_* are MS_* for those we have. */
+long nsd_set_attributes(long tree, long flags, long cleared, bool recursive);
+
+/* The same with the old mount(2): adds flags to the mounts that a descriptor leads to. */
+long nsd_remount(long top, long flags, enum nsd_readonly which);
+
+long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
+
 /* files.c and overlay.c: the operations of the same names. */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* mask.c: the operation of that name. */
 long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
