@@ -22,6 +22,7 @@ from view import (
 
 from nsdemo.kernel import power
 
+OFFSETS = "cat /proc/self/timens_offsets"
 HELP = "`nsdemo {} --help`, `help(nsdemo.{})`"
 ALL = {"mount": True, "uts": True, "ipc": True, "pid": True, "net": True, "cgroup": True}
 
@@ -29,7 +30,8 @@ UNSHARE = [
     Row("--mount", "`mount=True`", unshare("--mount", mount=True), "namespaces"),
     Row("--uts", "`uts=True`", unshare("--uts", uts=True), "namespaces"),
     Row("--ipc", "`ipc=True`", unshare("--ipc", ipc=True), "namespaces"),
-    Row("--net", "`net=True`, with the loopback interface up", unshare("--net", net=True),
+    Row("--net", '`net=True`, with the loopback interface up; its file, as of every namespace: '
+        '`persist={"net": path}`', unshare("--net", net=True),
         "namespaces"),
     Row("--pid", "`pid=True`", unshare("--pid", "--fork", "--mount-proc", pid=True, mount=True),
         "namespaces"),
@@ -79,8 +81,12 @@ UNSHARE = [
     Row("--keep-caps", "`ambient=`: the names of those to keep",
         unshare("--map-current-user", "--keep-caps", probe=POWER, uid_map="current",
                 ambient=lambda g: sorted(power(g.box).bounding)), "capabilities"),
-    Row("--monotonic", "no: a new time namespace begins with our clocks"),
-    Row("--boottime", "no: as above"),
+    Row("--monotonic", "`monotonic=`",
+        unshare("--time", "--monotonic", "1000", probe=OFFSETS, view=alike, time=True,
+                monotonic=1000), "clock offsets"),
+    Row("--boottime", "`boottime=`",
+        unshare("--time", "--boottime", "1000", probe=OFFSETS, view=alike, time=True,
+                boottime=1000), "clock offsets"),
     Row("--map-subids", "`uid_map=` with the range of /etc/subuid, each id as itself",
         newer=True),
     Row("--owner", "`owner=(uid, gid)`", what="the namespace's owner",
@@ -133,7 +139,7 @@ NSENTER = [
     Row("--user-parent", "no: `nsdemo.kernel` shows the parent; join it with `user=`",
         newer=True),
     Row("--keep-caps", "no: as unshare's", newer=True),
-    Row("--join-cgroup", "no: the command stays in our cgroup", newer=True),
+    Row("--join-cgroup", "`join_cgroup=True`", newer=True),
     Row("--env", "`env=`: `/proc/PID/environ` is readable for who may enter", newer=True),
 ]  # fmt: skip
 
