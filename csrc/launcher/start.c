@@ -150,6 +150,19 @@ static int needs_memory_of_its_own(const struct nsd_launch *launch, uint32_t ind
     return 0;
 }
 
+/* On Linux 6.1 who has made a time namespace for its children cannot share memory with them:
+ * the child gets a copy. */
+static long fork_on(unsigned long flags, char *stack, int32_t *pid,
+                    struct continuation *next)
+{
+    long found = sys_clone(flags, stack, pid, continue_after_fork, next);
+
+    if (found == -EINVAL && (flags & CLONE_VM) != 0)
+        found = sys_clone(flags & ~(unsigned long)CLONE_VM, stack, pid,
+                          continue_after_fork, next);
+    return found;
+}
+
 /* The first process clones the second and ends or watches. With vfork it sleeps until the
  * command has been executed or given up; an init executes nothing, so it gets memory of its
  * own and announces the command itself. */
@@ -166,8 +179,8 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
     if (!with_init && !needs_memory_of_its_own(launch, index))
         flags |= CLONE_VM;
     next = (struct continuation){launch, NSD_SECOND, index};
-    pid = sys_clone(flags, second_stack + sizeof(second_stack), &launch->trace->command,
-                    continue_after_fork, &next);
+    pid = fork_on(flags, second_stack + sizeof(second_stack), &launch->trace->command,
+                  &next);
     if (pid < 0) {
         result_of(launch, index)->error = (int32_t)-pid;
         nsd_unpin_all(launch);
@@ -200,9 +213,9 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     long pid;
 
     next = (struct continuation){launch, NSD_THIRD, index};
-    pid = sys_clone(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
-                    third_stack + sizeof(third_stack), &launch->trace->command_inner,
-                    continue_after_fork, &next);
+    pid = fork_on(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
+                  third_stack + sizeof(third_stack), &launch->trace->command_inner,
+                  &next);
     launch->self = NSD_SECOND;
     if (pid < 0)
         result_of(launch, index)->error = (int32_t)-pid;
