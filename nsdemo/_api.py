@@ -507,18 +507,18 @@ def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:
 
     Source: namespaces(7), "The /proc/pid/ns/ directory".
     """
-    pid = 0
-    if target is not None:
-        resolved = Resolved(target)
-        if resolved.kind is not None:
-            status = os.fstat(resolved.fd)
-            return {resolved.kind: (status.st_dev, status.st_ino)}
-        pid = resolved.pid
+    resolved = None if target is None else Resolved(target)
+    if resolved is not None and resolved.kind is not None:
+        status = os.fstat(resolved.fd)
+        return {resolved.kind: (status.st_dev, status.st_ino)}
     found = {}
     for number, keyword in enumerate(KEYWORDS):
         try:
-            found[keyword] = _core.identity(pid, number)
+            if resolved is None:
+                found[keyword] = _core.identity(0, number)
+            else:
+                found[keyword] = resolved.read(_core.identity, number)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                raise unreadable(pid, error) from None
+                raise unreadable(resolved.pid if resolved else 0, error) from None
     return found

@@ -5,16 +5,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._values import CLONE_FLAGS, KEYWORDS, text_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The launcher is handed descriptors below this number; above it, copying the table up to
 # there would take longer than opening the process again by its number.
 _CHEAP_DESCRIPTORS = 64
 
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
+
+# execve(2) closes the pipe that tells us of it, and only then makes the process readable again.
+_EXECVE_ENDS_WITHIN = 0.5  # seconds
 
 
 class Resolved:
@@ -25,15 +32,17 @@ class Resolved:
         pidfd: a descriptor of the process that owner keeps open, or -1.
         fd: a descriptor of the namespace file that this object owns, or -1.
         kind: the keyword of the namespace file's kind, or None for a process.
+        contained: is the process a container's, and may it be in the middle of execve(2)?
     """
 
-    __slots__ = ("birth", "fd", "kind", "owner", "pid", "pidfd")
+    __slots__ = ("birth", "contained", "fd", "kind", "owner", "pid", "pidfd")
 
     def __init__(self, target: Any) -> None:
         self.fd = self.pidfd = -1
         self.pid = self.birth = 0
         self.owner: object = None
         self.kind: str | None = None
+        self.contained = False
         if isinstance(target, bool):
             raise TypeError("a target is a Container, a pid, an object with fileno() or a path")
         if isinstance(target, int):
@@ -79,6 +88,7 @@ class Resolved:
             raise ProcessLookupError(
                 errno.ESRCH, f"the container has ended (status {container.returncode})"
             )
+        self.contained = True
         # An init hides from everybody, its owner included; the command under it does not.
         inside = child_of_init(container.pid) if container._process.has_init else 0
         if inside:
@@ -135,9 +145,21 @@ class Resolved:
             ours = _core.identity(0, KEYWORDS.index(self.kind))
             return 0 if (status.st_dev, status.st_ino) == ours else wanted & flag
         try:
-            return _core.foreign_namespaces(self.pid, wanted)
+            found: int = self.read(_core.foreign_namespaces, wanted)
+            return found
         except OSError as error:
             raise unreadable(self.pid, error) from None
+
+    def read(self, look: Callable[[int, int], Any], what: int) -> Any:
+        """look(pid, what); where the process is a container's, until it may be looked at."""
+        until = time.monotonic() + _EXECVE_ENDS_WITHIN if self.contained else 0
+        while True:
+            try:
+                return look(self.pid, what)
+            except PermissionError:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(0.001)
 
 
 def child_of_init(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -124,6 +125,43 @@ def test_an_ordinary_user_enters_his_own_and_nobody_elses(rootfs: Path) -> None:
     assert (found["net"], found["uid"], found["refused"]) == (True, "0", "ValueError")
     assert "PermissionError" in found["theirs"]["type"]
     assert found["left"] == []
+
+
+def test_one_that_has_just_begun_is_waited_for(rootfs: Path, tmp_path: Path) -> None:
+    """In execve(2) a process may not be looked at for an instant; here for as long as we want:
+    the kernel shows nobody a program that may be executed but not read."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    closed = tmp_path / "busybox"
+    shutil.copy(rootfs / "bin" / "busybox", closed)
+    closed.chmod(0o111)
+    body = """
+    command = [sys.argv[1], "sh", "-c", "echo; read x; exec /bin/sleep 100"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+
+    def look(see):
+        try:
+            return see()
+        except PermissionError as error:
+            return str(error)
+
+    found = []
+    for see in (lambda: len(nsdemo.namespaces(box)) > 5,
+                lambda: box.enter(["sleep", "0"], stdin=subprocess.DEVNULL).returncode):
+        with nsdemo.spawn(command, user=True, **pipes) as box:
+            box.stdout.readline()
+            found.append(look(see))
+            goes_on = threading.Timer(0.05, os.write, (box.stdin.fileno(), b"\\n"))
+            goes_on.start()
+            found.append(look(see))
+            goes_on.join()
+            box.kill()
+    report(found=found)
+    """
+    never, seen, not_entered, status = script(body, str(closed), ordinary=True).report["found"]
+    assert "at its namespaces" in never
+    assert "at its namespaces" in not_entered
+    assert (seen, status) == (True, 0)
 
 
 def test_ids_are_0_0_or_what_is_given(rootfs: Path) -> None:
