@@ -329,7 +329,8 @@ class Overlay(Mount):
         target: the directory; made where it is missing.
         lower: directories that stay as they are, the upmost first.
         upper: the directory that takes the changes; None is one in memory, gone with the
-            container.
+            container. There, before Linux 6.6, an ordinary user's container can neither
+            remove a full directory of lower nor make it anew (EIO).
         work: an empty directory on the same file system as upper; given exactly when that is.
         readonly, nosuid, nodev, noexec: the flags of the mount.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="the long form runs with --long"))
         if item.get_closest_marker("browser") and not config.getoption("--browser"):
             item.add_marker(pytest.mark.skip(reason="the browser tests run with --browser"))
+    gc.collect()
+    gc.freeze()  # what has been collected stays: the search for leftovers need not go through it
 
 
 def _fail_forbidden_skip(report: Any) -> None:

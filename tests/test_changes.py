@@ -6,12 +6,20 @@ import errno
 import os
 import pickle
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, ORDINARY, QUIET, leftovers_now, script, snapshot
+from support import (
+    IS_ROOT,
+    NO_ATTRIBUTES,
+    ORDINARY,
+    QUIET,
+    leftovers_now,
+    memory_keeps_attributes,
+    script,
+    snapshot,
+)
 
 import nsdemo
 
@@ -58,19 +66,6 @@ def changes(root: Path, text: str, ordinary: bool, options: str = "") -> list[li
     return result
 
 
-def must_note_in_memory(ordinary: bool) -> None:
-    """A user namespace's overlay notes in user.* attributes that a directory hides another."""
-    if IS_ROOT and not ordinary:
-        return
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
-        try:
-            os.setxattr(file.name, "user.x", b"y")
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            pytest.skip("this kernel has no user.* attributes on tmpfs (Linux 6.6)")
-
-
 EVERYTHING = (
     "echo x >/new; mkdir -p /new.d/e; ln -s /etc/passwd /link; mkfifo /pipe; "  # added
     "echo x >>/file; chmod 700 /tmp; rm /old/a; rm -r /old/b; mkdir /old/b; echo x >/old/b/n; "
@@ -81,7 +76,8 @@ EVERYTHING = (
 @both
 @pytest.mark.parametrize("options", ["", "init=True"])
 def test_what_was_added_modified_and_deleted(root: Path, ordinary: bool, options: str) -> None:
-    must_note_in_memory(ordinary)
+    if not memory_keeps_attributes(ordinary):
+        pytest.skip(NO_ATTRIBUTES)
     assert changes(root, EVERYTHING, ordinary, options) == [
         ["/", "modified"],
         ["/bin/ls", "deleted"],
@@ -114,6 +110,8 @@ def test_what_is_mounted_inside_is_no_change(root: Path, ordinary: bool) -> None
 @both
 def test_names_are_hostile(root: Path, ordinary: bool) -> None:
     """Bytes that are no text, and links to the host's files, which nobody follows."""
+    if not memory_keeps_attributes(ordinary):
+        pytest.skip(NO_ATTRIBUTES)
     text = r"""echo x >"$(printf '/\377\033[31m\nx')"; rm -r /old; ln -s /etc /old; ln -s / /up"""
     found = changes(root, text, ordinary)
     assert found == [

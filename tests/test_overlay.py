@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import IS_ROOT, ORDINARY, QUIET, script
+from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, QUIET, memory_keeps_attributes, script
 
 import nsdemo
 import nsdemo.flags
@@ -55,6 +55,8 @@ def inside(root: Path, text: str, ordinary: bool, options: str) -> str:
 
 @both
 def test_the_root_stays_as_it_is(root: Path, ordinary: bool) -> None:
+    if not memory_keeps_attributes(ordinary):
+        pytest.skip(NO_ATTRIBUTES)
     if ordinary and IS_ROOT:  # root of a user namespace may not change other people's files
         for path in [root, *root.rglob("*")]:
             os.chown(path, ORDINARY, ORDINARY, follow_symlinks=False)
@@ -165,6 +167,8 @@ def test_arguments_that_cannot_be() -> None:
 
 
 def test_the_command_line(root: Path) -> None:
+    if not memory_keeps_attributes(False):
+        pytest.skip(NO_ATTRIBUTES)
     call = nsdemo.flags.read("spawn", ["--root", str(root), "--overlay", "rm", "-r", "/etc"])
     assert call.plan(call.command).run(**QUIET).returncode == 0
     assert (root / "etc").is_dir()
