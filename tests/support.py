@@ -262,12 +262,12 @@ def script(
     **options: Any,
 ) -> Script:
     """Run a script to its end; ``ordinary`` drops root's power, ``under`` is a prefix."""
-    if _warm and not options.keys() - {"env", "cwd"} and (not under or "refuse" in str(under[1])):
+    if _warm and options.keys() <= {"cwd"} and (not under or "refuse" in str(under[1])):
         done = _warm.run(
             timeout * SLOW,
             text=("become_ordinary()\n" if ordinary else "") + textwrap.dedent(body),
             args=args,
-            env=dict(options.get("env") or os.environ),
+            env=dict(os.environ),
             cwd=str(options.get("cwd") or os.getcwd()),
             refused=under[2:],
         )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support import (
     QUIET,
+    SLOW,
     eventually,
     new_marker,
     processes_with,
@@ -133,9 +134,9 @@ def test_dropped_after_its_end_without_a_warning() -> None:
 def test_timeout_ends_a_tree(options: dict[str, Any], marker: str) -> None:
     tree = f"sleep {marker} & (sleep {marker} & echo out; sleep {marker}) & sleep {marker}"
     with pytest.raises(nsdemo.TimeoutExpired) as caught:
-        nsdemo.run(["sh", "-c", tree], timeout=0.3, capture_output=True, **options, **QUIET)
+        nsdemo.run(["sh", "-c", tree], timeout=0.3 * SLOW, capture_output=True, **options, **QUIET)
     assert caught.value.output == b"out\n"
-    assert caught.value.timeout == 0.3
+    assert caught.value.timeout == 0.3 * SLOW
     assert eventually(lambda: processes_with(marker) == [], seconds=1)
 
 
@@ -230,7 +231,7 @@ def test_interrupt(call: str, marker: str) -> None:
     with running_script(body, call, marker) as process:
         assert eventually(lambda: len(processes_with(marker)) >= 2), "it did not begin"
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=10 * SLOW)
     assert process.returncode == 0, errors
     assert '"left": []' in output
 

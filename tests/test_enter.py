@@ -136,7 +136,7 @@ def test_one_that_has_just_begun_is_waited_for(rootfs: Path, tmp_path: Path) -> 
     shutil.copy(rootfs / "bin" / "busybox", closed)
     closed.chmod(0o111)
     body = """
-    command = [sys.argv[1], "sh", "-c", "echo; read x; exec /bin/sleep 100"]
+    command = [sys.argv[1], "sh", "-c", "echo; read x; exec $0 sleep 100", sys.argv[2]]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
     def look(see):
@@ -158,7 +158,9 @@ def test_one_that_has_just_begun_is_waited_for(rootfs: Path, tmp_path: Path) -> 
             box.kill()
     report(found=found)
     """
-    never, seen, not_entered, status = script(body, str(closed), ordinary=True).report["found"]
+    never, seen, not_entered, status = script(
+        body, str(closed), str(rootfs / "bin" / "busybox"), ordinary=True
+    ).report["found"]
     assert "at its namespaces" in never
     assert "at its namespaces" in not_entered
     assert (seen, status) == (True, 0)

@@ -150,7 +150,7 @@ static int needs_memory_of_its_own(const struct nsd_launch *launch, uint32_t ind
     return 0;
 }
 
-/* On Linux 6.1 who has made a time namespace for its children cannot share memory with them:
+/* Before Linux 6.2 who has made a time namespace for its children cannot share memory with them:
  * the child gets a copy. */
 static long fork_on(unsigned long flags, char *stack, int32_t *pid,
                     struct continuation *next)
