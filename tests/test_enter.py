@@ -127,9 +127,11 @@ def test_an_ordinary_user_enters_his_own_and_nobody_elses(rootfs: Path) -> None:
     assert found["left"] == []
 
 
+@only_root
 def test_one_that_has_just_begun_is_waited_for(rootfs: Path, tmp_path: Path) -> None:
     """In execve(2) a process may not be looked at for an instant; here for as long as we want:
-    the kernel shows nobody a program that may be executed but not read."""
+    the kernel shows nobody a program that may be executed but not read, here because its owner
+    is somebody else."""
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     closed = tmp_path / "busybox"
