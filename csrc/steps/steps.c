@@ -36,12 +36,6 @@ static long open_directory(const char *path)
     return open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY);
 }
 
-static long close_after(long fd, long result)
-{
-    sys1(__NR_close, fd);
-    return result;
-}
-
 long nsd_same_file(long a, long b)
 {
     struct stat one, two;

@@ -66,6 +66,14 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
  * have been swapped for another in between. */
 long nsd_same_file(long a, long b);
 
+/* A result, and a descriptor that is no longer needed. */
+static inline long close_after(long fd, long result)
+{
+    if (fd >= 0)
+        sys1(__NR_close, fd);
+    return result;
+}
+
 /* Is there no such call, or does a seccomp filter refuse it? Old ones say EPERM. */
 static inline bool nsd_is_missing(long ret)
 {
@@ -91,13 +99,14 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* mask.c: the operation of that name. */
 long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
-/* handover.c: the operation of that name. */
+/* handover.c: the operation of that name; and one or two descriptors to a socket. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_send_descriptors(long socket, int count, long first, long second);
 
 /* users.c: the operations of the same names. */
 long nsd_map_helper(struct nsd_launch *launch);
