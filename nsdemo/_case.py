@@ -13,7 +13,7 @@ from . import _machine
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
-    from ._plan import Step
+    from ._step import Step
 
 NEWNS = 0x00020000
 NEWUTS = 0x04000000

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 from . import _core
 from ._errors import setup_failed
 from ._explain import describe, hints_for
-from ._plan import Plan, Step, trace_of
+from ._plan import Plan
 from ._stdio import (
     PIPE,
     Stdio,
@@ -27,6 +27,7 @@ from ._stdio import (
     encode,
     text_settings,
 )
+from ._step import Step, trace_of
 
 if TYPE_CHECKING:
     from ._changes import Change, Layers

@@ -62,7 +62,7 @@ from ._proc import parse_id_map
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
-    from ._plan import Step
+    from ._step import Step
 
 _FILES = {0x00020000: "mnt"}  # in /proc/PID/ns and user.max_*_namespaces; the others as the option
 
