@@ -28,8 +28,9 @@ from ._values import (
 )
 
 if TYPE_CHECKING:
-    from ._container import CompletedProcess, Container
+    from ._container import Container
     from ._landlock import Landlock
+    from ._run import CompletedProcess
     from .mounts import Mount
 
 Target = Any
@@ -433,7 +434,7 @@ class Plan:
         made with. Raises as ``run`` does.
         """
         given = locals()  # first of all: the arguments and nothing else
-        from ._container import run_plan
+        from ._run import run_plan
 
         return run_plan(self._runnable(), **self._stdio(given))
 
