@@ -22,33 +22,44 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 66
-#define NSD_TERMINAL_SLOT 65 /* of a launch, not of its plan: core/launch.h */
+#define NSD_SLOTS 68
+#define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
+#define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
+#define NSD_RULESET_SLOT 66
+#define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch.h */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c, steps/files.c or steps/terminal.c. */
+ * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
     X(OPEN_ROOT, "open_root")                                                          \
     X(WATCH, "watch")                                                                  \
+    X(MAP_HELPER, "map_helper")                                                        \
+    X(OWNER, "owner")                                                                  \
+    X(MAP_IDS, "map_ids")                                                              \
+    X(JOIN_CGROUP, "join_cgroup")                                                      \
     X(JOIN, "join")                                                                    \
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
     X(HIDE, "hide")                                                                    \
     X(GUARD, "guard")                                                                  \
     X(FORK, "fork")                                                                    \
+    X(PIN, "pin")                                                                      \
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
     X(SETHOSTNAME, "sethostname")                                                      \
+    X(SETDOMAINNAME, "setdomainname")                                                  \
     X(PROPAGATION, "propagation")                                                      \
     X(BIND, "bind")                                                                    \
     X(MOUNT, "mount")                                                                  \
     X(OPEN_SOURCE, "open_source")                                                      \
     X(BIND_AT, "bind_at")                                                              \
     X(MOUNT_AT, "mount_at")                                                            \
+    X(MASK_AT, "mask_at")                                                              \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
+    X(HAND_OVER, "hand_over")                                                          \
     X(READONLY, "readonly")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
@@ -66,8 +77,12 @@
     X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
     X(SETUID, "setuid")                                                                \
     X(CAPSET, "capset")                                                                \
+    X(SECUREBITS, "securebits")                                                        \
     X(NO_NEW_PRIVS, "no_new_privs")                                                    \
     X(DIE_WITH_PARENT, "die_with_parent")                                              \
+    X(LANDLOCK, "landlock")                                                            \
+    X(LANDLOCK_ALLOW, "landlock_allow")                                                \
+    X(LANDLOCK_RESTRICT, "landlock_restrict")                                          \
     X(SECCOMP, "seccomp")                                                              \
     X(EXEC, "exec")
 
@@ -146,9 +161,15 @@ struct nsd_trace {
     uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
     uint64_t ignored; /* signals that Python ignores, bit N-1 for N; valid once known */
     uint32_t known; /* a futex: 1 when the core has looked, while the launcher starts */
-    uint32_t reserved[5];
+    uint32_t asked; /* how many pins the command's process has asked for */
+    uint32_t answered; /* a futex: how many the core has tried */
+    int32_t answer;    /* and what came of the last: 1 with a new file, or -errno */
+    uint32_t reserved[2];
     struct nsd_result results[];
 };
+
+/* What newuidmap said, a NUL-ended text behind the results: of a plan with map_ids alone. */
+#define NSD_SAID 400u
 
 /* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
  * the guard's plan, page 0 is the trace and these follow. */

@@ -83,8 +83,9 @@ class Case:
     def written(self, file: str) -> str:
         """What the plan has written to a file of /proc/self, or ""."""
         for name, _, _, texts in self.before:
-            if name == "write" and texts[0] == f"/proc/self/{file}":
-                return texts[1] or ""
+            own = name == "write" and texts[0] == f"/proc/self/{file}"
+            if own or (name == "map_ids" and texts[0] == file):
+                return (texts[1] or "").replace("\n", ", ")
         return ""
 
     def map(self, kind: str) -> str:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any, AnyStr, Generic
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
 from ._errors import setup_failed
@@ -28,10 +28,15 @@ from ._stdio import (
     text_settings,
 )
 
+if TYPE_CHECKING:
+    from ._changes import Change, Layers
+
 TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
 
 FOREVER = 2**63 - 1
+# Let go of and dropped, and still to be reaped as long as we are their parent.
+_detached: list[_core.Process] = []
 _IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
 
 
@@ -78,7 +83,7 @@ def _deadline(timeout: float | None) -> int:
 
 
 def _launch(
-    plan: Plan,
+    core: _core.Plan,
     stdio: Stdio,
     pass_fds: tuple[int, ...],
     streams: tuple[int, ...] | None,
@@ -86,7 +91,6 @@ def _launch(
     deadline: int,
 ) -> _core.Process:
     """Start a plan; what went wrong becomes the exception that says so."""
-    core = plan._core
     try:
         process = _core.launch(
             core,
@@ -108,15 +112,16 @@ def _launch(
     finally:
         stdio.close = []
     if process.failed >= 0:
-        _raise_failure(core, trace_of(core, process))
+        _raise_failure(core, trace_of(core, process), process.said)
     return process
 
 
-def _raise_failure(core: _core.Plan, trace: tuple[Step, ...]) -> None:
+def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
+    """``said``: by newuidmap, which tells why in its own words."""
     step = trace[-1]
     hints = hints_for(step, core, trace)
     if step.operation != "exec":
-        raise setup_failed(step, trace, describe(step), hints)
+        raise setup_failed(step, trace, describe(step), hints, said or b"")
     # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
     path, name = step.args[0], step.args[1]
     filename = name if step.errno == errno.ENOENT else path
@@ -165,7 +170,9 @@ def run_plan(
     stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    process = _launch(plan, stdio, passed, streams, data, deadline)
+    if "overlay" in plan._options:  # nobody will ask for changes()
+        plan = Plan._from_core(plan._core.without("hand_over"))
+    process = _launch(plan._core, stdio, passed, streams, data, deadline)
     raw = [
         data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
     ]
@@ -186,20 +193,26 @@ def run_plan(
 
 
 def _returncode(process: _core.Process) -> int:
-    if process.returncode is None:
+    returncode = process.returncode
+    if returncode is None and process.detached:
+        raise ChildProcessError(
+            errno.ECHILD, f"process {process.pid} has ended; its parent alone was told how"
+        )
+    if returncode is None:
         raise ChildProcessError(
             errno.ECHILD,
             "the command's status was taken by another waitpid() in this process, or thrown "
             "away because SIGCHLD is ignored",
         )
-    return process.returncode
+    return returncode
 
 
 class Container(Generic[AnyStr]):
     """A running command in namespaces of its own: the surface of subprocess.Popen.
 
     Made by ``spawn`` and ``Plan.start``. Leaving it as a context manager is ``stop()``. One
-    that is dropped while it runs is killed, with a ResourceWarning.
+    that is dropped while it runs is killed, with a ResourceWarning. Neither holds for one that
+    was let go of (``detach``) or taken in (``adopt``).
 
     Attributes:
         pid: the command's process id as the caller sees it; inside it may be 1.
@@ -223,6 +236,7 @@ class Container(Generic[AnyStr]):
     _talking: bool
     _on_terminal: bool
     _trace: tuple[Step, ...] | None
+    _layers: Layers | None = None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -244,6 +258,8 @@ class Container(Generic[AnyStr]):
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
+        if _detached:
+            _detached[:] = [process for process in _detached if not process.wait(0)]
         self._on_terminal = "tty" in plan._options
         raw = io.FileIO
         if self._on_terminal:
@@ -255,7 +271,10 @@ class Container(Generic[AnyStr]):
         else:
             stdio = Stdio(stdin, stdout, stderr)
         try:
-            process = _launch(plan, stdio, passed, None, None, 0)
+            if "overlay" in plan._options:
+                process = self._launch_with_layers(plan._core, stdio, passed)
+            else:
+                process = _launch(plan._core, stdio, passed, None, None, 0)
             stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
@@ -272,6 +291,50 @@ class Container(Generic[AnyStr]):
         self.stdout = as_file(stdio.parent[1], 1, settings, raw)
         self.stderr = as_file(stdio.parent[2], 2, settings, raw)
         return self
+
+    def _launch_with_layers(
+        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]
+    ) -> _core.Process:
+        from ._changes import Handover
+
+        handover = Handover(core)
+        try:
+            process = _launch(handover.core, stdio, passed, None, None, 0)
+            self._layers = handover.receive()
+            return process
+        finally:
+            handover.close()
+
+    @classmethod
+    def adopt(cls, target: Any) -> Container[bytes]:
+        """Take in a running process, whoever started it, as a Container.
+
+        It is not our child, so it is watched by its pidfd: nothing of it is reaped, and it goes
+        on when the Container is dropped, or left as a context manager. Signals, ``wait``,
+        ``stop`` and ``enter`` work as far as it is ours to touch. ``trace`` is empty, stdin,
+        stdout and stderr are None, and ``root`` is /proc/PID/root if it differs from ours.
+
+        ``wait``, ``poll`` and ``stop`` raise ChildProcessError, and ``returncode`` is None, if
+        it has ended and nobody says how: its parent was told, and since Linux 6.15 the kernel
+        tells others as well.
+
+        Args:
+            target: a pid, or an object whose fileno() is a pidfd.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+            ValueError: the process is this one, or the number is a thread's.
+
+        Example:
+            >>> box = nsdemo.Container.adopt(4711)
+            >>> box.enter(["hostname"])
+            >>> box.stop()
+
+        Source: pidfd_open(2), PIDFD_GET_INFO in linux/pidfd.h.
+        """
+        from ._adopted import adopt
+
+        return adopt(target)
 
     @property
     def pid(self) -> int:
@@ -299,7 +362,7 @@ class Container(Generic[AnyStr]):
         return namespaces(self)
 
     def __repr__(self) -> str:
-        state = "running" if self.poll() is None else f"ended with {self.returncode}"
+        state = f"ended with {self.returncode}" if self._process.wait(0) else "running"
         return f"<nsdemo.Container pid {self.pid}, {state}: {self.args!r}>"
 
     def _repr_html_(self) -> str:
@@ -412,6 +475,31 @@ class Container(Generic[AnyStr]):
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
 
+    def changes(self) -> tuple[Change, ...]:
+        """What is different below its root: so far, or in the end when it has ended.
+
+        For a container with overlay=True; its changes stay in memory as long as this object.
+        A file counts as modified if it was opened for writing; a directory, if its owner or
+        mode changed, not for what is in it. Of a directory that is gone only itself is named.
+
+        Returns a tuple of Change (path, kind), sorted; kind is "added", "modified" or
+        "deleted". Paths are the container's choice: escape them before you show them.
+
+        Raises ValueError without overlay=True; PermissionError where the container took away
+        the permission to look; OSError (ENAMETOOLONG) for paths longer than 4095 bytes.
+
+        Example:
+            >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:
+            ...     box.wait()
+            >>> box.changes()
+            (Change(path='/new', kind='added'),)
+
+        Source: the kernel's Documentation/filesystems/overlayfs.rst.
+        """
+        if self._layers is None:
+            raise ValueError("changes() is for a container that was made with overlay=True")
+        return self._layers.changes()
+
     def interact(self, timeout: float | None = None) -> int:
         """Be the terminal of a command started with ``tty=True``: keys in, screen out.
 
@@ -430,6 +518,29 @@ class Container(Generic[AnyStr]):
 
         set_size(our_end(self), checked_size(columns, lines))
 
+    def detach(self) -> int:
+        """Let the container outlive this Python process, and return its pid.
+
+        From now on it ends with nobody: not with Python, however that ends, nor when the
+        Container is dropped or left as a context manager. The Container still works as long as
+        Python lives. Pipes stay open until then; afterwards the command reads the end of its
+        stdin, and cannot write (EPIPE): give it files, or DEVNULL. In a session of
+        its own (start_new_session) it does not end with our terminal.
+
+        Raises ChildProcessError in a fork of the process that started it.
+        """
+        self._process.detach()
+        return self.pid
+
+    def release(self) -> None:
+        """Take away what ``persist=`` pinned: ``nsdemo.release`` for each of its files.
+
+        What was released already is left alone. A container that ends releases nothing by itself.
+        """
+        from ._pins import release_all
+
+        release_all(self._plan._core, self._plan._options.get("pinned_in"))
+
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):
             if file is not None:
@@ -441,13 +552,21 @@ class Container(Generic[AnyStr]):
 
     def __exit__(self, *exc_info: object) -> None:
         try:
-            self.stop()
+            if not self._process.detached:
+                self.stop()
         finally:
             self._close_files()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         process = getattr(self, "_process", None)
-        if process is None or self._owner != os.getpid() or process.wait(0):
+        if process is None or self._owner != os.getpid():
+            return
+        if process.detached:
+            self._close_files()
+            if not process.adopted and not process.wait(0) and _detached is not None:
+                _detached.append(process)
+            return
+        if process.wait(0):
             return
         _warn(f"container {process.pid} is still running; it is killed", ResourceWarning, 2, self)
         process.kill()

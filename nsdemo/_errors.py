@@ -61,10 +61,15 @@ def _rebuild(
 
 
 def setup_failed(
-    step: Step, trace: tuple[Step, ...], what: str, hints: tuple[str, ...]
+    step: Step, trace: tuple[Step, ...], what: str, hints: tuple[str, ...], said: bytes = b""
 ) -> NamespaceError:
-    """The error for a failed step; ``what`` says in words what was tried."""
-    return _rebuild(step.errno, f"{what}: {os.strerror(step.errno)}", step, trace, hints)
+    """The error for a failed step: what was tried, in words, and what a program said to it."""
+    text = f"{what}: {os.strerror(step.errno)}"
+    if said:
+        lines = said.decode("ascii", "backslashreplace").strip().splitlines()
+        words = "; ".join(line if line.isprintable() else repr(line) for line in lines)
+        text = f"{text} ({words})"
+    return _rebuild(step.errno, text, step, trace, hints)
 
 
 NamespaceError.__module__ = "nsdemo"

@@ -92,6 +92,12 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"open({_quoted(first)}, O_PATH|O_DIRECTORY)"
         case "watch":
             return "pidfd_open(getppid(), 0)  /* to end with it */"
+        case "map_helper":
+            return "clone(SIGCHLD)  /* and stay outside, to write the id maps */"
+        case "owner":
+            return f"setresgid(-1, {args[1]}, -1); setresuid(-1, {first}, -1)"
+        case "map_ids":
+            return _map_ids(*args)
         case "join":
             return f"setns(target, {flag_names(first, CLONE_NAMES)})"
         case "unshare":
@@ -104,12 +110,19 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "clone(SIGCHLD)  /* and stay as the guard */"
         case "fork":
             return "clone(CLONE_PARENT|SIGCHLD)"
+        case "pin":
+            source = _quoted(f"/proc/PID/ns/{first}")
+            return f"mount({source}, {_quoted(args[1])}, NULL, MS_BIND, NULL)"
         case "become_root":
             return "setgroups(0, NULL); setresgid(0, 0, 0); setresuid(0, 0, 0)"
         case "loopback_up":
             return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP|IFF_RUNNING})'
         case "sethostname":
             return f"sethostname({_quoted(first)}, {len(first.encode())})"
+        case "setdomainname":
+            return f"setdomainname({_quoted(first)}, {len(first.encode())})"
+        case "join_cgroup":
+            return f'write({_quoted(first)}, "0")'
         case "propagation":
             return f"mount(NULL, {_quoted(first)}, NULL, {flag_names(args[1], MOUNT_NAMES)}, NULL)"
         case "bind":
@@ -147,11 +160,15 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             else:
                 before = ""
             return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+        case "hand_over":
+            return "sendmsg(python, {SCM_RIGHTS, [upper, root]})  /* for changes() */"
         case "readonly":
             *root, which = args
             below_it = "|AT_RECURSIVE" if which else ""
             but = "; mount_setattr(~MOUNT_ATTR_RDONLY)" if which == 1 else ""
             return f"mount_setattr({_quoted((root or ['/'])[0])}, MOUNT_ATTR_RDONLY{below_it}){but}"
+        case "mask_at":
+            return _masks(*_mask(args))
         case "link_at":
             content, target, name, *root = args
             where = os.path.join(below(root, target), name)
@@ -187,6 +204,15 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return call + raised if args[1] else call
         case "no_new_privs":
             return "prctl(PR_SET_NO_NEW_PRIVS, 1)"
+        case "securebits":
+            return f"prctl(PR_SET_SECUREBITS, {_securebits(first)})"
+        case "landlock":
+            create = "landlock_create_ruleset"
+            return f"{create}(NULL, 0, VERSION); {create}({{handled_access_fs=all}}, 8, 0)"
+        case "landlock_allow":
+            return f"landlock_add_rule(PATH_BENEATH, {{{args[1]}, {_quoted(first)}}})"
+        case "landlock_restrict":
+            return "landlock_restrict_self(ruleset, 0)"
         case "seccomp":
             return f"seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={first}}})"
         case "setgroups":
@@ -204,10 +230,41 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     raise ValueError(f"there is no operation {operation}")
 
 
+def _map_ids(file: str, content: str, *program: str) -> str:
+    if not program:
+        return f'write("/proc/PID/{file}", {_quoted(content)})'
+    words = ", ".join(map(_quoted, content.split()))
+    return f'execve("{program[0]}", ["{os.path.basename(program[0])}", PID, {words}], envp)'
+
+
+def _mask(args: Sequence[Any]) -> tuple[str, list[str], list[str]]:
+    """(mount point, names that are hidden, names that are closed)."""
+    hidden, target, *rest, _ = args
+    closed = rest.pop(0) if rest and not rest[0].startswith("/") else ""
+    return below(rest, target), hidden.split(":"), closed.split(":") if closed else []
+
+
+def _masks(where: str, hidden: list[str], closed: list[str]) -> str:
+    call = f"mount(empty, {_quoted(where + '/{' + ','.join(hidden) + '}')}, MS_BIND|MS_RDONLY)"
+    names = _quoted(where + "/{" + ",".join(closed) + "}")
+    return call + (f"; mount({names}, MS_BIND|MS_RDONLY)" if closed else "")
+
+
+def _keyword(file: str) -> str:
+    """The keyword of a file in /proc/PID/ns."""
+    return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
+
+
 def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
     return shown_capabilities(mask)
+
+
+def _securebits(mask: int) -> str:
+    from ._power import securebit_names
+
+    return securebit_names(mask)
 
 
 def _limit_name(number: int) -> str:
@@ -246,9 +303,16 @@ def describe(step: Step) -> str:
         case "open_process":
             return f"find process {first}"
         case "open_root":
-            return f"open the root {first}"
+            return "open /proc" if first == "/proc" else f"open the root {first}"
         case "watch":
             return "watch the Python process"
+        case "map_helper":
+            return "leave a helper outside that writes the id maps"
+        case "owner":
+            return f"make uid {first} and gid {args[1]} the owner of the new user namespace"
+        case "map_ids":
+            by = f" by {os.path.basename(args[2])}" if len(args) > 2 else ""
+            return f"write {args[1].replace(chr(10), ', ')!r} to {first}{by}"
         case "join":
             return f"join the target's namespaces ({flag_names(first, OPTIONS, ' ')})"
         case "unshare":
@@ -261,12 +325,18 @@ def describe(step: Step) -> str:
             return "leave a guard that ends the command with this process"
         case "fork":
             return "fork the command's process"
+        case "pin":
+            return f"pin the {_keyword(first)} namespace on {args[1]}"
         case "become_root":
             return "become root in the joined user namespace"
         case "loopback_up":
             return "bring up the loopback interface"
         case "sethostname":
             return f"set the host name {first!r}"
+        case "setdomainname":
+            return f"set the domain name {first!r}"
+        case "join_cgroup":
+            return f"move to the cgroup of {first}"
         case "propagation":
             return f"make the mounts under {first} {flag_names(args[1], MOUNT_NAMES)}"
         case "bind":
@@ -285,10 +355,15 @@ def describe(step: Step) -> str:
         case "overlay_at":
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
+        case "hand_over":
+            return "hand the directory of changes over to Python"
         case "readonly":
             *root, which = args
             what = "the mounts below " if which == 1 else ""
             return f"make {what}{(root or ['/'])[0]} read-only"
+        case "mask_at":
+            where, *_ = _mask(args)
+            return f"hide what {where} tells about the machine"
         case "link_at":
             _, target, name, *root = args
             return f"make the link {os.path.join(below(root, target), name)}"
@@ -320,6 +395,14 @@ def describe(step: Step) -> str:
             return f"keep no capability but {_capabilities(first)}"
         case "no_new_privs":
             return "forbid new privileges"
+        case "securebits":
+            return f"set the securebits {_securebits(first)}"
+        case "landlock":
+            return "make a Landlock ruleset"
+        case "landlock_allow":
+            return f"let {first} be {'changed' if args[1] == 'write' else 'read'} under Landlock"
+        case "landlock_restrict":
+            return "restrict the command by Landlock"
         case "seccomp":
             return f"set a seccomp filter of {first} instructions"
         case "setgroups":
@@ -399,6 +482,8 @@ _POWER = {
     "capset": "drop capabilities (setpriv)",
     "no_new_privs": "forbid new privileges (setpriv --no-new-privs)",
     "seccomp": "filter system calls",
+    "securebits": "set securebits (setpriv --securebits)",
+    "landlock": "restrict by Landlock",
 }
 _ALWAYS_BEYOND = {
     "terminal": "a terminal of its own (script)",
@@ -407,6 +492,8 @@ _ALWAYS_BEYOND = {
     "init": "a PID 1 that reaps and forwards signals",
     "pivot_root": "let go of the old root (pivot_root)",
     "sethostname": "set the host name",
+    "setdomainname": "set the domain name",
+    "join_cgroup": "move to the target's cgroups",
     "umask": "set the umask",
     **_POWER,
     "loopback_up": "bring up the loopback interface",
@@ -414,7 +501,22 @@ _ALWAYS_BEYOND = {
     "readonly": "make the root read-only",
     "overlay_at": "lay directories over each other",
     "mount_at": "mount more file systems",
+    "mask_at": "hide parts of /proc and /sys",
 }
+
+
+def _mapping(steps: Sequence[Step]) -> tuple[list[str], list[str]]:
+    """The options of unshare(1) for the id maps of a plan, and what it cannot do."""
+    files = {
+        os.path.basename(step.args[0]): step.args[1]
+        for step in steps
+        if step.operation in ("write", "map_ids")
+    }
+    if not files:
+        return [], []
+    from ._users import unshare_options
+
+    return unshare_options(files, (os.geteuid(), os.getegid()))
 
 
 def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
@@ -430,6 +532,7 @@ def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
 def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words = ["unshare"]
     seen = set()
+    mapping, not_mapped = _mapping(steps)
     for step in steps:
         args = step.args
         if step.operation in ("unshare", "clone"):
@@ -437,8 +540,18 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
             words += sorted(made, key="--user".__ne__)  # the first, as the kernel has it
             if step.operation == "clone" and "--pid" in words:
                 words.append("--fork")
-        elif step.operation == "write" and args[0].endswith("uid_map"):
-            words.append("--map-root-user")
+        elif step.operation in ("write", "map_ids") and args[0].endswith("uid_map"):
+            words += mapping
+        elif step.operation == "owner":
+            words.append(f"--owner {args[0]}:{args[1]}")
+        elif step.operation == "become_root":
+            words.append("--setgid 0 --setuid 0")
+        elif step.operation == "pin":
+            option = f"--{_keyword(args[0])}"
+            words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
+        elif step.operation == "write" and args[0].endswith("timens_offsets"):
+            rows = [line.split() for line in args[1].splitlines()]
+            words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
         elif step.operation == "fork" and "unshare" in seen:
             words.append("--fork")
         elif step.operation == "mount" and args[2] == "proc":
@@ -454,7 +567,8 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     words += _ids(steps, ("--setgid", "--setuid"))
     if "--mount" in words and "propagation" not in seen:
         words.append("--propagation unchanged")
-    return " ".join([*words, _command(steps)]), _beyond(steps, _ALWAYS_BEYOND)
+    beyond = [*_beyond(steps, _ALWAYS_BEYOND), *not_mapped]
+    return " ".join([*words, _command(steps)]), beyond
 
 
 def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
@@ -482,7 +596,7 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     user = [word for step in steps if step.operation == "setuid" for word in [str(step.args[0])]]
     group = [word for step in steps if step.operation == "setgid" for word in [str(step.args[0])]]
     root = next((step.args[0] for step in steps if step.operation == "chroot"), None)
-    prefix = "unshare --map-root-user " if any(s.operation == "write" for s in steps) else ""
+    prefix = f"unshare {' '.join(mapping)} " if (mapping := _mapping(steps)[0]) else ""
     if root is None:
         return prefix + _command(steps), []
     if user and not group:

@@ -19,10 +19,12 @@ from ._values import (
     Environment,
     check_id,
     command_vectors,
-    encode_hostname,
+    encode_name,
     encode_path,
 )
 
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
@@ -78,13 +80,13 @@ def _is_our_terminal(stdin: Any) -> bool:
 
 
 def _environment(
-    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, unshares_user: bool
+    env: Mapping[Any, Any] | None, clean: bool, uid: int | None, root_inside: bool
 ) -> Environment:
     if env is not None:
         return env
     if not clean:
         return os.environ
-    zero = uid == 0 if uid is not None else unshares_user or os.geteuid() == 0
+    zero = uid == 0 if uid is not None else root_inside
     return CleanEnvironment(uid_zero=zero)
 
 
@@ -119,12 +121,30 @@ def _power(given: Mapping[str, Any]) -> Any:
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
         return None
     from ._power import checked_power
 
     return checked_power(given)
+
+
+def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
+    """Who is who in the new user namespace, and who the caller is there."""
+    from ._users import checked_users
+
+    return checked_users(
+        given,
+        sets_uids=_core.has_capability(CAP_SETUID),
+        sets_gids=_core.has_capability(CAP_SETGID),
+    )
+
+
+def asks_for_users(given: Mapping[str, Any]) -> bool:
+    """Is there a keyword that only a new user namespace can give a meaning?"""
+    maps = given["uid_map"] is given["gid_map"] is None
+    return not maps or given["setgroups"] is not None or given["owner"] is not None
 
 
 class Namespaces:
@@ -176,18 +196,18 @@ class Namespaces:
             flags |= each
         return flags
 
-    def add_owner(self) -> None:
-        """An ordinary user may join a namespace only from the user namespace that owns it."""
-        for resolved, flags in self.targets:
-            if flags:
-                owner = resolved.owner_namespace()
-                if owner is not resolved:
-                    self.targets.append((owner, owner.differing(CLONE_FLAGS["user"])))
-                else:
-                    number = self.targets.index((resolved, flags))
-                    flags |= resolved.differing(CLONE_FLAGS["user"])
-                    self.targets[number] = resolved, flags
-                return
+    def outside_in(self, *, add: bool) -> None:
+        """An ordinary user may join a namespace only from the user namespace that owns it, or
+        from one around that; ``add``: also where nothing was said about user namespaces."""
+        joins = [(resolved, flags) for resolved, flags in self.targets if flags]
+        if len(joins) == 1 and joins[0][0].kind is None:  # one process, one setns
+            resolved, flags = joins[0]
+            more = resolved.differing(CLONE_FLAGS["user"]) if add else 0
+            self.targets[self.targets.index(joins[0])] = resolved, flags | more
+        elif joins:
+            from ._nests import ordered
+
+            self.targets = ordered(self.targets, add=add)
 
     def joins(self) -> tuple[tuple[int, ...], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
@@ -215,6 +235,8 @@ def make_plan(
     watch: int = WITH_THREAD,
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
+    maps_users: bool = False,
+    settings: tuple[Any, ...] | None = None,
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
@@ -223,6 +245,7 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
+    users, uid_inside = _users(given) if maps_users else (None, 0)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
@@ -233,7 +256,8 @@ def make_plan(
         terminal = checked_terminal(given)
         new_session = True
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
-    env = _environment(given["env"], clean, given["uid"], unshares_user)
+    root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
+    env = _environment(given["env"], clean, given["uid"], root_inside)
     argv, envp, paths = command_vectors(args, env)
     cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
 
@@ -254,7 +278,7 @@ def make_plan(
             root,
             root_method == "chroot",
             propagation,
-            None if hostname is None else encode_hostname(hostname),
+            None if hostname is None else encode_name("hostname", hostname),
             cwd,
             new_session,
             group,
@@ -265,7 +289,9 @@ def make_plan(
             umask,
             files,
             power,
+            users,
             0 if terminal is None else terminal[1],
+            settings,
         )
 
     options = {
@@ -274,12 +300,18 @@ def make_plan(
         if (value := given.get(key)) is not None and value is not False and value != ()
     }
     options["args"] = args
+    if given.get("overlay"):
+        options["overlay"] = True
     if terminal is not None:
         options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    changes_ids = uid >= 0 or gid >= 0 or groups is not None
+    # The kernel forgets whom to end with the thread when a setuid program gains power.
+    if watched is not None and changes_ids and not given["no_new_privs"]:
+        return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
 
 
@@ -320,6 +352,12 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
+    maps_users = asks_for_users(given)
+    if maps_users:
+        from ._users import asked_for, must_be_new
+
+        must_be_new(given, asked_for(given))
+        given["user"] = True
     wanted = {keyword: given[keyword] for keyword in KEYWORDS}
     joined = None if given["join"] is None else Resolved(given["join"])
     if joined is not None:
@@ -332,10 +370,11 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
             if wanted[keyword] is default:
                 wanted[keyword] = joined
     namespaces = Namespaces(wanted)
-    if given["user"] is None and joined is None and not _core.has_capability(CAP_SYS_ADMIN):
+    if not _core.has_capability(CAP_SYS_ADMIN):
+        unsaid = given["user"] is None and joined is None
         if namespaces.joined:
-            namespaces.add_owner()
-        elif namespaces.unshare or given["root"] is not None:
+            namespaces.outside_in(add=unsaid)
+        elif unsaid and (namespaces.unshare or given["root"] is not None):
             namespaces.unshare |= CLONE_FLAGS["user"]
     new_mount = wanted["mount"] is True
     files: tuple[Any, ...] = ()
@@ -348,6 +387,13 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = entries(given["mounts"])
         covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
+    if isinstance(mount_proc, (str, os.PathLike)):
+        from .mounts import Proc, entries
+
+        if not new_mount:
+            raise ValueError("mount_proc= needs mount=True: it would change the host's mounts")
+        files = (*entries([Proc(mount_proc)]), *files)
+        mount_proc = False
     if mount_proc is None:
         forked = bool(given["fork"])
         mount_proc = new_mount and wanted["pid"] is True and forked and not covers_proc
@@ -371,7 +417,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     if root is not None and _is_slash(root):
         root = None  # it is that already, and nothing can be pivoted to itself
         given["cwd"] = given["cwd"] or "/"
-    return make_plan(
+    plan = make_plan(
         "spawn",
         given["args"],
         namespaces=namespaces,
@@ -385,9 +431,24 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
         files=files,
+        maps_users=maps_users,
+        settings=_settings(given, wanted, namespaces.unshare),
         clean=given["root"] is not None or joined is not None,
         given=given,
     )
+    if given["persist"] is not None and not isinstance(wanted["mount"], bool):
+        plan._options["pinned_in"] = given["join"] if given["mount"] is True else given["mount"]
+    return plan
+
+
+def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
+    """What few launches ask for, or None; the checks are loaded only then."""
+    asked = (given["persist"], given["monotonic"], given["boottime"], given["domainname"])
+    if asked == (None, None, None, None):
+        return None
+    from ._settings import spawn_settings
+
+    return spawn_settings(given, wanted, unshare)
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

@@ -94,7 +94,7 @@ class Resolved:
             copy = os.dup(fd)
         except OSError as error:
             raise OSError(error.errno, f"descriptor {fd} is not open") from None
-        pid = _pid_of_pidfd(copy)
+        pid = pid_of_pidfd(copy)
         if pid is None:
             self._take_file(copy, f"descriptor {fd}")
             return
@@ -102,7 +102,7 @@ class Resolved:
         if pid <= 0:
             raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
         self._take_process(pid)
-        if _pid_of_pidfd(fd) != pid:  # ended meanwhile, and its number may be another's
+        if pid_of_pidfd(fd) != pid:  # ended meanwhile, and its number may be another's
             raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
 
     def _take_file(self, fd: int, name: str) -> None:
@@ -154,7 +154,7 @@ def _open_namespace(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _pid_of_pidfd(fd: int) -> int | None:
+def pid_of_pidfd(fd: int) -> int | None:
     """The process of a pidfd, -1 if it has ended, None if the descriptor is no pidfd."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as info:
         for line in info:

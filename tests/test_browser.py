@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("ordinary_users_may")]
 
 LESSON_1, LESSON_2 = "01-chroot.ipynb", "02-container-by-hand.ipynb"
+LESSON_3 = "03-join.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,16 @@ def test_lesson_2_from_top_to_bottom(page: Page, lab: Lab) -> None:
     notebook.run_all()
     assert notebook.errors() == []
     see_pictures(notebook, 6)
+    fail_then_pass(notebook, LESSON_2, "c3", "riddle = bash(")
+
+
+def test_lesson_3_from_top_to_bottom(page: Page, lab: Lab) -> None:
+    notebook = Notebook(page, lab, LESSON_3)
+    notebook.run_all()
+    assert notebook.errors() == []
+    see_pictures(notebook, 4)
+    assert "There is no container of an engine" in notebook.panel.inner_text()
+    fail_then_pass(notebook, LESSON_3, "s2", "probes = {")
 
 
 def test_a_link_leads_to_the_next_lesson(page: Page, lab: Lab) -> None:
@@ -121,7 +132,7 @@ def test_interrupt_and_restart(page: Page, lab: Lab) -> None:
     """The buttons: a running cell is interrupted, its container ends and the other one does not;
     then the kernel is restarted, and nothing is left."""
     marker, other = new_marker(), new_marker()
-    notebook = Notebook(page, lab, "03-join.ipynb")
+    notebook = Notebook(page, lab, LESSON_3)
     notebook.run(notebook.add("%load_ext nsdemo\nkept = 42"))
     notebook.run(notebook.add(f"%%spawn --bg --save other\nsleep {other}"))
     cell = notebook.add(f"%%spawn --hostname boxy\necho here on $(hostname)\nsleep {marker}")
@@ -147,7 +158,7 @@ def test_interrupt_and_restart(page: Page, lab: Lab) -> None:
 
 
 def test_a_flood_leaves_the_page_alive(page: Page, lab: Lab) -> None:
-    notebook = Notebook(page, lab, "03-join.ipynb")
+    notebook = Notebook(page, lab, LESSON_3)
     notebook.run(notebook.add("%load_ext nsdemo"))
     flood = notebook.add("%%spawn\nyes | head -c 100000000; echo; echo the end")
     notebook.run(flood)

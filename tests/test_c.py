@@ -23,10 +23,8 @@ SANITIZED = (
 ).split()
 
 # What each program is linked with.
-CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c"]
-STEPS = [
-    f"steps/{name}.c" for name in ("command", "files", "perform", "power", "steps", "terminal")
-]
+CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
+STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],

@@ -118,7 +118,10 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         *("--no-ipc", "--net", "--umask", "027", "--uid", "5", "--gid", "6", "--groups", "7,8"),
         *("--capabilities", "kill,net_raw", "--ambient", "kill", "--no-new-privs"),
         *("--rlimit", "nofile=64", "--rlimit", "as=5:unlimited", "--seccomp", str(program)),
-        *("--wd", "/x", "--env", "A=1", "--init", "true", "--net"),
+        *("--persist", "net=/run/blue", "--persist", "uts=/run/name", "--domainname", "example"),
+        *("--time", "--monotonic", "3600", "--boottime=-1.5"),
+        *("--wd", "/x", "--env", "A=1", "--init", "--map-current-user", "--setgroups", "deny"),
+        *("true", "--net"),
     )
     expected = nsdemo.spawn(
         ["true", "--net"],
@@ -136,8 +139,15 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
         no_new_privs=True,
         rlimits={"nofile": 64, "as": (5, None)},
         seccomp=bytes(8),
+        domainname="example",
+        time=True,
+        monotonic=3600,
+        boottime=-1.5,
+        persist={"net": "/run/blue", "uts": "/run/name"},
         cwd="/x",
         init=True,
+        uid_map="current",
+        setgroups="deny",
         dry_run=True,
     )
     assert answer.stderr == ""

@@ -1,19 +1,28 @@
 """The options of .devcontainer against a real Docker Engine: enough, and none too many.
 
-The image of the course itself needs a network to be built. Here the engine's busybox stands for it,
-as the same ordinary user, and does what a lesson does: new user, mount and pid namespaces and a
-/proc for them. busybox's unshare makes the system calls that nsdemo makes.
+The image of the course itself takes minutes to be built, and a network: with --long it is, and
+start.sh runs in it. Else the engine's busybox stands for it, as the same ordinary user, and does
+what a lesson does: new user, mount and pid namespaces and a /proc for them. busybox's unshare makes
+the system calls that nsdemo makes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from engines import IMAGE, Engine, docker_engine
+from engines import IMAGE, Engine, docker_engine, need_command
+from support import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["docker_engine"]
 
@@ -72,3 +81,118 @@ def test_what_is_started_is_there() -> None:
     assert "COPY . /opt/nsdemo" in dockerfile
     assert f"useradd --create-home --shell /bin/bash {settings()['remoteUser']}" in dockerfile
     assert settings()["forwardPorts"] == [8888]
+
+
+# The image itself ---------------------------------------------------------------------------------
+
+COURSE = "nsdemo-course"
+# What leads this machine to its registries: part of the base, as an administrator would have it.
+OF_THE_MACHINE = ("/etc/pip.conf", "/usr/local/share/ca-certificates")
+
+
+def must(*command: str | Path, seconds: float = 600, **environment: str) -> str:
+    """Run a command that takes its time; what it printed."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def base_of(dockerfile: str) -> tuple[str, str]:
+    """The image that it is built from, and the Debian release in its name."""
+    found = re.search(r"^FROM (debian:(\w+)-slim)$", dockerfile, re.MULTILINE)
+    assert found
+    return found[1], found[2]
+
+
+@pytest.fixture(scope="module")
+def course(docker_engine: Engine) -> Engine:
+    """An engine with the image, built from the Dockerfile as it stands.
+
+    The base is made by debootstrap, so that Debian's packages are the one thing to be reached.
+    The build has the machine's network; no container has any.
+    """
+    name, release = base_of((FOLDER / "Dockerfile").read_text())
+    tree, archive = docker_engine.directory / "base", docker_engine.directory / "base.tar"
+    must(need_command("debootstrap"), "--variant=minbase", release, tree)
+    for place in map(Path, OF_THE_MACHINE):
+        if place.is_dir():
+            shutil.copytree(place, f"{tree}{place}", dirs_exist_ok=True)
+        elif place.exists():
+            shutil.copy(place, f"{tree}{place}")
+    # pip asks these before there is a package with certificates.
+    certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+    (tree / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    shutil.copy(certificates, f"{tree}{certificates}")
+    must("tar", "-C", tree, "-cf", archive, ".")
+    must(*docker_engine.client, "import", archive, name)
+    shutil.rmtree(tree)
+    archive.unlink()
+    words = ("build", "--network", "host", "-t", COURSE, "-f", FOLDER / "Dockerfile", FOLDER.parent)
+    must(*docker_engine.client, *words, DOCKER_BUILDKIT="0")
+    return docker_engine
+
+
+@contextlib.contextmanager
+def of_the_course(course: Engine, *command: str) -> Iterator[str]:
+    """The name of a container of the image, with the options of devcontainer.json."""
+    words = [word for pair in options() for word in pair]
+    course("run", "-d", "--rm", "--name", COURSE, *words, *course.run_options, COURSE, *command)
+    try:
+        yield COURSE
+    finally:
+        course.attempt("rm", "--force", COURSE)
+
+
+def visit(course: Engine, name: str) -> dict[str, Any]:
+    """What the lessons say on the JupyterLab in a container."""
+    program = Path(__file__).with_name("visit_lab.py")
+    with program.open() as stdin:
+        done = subprocess.run(
+            [*course.client, "exec", "-i", name, "python", "-"],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.long
+def test_start_sh_starts_the_course(course: Engine) -> None:
+    """In the image, as an editor does: one server, whose kernels run every lesson."""
+    start = str(settings()["postStartCommand"])
+    with of_the_course(course, "sleep", "infinity") as name:
+        for _ in range(2):  # at every start of the container; the second finds a server
+            said = must(*course.client, "exec", name, start)
+            assert re.search(r"^yes +pivot_root", said, re.MULTILINE)
+            assert "http://localhost:8888/?token=" in said.splitlines()[-1]
+        assert course("exec", name, "pgrep", "-c", "-f", "jupyterlab") == "1"
+        lessons = visit(course, name)
+    sources = (FOLDER.parent / "nsdemo/lessons").glob("[0-9]*.md")
+    assert sorted(lessons) == sorted(path.with_suffix(".ipynb").name for path in sources)
+    for name, found in lessons.items():
+        assert found["errors"] == [], name
+        assert found["pictures"] >= 3, name
+
+
+@pytest.mark.long
+def test_the_image_starts_the_course_by_itself(course: Engine) -> None:
+    """As the README runs it: it prints the address, and answers on all of its interfaces."""
+    with of_the_course(course) as name:
+        assert eventually(
+            lambda: "http://127.0.0.1:8888/" in course.attempt("logs", name).stderr, 30
+        )
+        listening = course("exec", name, "cat", "/proc/net/tcp").split()
+        assert "00000000:22B8" in listening
+        assert visit(course, name)["02-container-by-hand.ipynb"]["errors"] == []

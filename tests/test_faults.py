@@ -79,6 +79,19 @@ def raw_files(operation: str, target: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(step)
 
 
+def clocks(content: str) -> nsdemo.Plan:
+    texts = ("/proc/self/timens_offsets", content, None, None)
+    core = no_power().unshare("time")._core.append("write", 0, (0, 0, 0), texts)
+    return nsdemo.Plan._from_core(core)
+
+
+def pinning(path: str) -> nsdemo.Plan:
+    """A pin in a mount namespace of our own."""
+    proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
+    step = proc.append("pin", 0, (0x20000, 63, 0), ("uts", path, None, None))
+    return nsdemo.Plan._from_core(step)
+
+
 # operation, errno, the plan that fails there (an exec is added)
 BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("open_process", errno.ESRCH, lambda: raw("open_process", (2**22, 0, 0))),
@@ -90,13 +103,24 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("write", errno.ENOENT, lambda: raw("write", (0, 0, 0), "/proc/no-such-file", "x")),
     ("write", errno.ENOTDIR, lambda: raw("write", (0, 0, 0), "/dev/null", "x")),
     ("write", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().map_root()),
+    ("pin", errno.ENOENT, lambda: raw("pin", (0x20000, -1, 0), "no-such-kind", "/tmp/x")),
+    ("pin", errno.ENOENT, lambda: pinning("/no/such/place")),
+    ("pin", errno.EISDIR, lambda: pinning("/tmp")),
+    ("pin", errno.ELOOP, lambda: pinning("/proc/self")),
+    ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
+    ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
+    ("join_cgroup", errno.ENOENT, lambda: raw("join_cgroup", (0, 0, 0), "/no/such/cgroup.procs")),
+    ("join_cgroup", errno.ENOTDIR, lambda: raw("join_cgroup", (0, 0, 0), "/dev/null")),
+    ("write", errno.ERANGE, lambda: clocks("monotonic -9000000000 0")),
+    ("write", errno.EINVAL, lambda: clocks("monotonic 0 1000000000")),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),
     ("propagation", errno.EINVAL, lambda: mounting().make_private("/proc/self")),
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),
     ("mount", errno.ENODEV, lambda: mounting().mount("none", "/tmp", "no-such-type")),
     ("mount", errno.ENOENT, lambda: mounting().mount("tmpfs", "/no/such/place", "tmpfs")),
+    ("map_ids", errno.EBADF, lambda: raw("map_ids", (1, 0, 0), "uid_map", "0 0 1")),
     ("open_source", errno.ENOENT, lambda: mounting().mounts([nsdemo.Bind("/no/such", "/tmp")])),
     ("bind_at", errno.EISDIR, lambda: mounting().mounts([nsdemo.Bind("/dev/null", "/tmp")])),
     ("bind_at", errno.ENOTDIR, lambda: mounting().mounts([nsdemo.Bind("/tmp", "/dev/null")])),
@@ -106,8 +130,10 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
     ("open_source", errno.ENODEV, lambda: without_null().mounts([nsdemo.Dev("/tmp")])),
     ("overlay_at", errno.EINVAL, lambda: mounting().mounts([over_a_file()])),
+    ("hand_over", errno.EBADF, lambda: raw("hand_over", (64, 10, 0))),
     ("readonly", errno.EINVAL, lambda: mounting().make_readonly("/proc/self")),
     ("readonly", errno.ENOENT, lambda: mounting().make_readonly("/no/such/root")),
+    ("mask_at", errno.ESTALE, lambda: raw("mask_at", (0, -1, 0), "keys", "/usr")),
     ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),
@@ -120,6 +146,11 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),
     ("capset", errno.EPERM, lambda: no_power().capabilities([]).capabilities(["kill"])),
     ("capset", errno.EPERM, lambda: raw("capset", (0, 1, 0))),
+    ("securebits", errno.EPERM, lambda: no_power().capabilities([]).securebits(["noroot"])),
+    ("securebits", errno.EPERM, lambda: raw("securebits", (1 << 20, 0, 0))),
+    ("landlock_allow", errno.ENOENT, lambda: no_power().landlock(nsdemo.Landlock(["/no/such"]))),
+    ("landlock_allow", errno.EBADF, lambda: raw("landlock_allow", (0, 0, 0), "/")),
+    ("landlock_restrict", errno.EBADF, lambda: raw("landlock_restrict", (0, 0, 0))),
     ("seccomp", errno.EINVAL, lambda: no_power().no_new_privs().seccomp(b"\5" + bytes(7))),
     ("seccomp", errno.EACCES, lambda: no_power().capabilities([]).seccomp(ALLOW_ALL)),
     ("setgroups", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().setgroups([])),
@@ -150,7 +181,10 @@ ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=T
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
+LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
 KEEP = "no_power().keep_capabilities().exec(['true'])"
+MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
+OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
@@ -158,6 +192,14 @@ BY_STRACE = [
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
     Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL),
+    Injected("map_helper", "socketpair", "EMFILE", MAPS),
+    Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK),
+    Injected("unshare", "unshare", "EPERM", MAPS),
+    Injected("map_ids", "sendto", "EIO", MAPS),
+    Injected("owner", "setresgid", "EPERM", OWNER),
+    Injected("owner", "setresuid", "EPERM", OWNER),
+    Injected("owner", "capset", "EPERM", OWNER),
+    Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),
@@ -450,6 +492,8 @@ KILLED = {
     for call in ("setsid", "mount", "pivot_root", "unshare")
     if (name, call) != ("direct", "unshare")
 }
+KILLED["maps-socketpair"] = (MAPS, "socketpair")
+KILLED["maps-sendto"] = (MAPS, "sendto")
 
 
 @pytest.mark.parametrize(("plan", "call"), KILLED.values(), ids=KILLED)

@@ -350,10 +350,10 @@ def test_all_terminals_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_room(path: Any, *args: Any, **kwargs: Any) -> int:
         raise OSError(errno.ENOSPC, "full", path)
 
-    monkeypatch.setattr(os, "open", without_room)
-    with pytest.raises(OSError, match="/dev/ptmx") as caught:
-        nsdemo.run(["true"], **COLLECTED)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", without_room)
+        with pytest.raises(OSError, match="/dev/ptmx") as caught:
+            nsdemo.run(["true"], **COLLECTED)
     assert "kernel.pty.max" in caught.value.__notes__[0]
 
 

@@ -1,11 +1,13 @@
 #include "child.h"
 
 #include "guard.h"
+#include "pins.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -103,6 +105,47 @@ static int look(const struct nsd_child *child, int options, siginfo_t *ret_info)
     return ret;
 }
 
+/* Of a zombie that its parent has not reaped yet: the last field of /proc/PID/stat, which
+ * reads 0 for those who may not look at the process. */
+static bool exit_status_of_zombie(const struct nsd_child *child, int *ret_status)
+{
+    char path[40], text[1024], *last;
+    ssize_t size = -1;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)child->command);
+    if (readlink(path, text, sizeof(text)) < 0)
+        return false;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)child->command);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        size = read(fd, text, sizeof(text) - 1);
+        close(fd);
+    }
+    /* Still not reaped, so the number was its own all the time. */
+    if (size <= 0 || syscall(SYS_pidfd_send_signal, child->pidfd, 0, NULL, 0) < 0)
+        return false;
+    text[size] = '\0';
+    last = strrchr(text, ' ');
+    if (last == NULL)
+        return false;
+    *ret_status = (int)strtol(last, NULL, 10);
+    return true;
+}
+
+/* With the lock held. Somebody else's child is watched, and never waited for. */
+static bool has_adopted_ended(struct nsd_child *child)
+{
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+
+    if (child->pidfd >= 0 && poll(&ended, 1, 0) == 0)
+        return false;
+    child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status) &&
+                         !exit_status_of_zombie(child, &child->status);
+    child->reaped = true;
+    return true;
+}
+
 /* With the lock held. Reaps the command if it has ended, and then the watchdog, which ends
  * for the same reason. */
 static bool reap_if_ended(struct nsd_child *child)
@@ -112,6 +155,8 @@ static bool reap_if_ended(struct nsd_child *child)
 
     if (child->reaped)
         return true;
+    if (child->adopted)
+        return has_adopted_ended(child);
     if (child->stopping && child->own_group && look(child, WNOWAIT, &info) == 0) {
         if (info.si_pid == 0)
             return false;
@@ -200,6 +245,51 @@ int nsd_child_signal(struct nsd_child *child, int signal)
     return ret;
 }
 
+int nsd_child_detach(struct nsd_child *child)
+{
+    if (child->owner != getpid())
+        return -ECHILD;
+    pthread_mutex_lock(&child->lock);
+    nsd_child_leaves_ward(child);
+    if (child->first > 0 && child->first != child->command) {
+        /* The watchdog, or what is left of it. Our child: its number is still its own. */
+        kill(child->first, SIGKILL);
+        while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
+            continue;
+        child->first = 0;
+    }
+    child->detached = true;
+    pthread_mutex_unlock(&child->lock);
+    return 0;
+}
+
+void nsd_child_adopt(struct nsd_child *ret_child, pid_t pid, int pidfd, bool is_init)
+{
+    *ret_child = (struct nsd_child){
+        .owner = getpid(),
+        .command = pid,
+        .pidfd = pidfd,
+        .has_init = is_init,
+        .detached = true,
+        .adopted = true,
+    };
+    pthread_mutex_init(&ret_child->lock, NULL);
+}
+
+bool nsd_child_status(struct nsd_child *child, int *ret_status)
+{
+    bool known;
+
+    pthread_mutex_lock(&child->lock);
+    /* Its parent may have reaped it meanwhile: then the kernel tells everybody. */
+    if (child->adopted && child->reaped && child->status_lost)
+        child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
+    known = child->reaped && !child->status_lost;
+    *ret_status = child->status;
+    pthread_mutex_unlock(&child->lock);
+    return known;
+}
+
 void nsd_child_stopping(struct nsd_child *child)
 {
     pthread_mutex_lock(&child->lock);
@@ -240,7 +330,8 @@ static void end_by_number(struct nsd_child *child)
 
 void nsd_child_release(struct nsd_child *child)
 {
-    if (child->owner == getpid() && !child->reaped && child->command > 0) {
+    if (child->owner == getpid() && !child->reaped && !child->detached &&
+        child->command > 0) {
         if (child->pidfd < 0) {
             end_by_number(child);
         } else {
@@ -249,11 +340,14 @@ void nsd_child_release(struct nsd_child *child)
                 continue;
         }
     }
+    nsd_pins_undo(child);
     if (child->trace != NULL)
         munmap(child->trace, child->trace_size);
     if (child->pidfd >= 0)
         close(child->pidfd);
     free(child->results);
+    free(child->said);
+    child->said = NULL;
     child->trace = NULL;
     child->results = NULL;
     child->pidfd = -1;

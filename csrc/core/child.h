@@ -21,8 +21,11 @@ struct nsd_child {
     int pidfd;       /* of the command; -1 when somebody took it before us */
     bool forked;     /* the plan has a fork step, so first is not the command */
     bool has_init;
+    bool maps; /* the plan has id maps written from outside */
     bool has_watchdog;
     bool tidies_late; /* first is a zombie until the command ends, which is soon */
+    bool detached;    /* it may outlive us, and this struct */
+    bool adopted;     /* not our child: nothing of it is ours to reap */
     bool own_group;   /* kill the process group with the command */
     struct nsd_ward
         *ward; /* where the guard finds the command; NULL: it may outlive us */
@@ -30,8 +33,10 @@ struct nsd_child {
     struct nsd_trace *trace; /* shared with the launcher; believed only after a check */
     size_t trace_size;
     uint32_t step_count;
+    struct nsd_pins *pins; /* what the launch has pinned until now; NULL: nothing */
     struct nsd_result
         *results;           /* ours alone, from nsd_launch_settle on at the latest */
+    char *said;             /* by newuidmap; NULL: nothing */
     uint32_t waiting_state; /* trace->state as it was when the launch began */
     uint64_t counter[2];    /* CPU counter and CLOCK_MONOTONIC, before and after */
     int64_t clock[2];       /* ns */
@@ -61,6 +66,16 @@ int nsd_child_signal(struct nsd_child *child, int signal);
 /* The guard has nothing to do with the command any more. */
 void nsd_child_leaves_ward(struct nsd_child *child);
 
+/* From now on the command ends with nobody: neither with this process, by the guard or its
+ * watchdog, nor with the struct. -ECHILD in a fork. */
+int nsd_child_detach(struct nsd_child *child);
+
+/* A running process that is not our child, by a pidfd, which is taken over. */
+void nsd_child_adopt(struct nsd_child *ret_child, pid_t pid, int pidfd, bool is_init);
+
+/* The command's wait status once it has ended, as far as anybody tells us. */
+bool nsd_child_status(struct nsd_child *child, int *ret_status);
+
 /* From now on the command's process group, if it has one of its own, does not outlive it. */
 void nsd_child_stopping(struct nsd_child *child);
 
@@ -70,7 +85,8 @@ void nsd_child_kill(struct nsd_child *child);
 /* Closes the pidfd of a command that has been reaped. */
 void nsd_child_close(struct nsd_child *child);
 
-/* Frees memory and descriptors; kills and reaps first if still running and ours. */
+/* Frees memory and descriptors; kills and reaps first if still running, ours and not
+ * detached. */
 void nsd_child_release(struct nsd_child *child);
 
 /* Pipes to and from a command. Descriptors are the caller's; -1: none. */

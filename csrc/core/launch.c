@@ -3,6 +3,7 @@
 #include "../counter.h"
 #include "direct.h"
 #include "guard.h"
+#include "pins.h"
 #include "vfork.h"
 
 #include <errno.h>
@@ -98,12 +99,16 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
-    bool leads_group = false;
+    bool leads_group = false, maps = false;
 
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        maps |= plan->steps[i].operation == NSD_MAP_IDS;
+    if (maps)
+        size += NSD_SAID;
     if (size < shared)
         size = shared;
 
-    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1};
+    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1, .maps = maps};
     child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
     child->step_count = plan->step_count;
     for (uint32_t i = 0; i < plan->step_count; i++) {
@@ -227,6 +232,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
     start.stack = aligned_alloc(16, STACK_SIZE);
     ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
     if (ret == 0)
+        ret = nsd_pins_of(plan, &ret_child->pins);
+    if (ret == 0)
         ret = serialize(&start);
     if (ret == 0 && start.direct) {
         ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
@@ -269,7 +276,7 @@ static bool has_exited(pid_t pid)
 
 bool nsd_launch_needs_no_wait(struct nsd_child *child)
 {
-    if (child->forked)
+    if (child->forked || child->pins != NULL)
         return false;
     child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->pidfd >= 0)
@@ -281,7 +288,10 @@ int nsd_launch_wait(struct nsd_child *child)
 {
     /* The kernel wakes us when the first process dies; the time-out is for a kernel without
      * robust futexes. */
-    const struct timespec patience = {.tv_nsec = 200 * 1000 * 1000};
+    const struct timespec patience = {
+        /* A process that asks for a pin may wake us just before we sleep. */
+        .tv_nsec = (child->pins == NULL ? 200 : 2) * 1000 * 1000,
+    };
 
     if (child->trace == NULL) /* the vfork child did it all */
         return 0;
@@ -290,6 +300,7 @@ int nsd_launch_wait(struct nsd_child *child)
 
         if (state != child->waiting_state)
             return 0;
+        nsd_pins_answer(child);
         if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &patience) == 0)
             continue;
         if (errno == EINTR)
@@ -310,8 +321,11 @@ static int take_results(struct nsd_child *child)
     if (child->results == NULL)
         return -ENOMEM;
     memcpy(child->results, child->trace->results, size);
+    if (child->maps)
+        child->said =
+            strndup((const char *)&child->trace->results[child->step_count], NSD_SAID);
     for (uint32_t i = 0; i < child->step_count; i++)
-        if (child->results[i].process > NSD_THIRD)
+        if (child->results[i].process > NSD_CALLER)
             child->results[i].process = NSD_NOBODY;
     return 0;
 }
@@ -365,6 +379,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         if (child->forked)
             reap(child->command);
         child->reaped = true;
+        nsd_pins_undo(child);
         nsd_child_leaves_ward(child);
         nsd_child_close(child);
         return -ECANCELED;
@@ -391,6 +406,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_child_release(child);
         return ret;
     }
+    nsd_pins_keep(child);
     if (!child->has_init && child->trace != NULL) {
         munmap(child->trace, child->trace_size);
         child->trace = NULL;

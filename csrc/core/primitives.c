@@ -15,6 +15,7 @@ enum {
     ROOT_OWNER_SLOT,
     FIRST_JOIN_SLOT,
     FIRST_SOURCE_SLOT = FIRST_JOIN_SLOT + NSD_MAX_JOINS,
+    PROC_SLOT = NSD_SLOTS - 1,
 };
 
 _Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
@@ -35,6 +36,7 @@ void nsd_request_init(struct nsd_request *request)
         .group_count = -1,
         .umask = -1,
     };
+    nsd_users_init(&request->users);
 }
 
 void nsd_add_unshare(struct nsd_builder *builder, int flags)
@@ -42,20 +44,32 @@ void nsd_add_unshare(struct nsd_builder *builder, int flags)
     nsd_add(builder, NSD_UNSHARE)->number[0] = flags;
 }
 
-/* The caller becomes root inside, and nobody else exists there. setgroups is denied before
- * gid_map may be written: otherwise somebody could drop a group that keeps him out. */
-void nsd_add_map_root(struct nsd_builder *builder)
+/* By the Python process, while the command's process waits in its namespaces (in the new time
+ * namespace it is from execve on); or here, in a mount namespace that was joined, before the
+ * fork. */
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here)
 {
-    char uid_map[32], gid_map[32];
+    for (int i = 0; i < NSD_NAMESPACE_COUNT; i++)
+        if (nsd_namespaces[i].flag == flag)
+            nsd_add_step(builder, NSD_PIN, NUMBERS(flag, here ? PROC_SLOT : -1),
+                         TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
+                                                     : nsd_namespaces[i].file,
+                               path));
+}
 
-    snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned int)geteuid());
-    snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned int)getegid());
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/uid_map", uid_map));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/setgroups", "deny"));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/gid_map", gid_map));
+static bool joins(const struct nsd_request *request, int flag)
+{
+    for (int i = 0; i < request->join_count; i++)
+        if ((request->joins[i].flags & flag) != 0)
+            return true;
+    return false;
+}
+
+static void add_pins(struct nsd_builder *builder, const struct nsd_request *request,
+                     bool here)
+{
+    for (int i = 0; i < request->pin_count; i++)
+        nsd_add_pin(builder, request->pins[i].flag, request->pins[i].path, here);
 }
 
 void nsd_add_exec(struct nsd_builder *builder)
@@ -120,21 +134,22 @@ static void add_join(struct nsd_builder *builder, const struct nsd_request *requ
 }
 
 /* One setns per target. An ordinary user gets the power to join the rest from the user
- * namespace, so that comes first; root may lose power by joining it, so it comes last. */
+ * namespaces, so the order is the request's, from the outside in (nsdemo/_nests.py); root may
+ * lose power by joining one, so that comes last. */
 static void join_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
-    bool user_first = !request->privileged;
     bool joins_user = false;
 
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < request->join_count; i++) {
-            bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
+    for (int i = 0; i < request->join_count; i++) {
+        bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
 
-            joins_user |= has_user;
-            if ((pass == 0) == (has_user == user_first))
-                add_join(builder, request, i);
-        }
+        joins_user |= has_user;
+        if (!request->privileged || !has_user)
+            add_join(builder, request, i);
     }
+    for (int i = 0; request->privileged && i < request->join_count; i++)
+        if ((request->joins[i].flags & CLONE_NEWUSER) != 0)
+            add_join(builder, request, i);
     /* Root, if the namespace maps one; else we stay nobody, and the trace says so. */
     if (joins_user && request->uid < 0 && request->gid < 0)
         nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATED;
@@ -145,11 +160,16 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
     int rest = request->unshare & ~CLONE_NEWUSER;
 
     if ((request->unshare & CLONE_NEWUSER) != 0) {
+        nsd_add_owner(builder, &request->users);
         nsd_add_unshare(builder, CLONE_NEWUSER);
-        nsd_add_map_root(builder);
+        nsd_add_maps(builder, &request->users);
     }
     if (rest != 0)
         nsd_add_unshare(builder, rest);
+    if (request->time_offsets !=
+        NULL) /* before anybody is in it: then they are fixed */
+        nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                     TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
 static void set_up_mounts(struct nsd_builder *builder,
@@ -209,12 +229,38 @@ static void set_capabilities(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
     const struct nsd_power *power = &request->power;
-    bool all = power->kept == -1;
+    bool all = !power->sets_capabilities || power->kept == -1;
 
     nsd_add_step(
         builder, NSD_CAPSET,
         NUMBERS(all && request->uid > 0 ? power->ambient : power->kept, power->ambient),
         NOTHING);
+}
+
+/* Neither before the user changes, which they would change, nor after power is gone. What is
+ * to be ambient is so before they may forbid it. */
+static void set_securebits(struct nsd_builder *builder,
+                           const struct nsd_request *request)
+{
+    const struct nsd_power *power = &request->power;
+
+    if (!power->sets_securebits)
+        return;
+    if (request->uid > 0 || power->ambient != 0)
+        nsd_add_step(builder, NSD_CAPSET, NUMBERS(-1, power->ambient), NOTHING);
+    nsd_add_step(builder, NSD_SECUREBITS, NUMBERS(power->securebits), NOTHING);
+}
+
+/* Paths as the command will see them, and nothing to be opened after that but its program. */
+static void set_landlock(struct nsd_builder *builder, const struct nsd_power *power)
+{
+    if (!power->has_landlock)
+        return;
+    nsd_add(builder, NSD_LANDLOCK);
+    for (int i = 0; i < power->rule_count; i++)
+        nsd_add_step(builder, NSD_LANDLOCK_ALLOW, NUMBERS(power->rules[i].writable),
+                     TEXTS(power->rules[i].path));
+    nsd_add(builder, NSD_LANDLOCK_RESTRICT);
 }
 
 /* What a process is, apart from its namespaces and root. Credentials come late: whatever
@@ -223,6 +269,7 @@ static void set_up_process(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
     const struct nsd_power *power = &request->power;
+    bool gives_power_up = power->sets_capabilities || power->sets_securebits;
 
     if (request->new_session)
         nsd_add(builder, NSD_SETSID);
@@ -248,18 +295,20 @@ static void set_up_process(struct nsd_builder *builder,
     }
     if (request->gid >= 0)
         nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
-    if (power->sets_capabilities && request->uid > 0)
+    if (gives_power_up && request->uid > 0)
         nsd_add(builder, NSD_KEEP_CAPABILITIES);
     if (request->uid >= 0)
         nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
     if (request->cwd != NULL)
         nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
-    if (power->sets_capabilities)
+    set_securebits(builder, request);
+    if (power->sets_capabilities || (gives_power_up && request->uid > 0))
         set_capabilities(builder, request);
     if (power->no_new_privs)
         nsd_add(builder, NSD_NO_NEW_PRIVS);
     if (request->die_with_parent)
         nsd_add(builder, NSD_DIE_WITH_PARENT);
+    set_landlock(builder, power);
     if (power->filter != NULL)
         nsd_add_seccomp(builder, power->filter, power->filter_count);
 }
@@ -270,15 +319,18 @@ static bool can_clone(const struct nsd_request *request)
 {
     bool changes_ids =
         request->uid >= 0 || request->gid >= 0 || request->group_count >= 0;
-    bool needs_launcher = request->power.sets_capabilities ||
-                          request->power.limit_count > 0 ||
-                          request->power.filter != NULL;
+    bool needs_launcher =
+        request->power.sets_capabilities || request->power.sets_securebits ||
+        request->power.has_landlock || request->power.limit_count > 0 ||
+        request->power.filter != NULL;
     bool maps_ids = (request->unshare & CLONE_NEWUSER) != 0;
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && request->terminal == 0 && !request->no_clone &&
-           !(maps_ids && request->no_user_clone);
+           request->file_count == 0 && request->terminal == 0 &&
+           request->pin_count == 0 && request->cgroup_count == 0 &&
+           !request->no_clone &&
+           !(maps_ids && (request->no_user_clone || request->users.outside));
 }
 
 static void clone_new(struct nsd_builder *builder, const struct nsd_request *request)
@@ -290,33 +342,41 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
 
     nsd_add_step(builder, NSD_CLONE, NUMBERS(request->unshare, end), NOTHING);
     if ((request->unshare & CLONE_NEWUSER) != 0)
-        nsd_add_map_root(builder);
+        nsd_add_maps(builder, &request->users);
 }
 
 /* The namespaces step by step, in a launcher. */
 static void unshare_and_fork(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
-    bool joins_pid = false;
+    bool joins_pid = joins(request, CLONE_NEWPID);
+    bool pins_here = request->pin_count > 0 && joins(request, CLONE_NEWNS);
     bool forks;
 
-    for (int i = 0; i < request->join_count; i++)
-        joins_pid |= (request->joins[i].flags & CLONE_NEWPID) != 0;
     /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
      * command to be somebody else. */
     forks = request->watch || request->init ||
             (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
 
     open_targets(builder, request);
+    if (pins_here) /* what is mounted there may be another's */
+        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
+    /* While the hierarchies are in sight, and before there is a cgroup namespace, whose root
+     * is where we are then. */
+    for (int i = 0; i < request->cgroup_count; i++)
+        nsd_add_step(builder, NSD_JOIN_CGROUP, NUMBERS(0), TEXTS(request->cgroups[i]));
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
+    nsd_add_map_helper(builder, &request->users);
     if (request->join_count > 0) {
         nsd_add(builder, NSD_HIDE); /* before the target can look at us */
         join_targets(builder, request);
     }
     unshare_new(builder, request);
+    if (pins_here)
+        add_pins(builder, request, true);
     if (request->join_count == 0 && forks)
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
@@ -335,7 +395,12 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
         nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+    if (request->domainname != NULL)
+        nsd_add_step(builder, NSD_SETDOMAINNAME, NUMBERS(0),
+                     TEXTS(request->domainname));
     set_up_mounts(builder, request);
+    if (!joins(request, CLONE_NEWNS))
+        add_pins(builder, request, false);
     if (request->init)
         nsd_add(builder, NSD_INIT);
     set_up_process(builder, request);
@@ -345,10 +410,12 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
 void nsd_recipe_chroot_run(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
-    if (request->unshare != 0 && can_clone(request))
+    if (request->unshare != 0 && can_clone(request)) {
         clone_new(builder, request);
-    else
+    } else {
+        nsd_add_map_helper(builder, &request->users);
         unshare_new(builder, request);
+    }
     nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
     set_up_process(builder, request);
     nsd_add_exec(builder);

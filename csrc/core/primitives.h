@@ -9,6 +9,7 @@
 
 #include "builder.h"
 #include "namespaces.h"
+#include "users.h"
 
 #include <stdbool.h>
 
@@ -25,7 +26,9 @@ struct nsd_join {
 };
 
 #define NSD_MAX_JOINS 8
-#define NSD_MAX_LIMITS 16 /* the kernel has that many */
+#define NSD_MAX_CGROUPS 32 /* a hierarchy each; version 1 has 14 controllers */
+#define NSD_MAX_LIMITS 16  /* the kernel has that many */
+#define NSD_MAX_RULES 128
 
 /* What the command may not do; all zero: nothing is taken from it. */
 struct nsd_limit {
@@ -33,22 +36,39 @@ struct nsd_limit {
     int64_t soft, hard; /* -1: no limit */
 };
 
+struct nsd_rule {
+    const char *path; /* inside */
+    bool writable;    /* not only readable */
+};
+
 struct nsd_power {
     bool no_new_privs;
     bool sets_capabilities;
-    int64_t kept;    /* a bit for each capability; -1: those that there are */
-    int64_t ambient; /* and of these */
+    bool sets_securebits;
+    bool has_landlock;
+    int64_t kept;       /* a bit for each capability; -1: those that there are */
+    int64_t ambient;    /* and of these */
+    int64_t securebits; /* SECBIT_* */
     struct nsd_limit limits[NSD_MAX_LIMITS];
-    int limit_count;
-    const void *filter; /* struct sock_filter */
+    const void *filter;                   /* struct sock_filter */
+    struct nsd_rule rules[NSD_MAX_RULES]; /* of Landlock */
     uint32_t filter_count;
+    int limit_count;
+    int rule_count;
+};
+
+/* A new namespace to pin at a path. */
+struct nsd_pin_wish {
+    int flag; /* CLONE_NEW*, one */
+    const char *path;
 };
 
 /* What mounts= asks for; csrc/core/files.h turns it into steps. */
 struct nsd_file;
 
 struct nsd_request {
-    int unshare; /* CLONE_NEW* of the new namespaces */
+    int unshare;            /* CLONE_NEW* of the new namespaces */
+    struct nsd_users users; /* of the new user namespace */
     struct nsd_join joins[NSD_MAX_JOINS];
     int join_count;
     struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
@@ -76,6 +96,12 @@ struct nsd_request {
     const struct nsd_file *files; /* to mount, in this order */
     int file_count;
     struct nsd_power power;
+    struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
+    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
+    int pin_count;
+    int cgroup_count;
+    const char *time_offsets; /* as /proc/PID/timens_offsets takes them; NULL: none */
+    const char *domainname;
 };
 
 void nsd_request_init(struct nsd_request *request);
@@ -89,7 +115,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
 
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
-void nsd_add_map_root(struct nsd_builder *builder);
+void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here);
 void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count);
 void nsd_add_exec(struct nsd_builder *builder);
 

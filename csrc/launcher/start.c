@@ -102,6 +102,9 @@ static struct nsd_result *result_of(struct nsd_launch *launch, uint32_t index)
 static _Noreturn void give_up(struct nsd_launch *launch)
 {
     launch->trace->failed = 1;
+    nsd_dismiss_helper(launch);
+    if (launch->self == NSD_FIRST)
+        nsd_unpin_all(launch);
     nsd_exit(1);
 }
 
@@ -167,13 +170,16 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
                     continue_after_fork, &next);
     if (pid < 0) {
         result_of(launch, index)->error = (int32_t)-pid;
+        nsd_unpin_all(launch);
         nsd_exit(1);
     }
     result_of(launch, index)->value = pid;
     launch->command = (int32_t)pid;
     if (!with_init) {
-        if (launch->trace->failed)
+        if (launch->trace->failed || exec->process == NSD_NOBODY) {
+            nsd_unpin_all(launch);
             nsd_exit(1);
+        }
         exec->end = nsd_counter();
         /* The parent may have died before the kernel was asked to tell. */
         if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)

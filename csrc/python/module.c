@@ -96,6 +96,8 @@ static PyMethodDef methods[] = {
     {"recipe", nsd_recipe, METH_VARARGS, NULL},
     {"launch", nsd_launch, METH_VARARGS, NULL},
     {"identity", identity, METH_VARARGS, NULL},
+    {"adopt", nsd_adopt, METH_VARARGS, NULL},
+    {"unpin", nsd_unpin_at, METH_O, NULL},
     {"kind_of_file", kind_of_file, METH_O, NULL},
     {"process_birth", process_birth, METH_O, NULL},
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},

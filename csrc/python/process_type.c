@@ -253,6 +253,20 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
     return (PyObject *)self;
 }
 
+/* adopt(pid, pidfd, is_init) -> Process that is not our child; the pidfd is taken over */
+PyObject *nsd_adopt(PyObject *module, PyObject *args)
+{
+    struct process_object *self;
+    int pid, pidfd, is_init;
+
+    if (!PyArg_ParseTuple(args, "iip", &pid, &pidfd, &is_init))
+        return NULL;
+    self = new_process(nsd_state(module)->process_type);
+    if (self != NULL)
+        nsd_child_adopt(&self->child, pid, pidfd, is_init != 0);
+    return (PyObject *)self;
+}
+
 /* wait(deadline) -> bool: has it ended? deadline in CLOCK_MONOTONIC ns; 0 polls; -1: no end */
 static PyObject *process_wait(PyObject *object, PyObject *argument)
 {
@@ -338,6 +352,18 @@ static PyObject *process_stopping(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* detach(): from now on it ends with nobody */
+static PyObject *process_detach(PyObject *object, PyObject *unused)
+{
+    int ret;
+
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS
+    ret = nsd_child_detach(&((struct process_object *)object)->child);
+    Py_END_ALLOW_THREADS
+    return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
+}
+
 /* close(): gives back the descriptors of a command that has ended; its results stay */
 static PyObject *process_close(PyObject *object, PyObject *unused)
 {
@@ -379,13 +405,13 @@ static PyObject *process_results(PyObject *object, PyObject *unused)
 
 static PyObject *get_returncode(PyObject *object, void *unused)
 {
-    const struct nsd_child *child = &((struct process_object *)object)->child;
+    int status;
 
     (void)unused;
-    if (!child->reaped || child->status_lost)
+    if (!nsd_child_status(&((struct process_object *)object)->child, &status))
         Py_RETURN_NONE;
-    return PyLong_FromLong(WIFSIGNALED(child->status) ? -WTERMSIG(child->status)
-                                                      : WEXITSTATUS(child->status));
+    return PyLong_FromLong(WIFSIGNALED(status) ? -WTERMSIG(status)
+                                               : WEXITSTATUS(status));
 }
 
 #define GETTER(name, expression)                                                       \
@@ -403,8 +429,12 @@ GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
 GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
 GETTER(failed, PyLong_FromLong(self->failed))
 GETTER(has_init, PyBool_FromLong(self->child.has_init))
+GETTER(adopted, PyBool_FromLong(self->child.adopted))
+GETTER(detached, PyBool_FromLong(self->child.detached))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
 GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
+GETTER(said, self->child.said == NULL ? Py_NewRef(Py_None)
+                                      : PyBytes_FromString(self->child.said))
 
 static PyMethodDef process_methods[] = {
     {"wait", process_wait, METH_O, NULL},
@@ -413,6 +443,7 @@ static PyMethodDef process_methods[] = {
     {"send_signal", process_send_signal, METH_O, NULL},
     {"kill", process_kill, METH_NOARGS, NULL},
     {"stopping", process_stopping, METH_NOARGS, NULL},
+    {"detach", process_detach, METH_NOARGS, NULL},
     {"close", process_close, METH_NOARGS, NULL},
     {"results", process_results, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -425,8 +456,11 @@ static PyGetSetDef process_getset[] = {
     {"pidfd", get_pidfd, NULL, NULL, NULL},
     {"failed", get_failed, NULL, NULL, NULL},
     {"has_init", get_has_init, NULL, NULL, NULL},
+    {"adopted", get_adopted, NULL, NULL, NULL},
+    {"detached", get_detached, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},
     {"status_lost", get_status_lost, NULL, NULL, NULL},
+    {"said", get_said, NULL, NULL, NULL},
     {"returncode", get_returncode, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -17,7 +17,8 @@ bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
     struct nsd_result *result = &launch->results[index];
     long ret;
 
-    result->process = launch->self;
+    result->process =
+        step->operation == NSD_PIN && step->number[1] < 0 ? NSD_CALLER : launch->self;
     result->start = nsd_counter();
     ret = nsd_perform(launch, step);
     result->end = nsd_counter();
@@ -106,4 +107,5 @@ void nsd_lay_out(struct nsd_launch *launch)
             sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
     }
     launch->parent = -1;
+    launch->helper = -1;
 }

@@ -28,6 +28,17 @@ long nsd_drop_inheritable(void)
     return ret;
 }
 
+long nsd_raise_permitted(void)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    long ret = sys2(__NR_capget, &head, data);
+
+    for (int i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    return ret < 0 ? ret : sys2(__NR_capset, &head, data);
+}
+
 /* numbers: the capabilities to keep, a bit each
  *
  * The kernel says which ones it knows: EINVAL comes behind the last. */
@@ -44,6 +55,17 @@ long nsd_drop_bounding(const struct nsd_step *step)
         if (had == 1 && (kept >> number & 1) == 0)
             ret = sys5(__NR_prctl, PR_CAPBSET_DROP, number, 0, 0, 0);
     }
+    return ret;
+}
+
+/* What is ambient already may stay so where securebits let nothing more become it. */
+static long raise_ambient(long number)
+{
+    long ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+
+    if (ret == -EPERM &&
+        sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1)
+        ret = 0;
     return ret;
 }
 
@@ -68,7 +90,7 @@ long nsd_set_capabilities(const struct nsd_step *step)
         ret = sys2(__NR_capset, &head, data);
     for (long number = 0; ret == 0 && number < 64; number++)
         if ((ambient >> number & 1) != 0)
-            ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+            ret = raise_ambient(number);
     return ret;
 }
 

@@ -6,9 +6,9 @@
     $ nsdemo check s1 --pid 4711           # on the command line
     $ nsdemo check s1 solution.py --json   # for a grade: in a container, bounded
 
-s1, s3, c1 and c3 look at something that runs: a Container or a pid. s2 and c2 run what the
-learner wrote against containers that the check makes. Each returns a Result: ``passed``, ``facts``,
-true or false by itself.
+s1, s3, c1, c3 and c5 look at something that runs: a Container or a pid; c9 at several of them, and
+c6 at a file. s2 and c2 run what the learner wrote against containers that the check makes. Each
+returns a Result: ``passed``, ``facts``, true or false by itself.
 
 A check that runs in the learner's own interpreter is a courtesy, since that can be made to
 believe anything. What counts for a grade is ``nsdemo check ID solution.py``, which calls
@@ -16,9 +16,11 @@ believe anything. What counts for a grade is ``nsdemo check ID solution.py``, wh
 
 A solution file hands over by a name at its top level:
 
-    s1, s3, c1, c3     box = ...       a Container or a pid, running when the file ends
-    s2                 probes = {...}  as for check.s2
-    c2                 attack = ...    as for check.c2
+    s1, s3, c1, c3, c5   box = ...       a Container or a pid, running when the file ends
+    s2                   probes = {...}  as for check.s2
+    c2                   attack = ...    as for check.c2
+    c6                   pin = ...       an absolute path, and holder = ... where that is needed
+    c9                   pod = [...]     Containers or pids, running when the file ends
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ __all__ = [
     "c1",
     "c2",
     "c3",
+    "c5",
+    "c6",
+    "c9",
     "grade",
     "s1",
     "s2",
@@ -243,6 +248,94 @@ def c3(box: nsdemo.Container[Any] | int) -> Result:
     from .riddle import check_c3
 
     return check_c3(box)
+
+
+def c5(box: nsdemo.Container[Any] | int) -> Result:
+    """Is this a container whose root is nobody's root outside?
+
+    Asked: its user namespace is its own; it is 0:0 inside; no line of its id maps gives away
+    the machine's id 0 (but where the caller has no other: root of a namespace with one id);
+    setgroups(2) is denied in there; and a file that the check has 0:0 make in there belongs,
+    out here, to the ids in the maps.
+
+    Args:
+        box: the running container, or the pid of a process in it.
+
+    Returns:
+        Result. A container that has ended, or a process that the caller may not look at, is a
+        failed fact.
+
+    Raises:
+        TypeError, ValueError: box is neither a Container nor a possible pid.
+
+    Example:
+        >>> with nsdemo.spawn(["sleep", "60"], user=True) as box:     # as an ordinary user
+        ...     print(check.c5(box))
+
+    Source: user_namespaces(7).
+    """
+    from .rootless import check_c5
+
+    return check_c5(box)
+
+
+def c6(pin: str | os.PathLike[str], holder: nsdemo.Container[Any] | int | None = None) -> Result:
+    """Is this a uts namespace that lives on without a process?
+
+    Asked: at the path, which is no link, a mount keeps a namespace; it is a uts namespace and
+    not the caller's; no process is in it; and a random host name that a process of the check
+    leaves in it is read by the next one that goes in.
+
+    Args:
+        pin: the absolute path of the file.
+        holder: whose mount namespace and root the path is to be found in: a Container or a pid.
+            None: the caller's.
+
+    Returns:
+        Result. A holder that has ended, or that the caller may not look at, is a failed fact.
+
+    Raises:
+        TypeError, ValueError: pin is no absolute path; holder is neither a Container nor a
+            possible pid.
+
+    Example:
+        >>> nsdemo.run(["true"], uts=True, persist={"uts": "/run/blue"})
+        >>> print(check.c6("/run/blue"))
+
+    Source: namespaces(7), "Namespace lifetime"; setns(2).
+    """
+    from .outliving import check_c6
+
+    return check_c6(pin, holder)
+
+
+def c9(pod: Sequence[nsdemo.Container[Any] | int]) -> Result:
+    """Are these containers a pod: one network, one ipc, one host name, and the rest apart?
+
+    Asked: all are alive, and different processes; net, ipc and uts namespace are one for all
+    of them, and not the caller's; mount, pid, cgroup and time namespace are each one's own; and
+    a random host name that the check sets in the first is read in the others (it is set back).
+    The user namespace is not asked for: who is no root needs one for all.
+
+    Args:
+        pod: two to ten running containers, each a Container or the pid of a process in it.
+
+    Returns:
+        Result. A container that has ended, or a process that the caller may not look at, is a
+        failed fact.
+
+    Raises:
+        TypeError, ValueError: pod is no list of two to ten; one of them is neither a Container
+            nor a possible pid.
+
+    Example:
+        >>> print(check.c9([web, log]))
+
+    Source: namespaces(7), uts_namespaces(7).
+    """
+    from .pod import check_c9
+
+    return check_c9(pod)
 
 
 def grade(challenge: str, file: str | os.PathLike[str], timeout: float = 20) -> Result:

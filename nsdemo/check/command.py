@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from . import CHALLENGES, c1, c3, grade, s1, s3
+from . import CHALLENGES, c1, c3, c5, grade, s1, s3
 from .result import Result
 
-LIVE: dict[str, Callable[[Any], Result]] = {"s1": s1, "s3": s3, "c1": c1, "c3": c3}
+LIVE: dict[str, Callable[[Any], Result]] = {"s1": s1, "s3": s3, "c1": c1, "c3": c3, "c5": c5}
 
 _LIST = "\n".join(f"  {name}  {title}" for name, title in CHALLENGES.items())
 DESCRIPTION = f"""\
@@ -46,7 +46,7 @@ def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -
         options.error("--timeout is a number of seconds, at most 3600")
     if file is None:
         if challenge not in LIVE:
-            options.error(f"{challenge} checks what you wrote, not a process: give its file")
+            options.error(f"{challenge} is not about one process: give the file of a solution")
         result = LIVE[challenge](given["pid"])
     else:
         with _tidy_end():

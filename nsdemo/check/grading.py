@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import demo, mapped, probes, riddle, root
+from . import demo, mapped, outliving, pod, probes, riddle, root, rootless
 from .jail import check_c2
 from .reports import Report, look, until_passed
 from .result import CHALLENGES, Fact, Result
@@ -85,7 +85,7 @@ class Session:
             self.sandbox = undo.enter_context(Sandbox(task, [end.fileno() for end in theirs]))
             for end in theirs:
                 end.close()
-            runner = self._begin()
+            runner = self.runner = self._begin()
             # Keeps the mount namespace of this moment, whatever the runner moves to.
             self._mounts = undo.enter_context(open(f"/proc/{runner}/mountinfo", "rb"))
             self._undo = undo.pop_all()
@@ -137,10 +137,14 @@ class Session:
             raise Failed(f"there is no process {inner} any more, or never was", question)
         return pid
 
-    def look(self, inner: Any, *parts: str, name: str = "") -> Report:
-        """The report on a process of the solution's, with the runner as the caller."""
+    def look(self, inner: Any, *parts: str, name: str = "", path: str = "") -> Report:
+        """The report on a process of the solution's, with the runner as the caller.
+
+        None is the runner itself.
+        """
         token = self.sandbox.new_token()
-        report = look(self.outer_pid(inner), *parts, tokens=[token], name=name)
+        pid = self.runner if inner is None else self.outer_pid(inner)
+        report = look(pid, *parts, tokens=[token], name=name, path=path)
         self._mounts.seek(0)
         caller = {key: self.caller[key] for key in ("namespaces", "root", "pids")}
         caller["mounts_before"] = self.caller["mounts"]
@@ -230,6 +234,29 @@ def _grade_c3(session: Session, handed: dict[str, Any]) -> Result:
     return until_passed(lambda: riddle.judge_c3(session.look(box, *riddle.PARTS)))
 
 
+def _grade_c5(session: Session, handed: dict[str, Any]) -> Result:
+    name = rootless.new_name()
+    return rootless.judge_c5(session.look(handed.get("box"), *rootless.PARTS, name=name), name)
+
+
+def _grade_c6(session: Session, handed: dict[str, Any]) -> Result:
+    try:
+        path = outliving.path_of(handed.get("pin"))
+    except (TypeError, ValueError) as error:
+        raise Failed(str(error), "What does check.c6 take?") from None
+    name = outliving.new_name()
+    report = session.look(handed.get("holder"), *outliving.PARTS, name=name, path=path)
+    return outliving.judge_c6(report, name)
+
+
+def _grade_c9(session: Session, handed: dict[str, Any]) -> Result:
+    try:
+        boxes = pod.members_of(handed.get("pod"))
+    except (TypeError, ValueError) as error:
+        raise Failed(str(error), "What does check.c9 take?") from None
+    return pod.judge_c9(boxes, lambda box, name: session.look(box, *pod.PARTS, name=name))
+
+
 def _grade_c2(handed: dict[str, Any], seconds: float) -> Result:
     try:
         return check_c2(handed.get("attack", ""), seconds)
@@ -273,4 +300,7 @@ JUDGES: dict[str, Callable[[Session, dict[str, Any]], Result]] = {
     "s3": _grade_s3,
     "c1": _grade_c1,
     "c3": _grade_c3,
+    "c5": _grade_c5,
+    "c6": _grade_c6,
+    "c9": _grade_c9,
 }

@@ -22,6 +22,8 @@ from pathlib import Path
 from .births import birth, proc
 from .going_in import Self
 from .mappings import mapped
+from .names import hostname, pinned
+from .owners import users
 from .places import MOST_MOUNTS, escape, joined, tokens
 from .target import Report, Target, identity, libc, mounts_of, namespaces_of, read_at, status_of
 
@@ -39,6 +41,9 @@ PARTS = {
     "proc": proc,
     "birth": birth,
     "mapped": mapped,
+    "users": users,
+    "hostname": hostname,
+    "pinned": pinned,
 }
 
 

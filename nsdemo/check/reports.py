@@ -41,7 +41,9 @@ def pid_of(box: Any) -> int:
     return box
 
 
-def look(box: Any, *parts: str, tokens: Sequence[Token] = (), name: str = "") -> Report:
+def look(
+    box: Any, *parts: str, tokens: Sequence[Token] = (), name: str = "", path: str = ""
+) -> Report:
     """Everything that look.py finds out about a process.
 
     A Container that has ended is not looked for: its number may be another's by now.
@@ -49,7 +51,7 @@ def look(box: Any, *parts: str, tokens: Sequence[Token] = (), name: str = "") ->
     pid = pid_of(box)
     if isinstance(box, nsdemo.Container) and box.poll() is not None:
         return {"gone": f"the container has ended (status {box.returncode})"}
-    request = json.dumps({"pid": pid, "parts": parts, "tokens": tokens, "name": name})
+    request = json.dumps({"pid": pid, "parts": parts, "tokens": tokens, "name": name, "path": path})
     process = subprocess.Popen(
         [sys.executable, *COMMAND, request],
         stdin=subprocess.DEVNULL,

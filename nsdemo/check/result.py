@@ -14,6 +14,9 @@ CHALLENGES = {
     "c1": "the smallest root that runs bash",
     "c2": "jailbreak, then not",
     "c3": "the ENOMEM riddle",
+    "c5": "rootless",
+    "c6": "a namespace without processes",
+    "c9": "a pod",
 }
 """The challenges that can be checked: id and title."""
 
@@ -143,5 +146,6 @@ def _row(fact: Fact) -> str:
     seen = html.escape(fact.seen)
     if fact.question:
         seen += f"<br><em>{html.escape(fact.question)}</em>"
-    cells = (mark, html.escape(fact.asked), seen)
-    return "<tr>" + "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in cells) + "</tr>"
+    first = f'<td style="{_STYLE};white-space:nowrap">{mark}</td>'
+    cells = "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in (html.escape(fact.asked), seen))
+    return f"<tr>{first}{cells}</tr>"

@@ -83,13 +83,18 @@ def execute(source: str) -> dict[str, Any]:
 
 
 def hand_over(challenge: str, names: dict[str, Any]) -> dict[str, Any]:
-    """What the grader is told: a pid, an attack, or the names of probes."""
-    wanted = {"s2": "probes", "c2": "attack"}.get(challenge, "box")
+    """What the grader is told: pids, a path, an attack, or the names of probes."""
+    wanted = {"s2": "probes", "c2": "attack", "c6": "pin", "c9": "pod"}.get(challenge, "box")
     if wanted not in names:
         return {"missing": wanted}
     value = names[wanted]
     if wanted == "box":
         return {"box": getattr(value, "pid", value)}
+    if wanted == "pin":
+        holder = names.get("holder")
+        return {"pin": os.fspath(value), "holder": getattr(holder, "pid", holder)}
+    if wanted == "pod":
+        return {"pod": [getattr(each, "pid", each) for each in value]}
     if wanted == "attack":
         return {"attack": value if isinstance(value, str) else list(value)}
     return {"probes": list(value), "callable": all(callable(probe) for probe in value.values())}

@@ -36,7 +36,7 @@ GREEN, RED, BLUE, GREY = "#1f9d55", "#dc4a3d", "#3b82c4", "#808080"
 # The class is named twice to weigh more than JupyterLab's rules for tables.
 _STYLE = """<style>
 .nsdemo{color:var(--jp-content-font-color1,inherit);font-size:13px;line-height:1.4;
-overflow:auto;max-height:48em;margin:.3em 0}
+overflow:auto;max-height:60em;margin:.3em 0}
 .nsdemo.nsdemo table{border-collapse:collapse;table-layout:auto;margin:.2em 0;font-size:13px;
 color:inherit}
 .nsdemo.nsdemo table caption{text-align:left;font-weight:bold;padding:.2em 0;color:inherit;

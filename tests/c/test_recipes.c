@@ -102,6 +102,81 @@ static void under_a_root_of_its_own(void)
     nsd_builder_free(&builder);
 }
 
+static struct nsd_request in_a_user_namespace(void)
+{
+    struct nsd_request request = the_container();
+
+    request.unshare |= CLONE_NEWUSER;
+    return request;
+}
+
+static void own_ids_are_mapped_from_inside(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+    struct nsd_builder builder;
+
+    request.users.uid_map = "1000 1000 1";
+    request.users.setgroups = "deny";
+    request.users.gid_map = "1001 1001 1";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "clone write write write propagation mount setsid "
+                                   "drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), "1000 1000 1");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[3].text[1]), "1001 1001 1");
+    nsd_builder_free(&builder);
+}
+
+static void ranges_are_mapped_by_a_helper_outside(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+    struct nsd_builder builder;
+
+    request.users.outside = true;
+    request.users.uid_map = "0 100000 65536";
+    request.users.gid_map = "0 100000 65536";
+    request.users.newgidmap = "/usr/bin/newgidmap";
+    CHECK_SPAWN(request, "watch map_helper unshare map_ids map_ids unshare hide fork "
+                         "propagation mount setsid drop_inheritable exec");
+    request.users.setgroups = "deny";
+    request.users.owner_uid = request.users.owner_gid = 7;
+    request.users.uid = request.users.gid = 0;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch map_helper owner unshare map_ids map_ids map_ids become_root "
+               "unshare hide fork propagation mount setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[4].number[0], 0);
+    CHECK_NUMBER(builder.steps[6].number[0], 1); /* the last: the helper may go */
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[2]),
+               "/usr/bin/newgidmap");
+    CHECK_NUMBER(builder.steps[4].text[2], 0);
+    nsd_builder_free(&builder);
+    request.users.uid = 5;
+    request.users.gid = 6;
+    request.fork = false;
+    CHECK_SPAWN(request, "watch fork map_helper owner unshare map_ids map_ids map_ids "
+                         "setgid setuid unshare hide propagation mount setsid "
+                         "drop_inheritable exec");
+}
+
+/* What stays outside is cloned before the way leads anywhere. */
+static void the_helper_stays_before_a_join(void)
+{
+    struct nsd_request request = in_a_user_namespace();
+
+    request.users.outside = true;
+    request.users.uid_map = request.users.gid_map = "0 100000 65536";
+    request.unshare = CLONE_NEWUSER;
+    request.mount_proc = false;
+    request.joins[0] =
+        (struct nsd_join){.process = {7, 1, -1}, .flags = CLONE_NEWPID | CLONE_NEWNET};
+    request.join_count = 1;
+    CHECK_SPAWN(request,
+                "open_process watch map_helper hide join unshare map_ids map_ids fork "
+                "setsid drop_inheritable exec");
+}
+
 static void chroot_instead_of_pivot_root(void)
 {
     struct nsd_request request = the_container();
@@ -204,16 +279,18 @@ static void overlays_come_after_their_directories(void)
     nsd_recipe_spawn(&builder, &request);
     CHECK_TEXT(in_words(&builder),
                "open_root watch unshare hide fork propagation open_source open_source "
-               "open_source open_source open_source open_source overlay_at mount "
-               "overlay_at bind_at pivot_root setsid drop_inheritable exec");
+               "open_source open_source open_source open_source overlay_at hand_over "
+               "mount overlay_at bind_at pivot_root setsid drop_inheritable exec");
     CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]), "/srv/box");
     step = &builder.steps[12];
     CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 1 << 8 | NSD_OVERLAY_IS_ROOT);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "");
-    step = &builder.steps[14];
+    CHECK_NUMBER(builder.steps[13].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[13].number[1], NSD_FIRST_SOURCE);
+    step = &builder.steps[15];
     CHECK_NUMBER(step->number[0], MS_RDONLY);
     CHECK_NUMBER(step->number[2], (NSD_FIRST_SOURCE + 1) | 2 << 8 | NSD_OVERLAY_UPPER);
-    CHECK_NUMBER(builder.steps[15].number[2], NSD_FIRST_SOURCE + 5);
+    CHECK_NUMBER(builder.steps[16].number[2], NSD_FIRST_SOURCE + 5);
     nsd_builder_free(&builder);
 
     request.unshare |= CLONE_NEWUSER;
@@ -248,6 +325,30 @@ static void a_read_only_root_is_closed_around_the_mounts(void)
     nsd_builder_free(&builder);
 }
 
+static void what_is_hidden_follows_what_is_mounted(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, MS_NOSUID, "proc", "/proc", NULL},
+        {NSD_FILE_MASK, MS_NOSUID, "keys:acpi", "/proc", "sys"},
+        {NSD_FILE_MASK, 0, "firmware", "/sys", NULL},
+    };
+    const struct nsd_place place = {.root = "/srv/box", .root_slot = 3};
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_add_sources(&builder, files, 3, &place);
+    nsd_add_files(&builder, files, 3, &place);
+    CHECK_TEXT(in_words(&builder), "mount_at mask_at mask_at");
+    CHECK_NUMBER(builder.steps[1].number[0], MS_NOSUID);
+    CHECK_NUMBER(builder.steps[1].number[1], 3);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[0]), "keys:acpi");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), "/proc");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[2]), "sys");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[3]), "/srv/box");
+    CHECK_NUMBER(builder.steps[2].text[2], 0);
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -257,7 +358,7 @@ static void too_many_sources_are_an_error(void)
     for (int i = 0; i < NSD_SLOTS; i++)
         files[i] = (struct nsd_file){NSD_FILE_BIND, 0, "/usr", "/usr", NULL};
     request.files = files;
-    request.file_count = NSD_TERMINAL_SLOT - NSD_FIRST_SOURCE + 1;
+    request.file_count = NSD_UPPER_SLOT - NSD_FIRST_SOURCE + 1;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
     CHECK_NUMBER(builder.error, -E2BIG);
@@ -309,6 +410,25 @@ static void the_time_namespace_has_no_clone_flag(void)
     request.unshare |= CLONE_NEWTIME;
     CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
                          "drop_inheritable exec");
+}
+
+static void clocks_are_set_before_anybody_is_in_their_namespace(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare |= CLONE_NEWTIME | CLONE_NEWUSER;
+    request.time_offsets = "monotonic 5 0\n";
+    request.domainname = "example";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare write write write unshare write hide fork setdomainname "
+               "propagation mount setsid drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]),
+               "/proc/self/timens_offsets");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[1]), "monotonic 5 0\n");
+    nsd_builder_free(&builder);
 }
 
 static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
@@ -418,6 +538,63 @@ static void power_is_given_up_around_the_change_of_user(void)
     nsd_builder_free(&builder);
 }
 
+static void securebits_are_set_while_there_is_power(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.power.sets_securebits = true;
+    request.power.securebits = 3;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
+                         "drop_inheritable securebits exec");
+    request.uid = 1000;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount setsid drop_inheritable "
+                "keep_capabilities setuid capset securebits capset exec");
+    request.power.sets_capabilities = true;
+    request.power.kept = 0x21;
+    request.power.ambient = 0x20;
+    request.uid = -1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare hide fork propagation mount setsid drop_inheritable "
+               "drop_bounding capset securebits capset exec");
+    CHECK_NUMBER(builder.steps[9].number[0], -1);
+    CHECK_NUMBER(builder.steps[9].number[1], 0x20);
+    CHECK_NUMBER(builder.steps[10].number[0], 3);
+    CHECK_NUMBER(builder.steps[11].number[0], 0x21);
+    CHECK_NUMBER(builder.steps[11].number[1], 0x20);
+    nsd_builder_free(&builder);
+}
+
+static void landlock_comes_last_but_for_a_filter(void)
+{
+    static const uint64_t filter[1] = {6};
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.root = "/srv/box";
+    request.cwd = "/tmp";
+    request.power.no_new_privs = true;
+    request.power.has_landlock = true;
+    request.power.rules[0] = (struct nsd_rule){"/usr", false};
+    request.power.rules[1] = (struct nsd_rule){"/tmp", true};
+    request.power.rule_count = 2;
+    request.power.filter = filter;
+    request.power.filter_count = 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root watch unshare hide fork propagation bind mount pivot_root "
+               "setsid drop_inheritable chdir no_new_privs landlock landlock_allow "
+               "landlock_allow landlock_restrict seccomp exec");
+    CHECK_NUMBER(builder.steps[14].number[0], 0);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[15].text[0]), "/tmp");
+    CHECK_NUMBER(builder.steps[15].number[0], 1);
+    nsd_builder_free(&builder);
+}
+
 static void without_a_list_another_user_keeps_what_is_ambient(void)
 {
     struct nsd_request request = the_container();
@@ -500,6 +677,18 @@ static void entering_follows_the_root_and_hides_before_it_joins(void)
     nsd_builder_free(&builder);
 }
 
+static void a_cgroup_is_joined_before_the_namespaces(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.cgroups[0] = "/sys/fs/cgroup/pids/box/cgroup.procs";
+    request.cgroups[1] = "/sys/fs/cgroup/unified/box/cgroup.procs";
+    request.cgroup_count = 2;
+    CHECK_SPAWN(request,
+                "open_process open_root watch join_cgroup join_cgroup hide join "
+                "fork chroot setsid drop_inheritable exec");
+}
+
 static void entering_without_the_root(void)
 {
     struct nsd_request request = the_visitor();
@@ -547,6 +736,34 @@ static void the_user_namespace_is_joined_last_or_first(void)
     }
 }
 
+/* An ordinary user passes through what lies between, in the order that he was given. */
+static void a_nest_is_joined_from_the_outside_in(void)
+{
+    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWUSER,
+                                CLONE_NEWUTS};
+    static const int of_root[] = {1, 3, 0, 2};
+    struct nsd_request request = the_visitor();
+
+    request.join_count = 4;
+    request.root_of.pid = 0;
+    for (int i = 0; i < 4; i++)
+        request.joins[i] = (struct nsd_join){{.pidfd = -1}, 20 + i, flags[i]};
+    for (int privileged = 0; privileged < 2; privileged++) {
+        struct nsd_builder builder;
+        const struct nsd_step *join;
+
+        request.privileged = privileged;
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        join = find(&builder, NSD_JOIN);
+        for (int i = 0; i < 4; i++) {
+            CHECK_NUMBER(join[i].operation, NSD_JOIN);
+            CHECK_NUMBER(join[i].number[1], flags[privileged ? of_root[i] : i]);
+        }
+        nsd_builder_free(&builder);
+    }
+}
+
 static void a_namespace_file_needs_no_process(void)
 {
     struct nsd_request request = the_container();
@@ -561,6 +778,53 @@ static void a_namespace_file_needs_no_process(void)
     nsd_recipe_spawn(&builder, &request);
     CHECK_TEXT(in_words(&builder), "hide join setsid drop_inheritable exec");
     CHECK_NUMBER(builder.slot[find(&builder, NSD_JOIN)->number[0]], 17);
+    nsd_builder_free(&builder);
+}
+
+static void pins_are_asked_for_when_all_else_is_there(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+    const struct nsd_step *step;
+
+    request.unshare |= CLONE_NEWTIME;
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNS, "/run/mount"};
+    request.pins[1] = (struct nsd_pin_wish){CLONE_NEWTIME, "/run/time"};
+    request.pin_count = 2;
+    request.init = true;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "watch unshare hide fork propagation mount pin pin "
+                                   "init setsid drop_inheritable exec");
+    step = find(&builder, NSD_PIN);
+    CHECK_NUMBER(step[0].number[0], CLONE_NEWNS);
+    CHECK_NUMBER(step[0].number[1], -1);
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[0]), "mnt");
+    CHECK_TEXT(nsd_builder_text(&builder, step[0].text[1]), "/run/mount");
+    CHECK_TEXT(nsd_builder_text(&builder, step[1].text[0]), "time_for_children");
+    nsd_builder_free(&builder);
+}
+
+static void in_a_joined_mount_namespace_the_first_process_pins(void)
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+
+    nsd_request_init(&request);
+    request.unshare = CLONE_NEWNET;
+    request.watch = true;
+    request.join_count = 1;
+    request.joins[0] =
+        (struct nsd_join){{4711, 1, -1}, -1, CLONE_NEWNS | CLONE_NEWUSER};
+    request.pins[0] = (struct nsd_pin_wish){CLONE_NEWNET, "/run/net"};
+    request.pin_count = 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_process open_root watch hide join become_root? unshare pin fork "
+               "loopback_up drop_inheritable exec");
+    CHECK_NUMBER(find(&builder, NSD_PIN)->number[1],
+                 find(&builder, NSD_OPEN_ROOT)->number[0]);
     nsd_builder_free(&builder);
 }
 
@@ -591,10 +855,14 @@ int main(void)
 {
     RUN(the_container_of_the_tour);
     RUN(under_a_root_of_its_own);
+    RUN(own_ids_are_mapped_from_inside);
+    RUN(ranges_are_mapped_by_a_helper_outside);
+    RUN(the_helper_stays_before_a_join);
     RUN(chroot_instead_of_pivot_root);
     RUN(mounts_go_by_the_launcher_in_their_order);
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
+    RUN(what_is_hidden_follows_what_is_mounted);
     RUN(a_read_only_root_is_closed_around_the_mounts);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
@@ -602,18 +870,25 @@ int main(void)
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
+    RUN(clocks_are_set_before_anybody_is_in_their_namespace);
     RUN(credentials_come_late_and_groups_first);
     RUN(forbidding_new_privileges_goes_the_short_way);
     RUN(power_is_given_up_around_the_change_of_user);
+    RUN(securebits_are_set_while_there_is_power);
+    RUN(landlock_comes_last_but_for_a_filter);
     RUN(without_a_list_another_user_keeps_what_is_ambient);
     RUN(a_session_or_a_group_or_neither);
     RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);
+    RUN(a_nest_is_joined_from_the_outside_in);
     RUN(a_namespace_file_needs_no_process);
+    RUN(pins_are_asked_for_when_all_else_is_there);
+    RUN(in_a_joined_mount_namespace_the_first_process_pins);
     RUN(chroot_run_is_one_process);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/filter.h>
+#include <linux/nsfs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 
 static struct nsd_launch launch;
 static struct nsd_plan_head head;
@@ -46,7 +48,8 @@ static long perform(enum nsd_operation operation, const int64_t number[3],
         strcpy(texts + size, text[i]);
         size += (uint32_t)strlen(text[i]) + 1;
     }
-    launch.text = texts;
+    if (size > 4)
+        launch.text = texts;
     performed[operation]++;
     return nsd_perform(&launch, &step);
 }
@@ -181,6 +184,59 @@ static void an_impossible_namespace_is_refused(void)
     CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
 }
 
+static void a_namespace_is_pinned_on_a_file(void)
+{
+    char path[PATH_MAX];
+    struct stat pinned, own;
+
+    in_new_namespaces(CLONE_NEWNS | CLONE_NEWUTS);
+    launch.slot[4] = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/pin", root);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 1);
+    CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
+    CHECK_NUMBER(pinned.st_ino, own.st_ino);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -EEXIST);
+    nsd_unpin_file(path, 0);
+    CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
+    CHECK_NUMBER(pinned.st_mode & 07777, 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
+    nsd_unpin_file(path, 1);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", root)), -EISDIR);
+    CHECK(symlink("/proc/self/ns/uts", path) == 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -ELOOP);
+    CHECK_NUMBER(unlink(path), 0);
+}
+
+/* The core's part is played by a child; then by nobody. */
+static void who_asks_for_a_pin_waits_for_the_living_only(void)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+    struct nsd_trace *trace =
+        mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    siginfo_t info;
+    pid_t pid;
+
+    CHECK(trace != MAP_FAILED);
+    launch.trace = trace;
+    pid = fork();
+    if (pid == 0) {
+        while (__atomic_load_n(&trace->asked, __ATOMIC_ACQUIRE) == 0)
+            nanosleep(&moment, NULL);
+        trace->answer = -EPERM;
+        __atomic_store_n(&trace->answered, 1, __ATOMIC_RELEASE);
+        _exit(0);
+    }
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -EPERM);
+    launch.parent = (int)syscall(SYS_pidfd_open, pid, 0);
+    CHECK_NUMBER(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, -1), T("uts", "/run/pin")), -ESRCH);
+    CHECK_NUMBER(trace->asked, 2);
+    CHECK_NUMBER(waitpid(pid, NULL, 0), pid);
+}
+
 static void only_proc_is_written_to(void)
 {
     char path[sizeof(root) + 8], name[32] = "";
@@ -192,6 +248,148 @@ static void only_proc_is_written_to(void)
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T(path, "boxy")), -ENOTDIR);
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/nothing", "boxy")), -ENOENT);
     CHECK_NUMBER(STEP(WRITE_PROC, NONE, T("/proc/self/cwd", "boxy")), -ELOOP);
+}
+
+/* The file of a map, as it is seen from inside. */
+static void check_map(const char *file, long inside, long outside, long count)
+{
+    long found[3] = {-1, -1, -1};
+    char path[32];
+    FILE *map;
+
+    snprintf(path, sizeof(path), "/proc/self/%s", file);
+    map = fopen(path, "r");
+    CHECK(map != NULL);
+    CHECK_NUMBER(fscanf(map, "%ld %ld %ld", &found[0], &found[1], &found[2]), 3);
+    fclose(map);
+    CHECK_NUMBER(found[0], inside);
+    CHECK_NUMBER(found[1], outside);
+    CHECK_NUMBER(found[2], count);
+}
+
+/* Steps that the helper finds where it got them: before it is cloned. */
+static struct nsd_step map_steps[4];
+static char map_texts[256];
+static struct nsd_result *map_results; /* shared with the helper */
+
+static uint32_t keep_text(const char *text)
+{
+    static size_t size = 4;
+    size_t offset = size;
+
+    CHECK(size + strlen(text) < sizeof(map_texts));
+    strcpy(map_texts + offset, text);
+    size += strlen(text) + 1;
+    return (uint32_t)offset;
+}
+
+static void lay_out_maps(const char *program)
+{
+    const char *const files[] = {"uid_map", "setgroups", "gid_map"};
+    char content[3][64] = {"", "deny", ""};
+
+    snprintf(content[0], sizeof(content[0]), "0 %u 1", geteuid());
+    snprintf(content[2], sizeof(content[2]), "3 %u 1", getegid());
+    for (int i = 0; i < 3; i++) {
+        map_steps[i] =
+            (struct nsd_step){.operation = NSD_MAP_IDS,
+                              .number = {i == 2},
+                              .text = {keep_text(files[i]), keep_text(content[i])}};
+        if (program != NULL)
+            map_steps[i].text[2] = keep_text(program);
+    }
+    launch.steps = map_steps;
+    launch.text = map_texts;
+    map_results =
+        mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(map_results != MAP_FAILED);
+    launch.results = map_results;
+    head.step_count = 4;
+    launch.head = &head;
+    launch.helper = -1;
+}
+
+static void maps_are_written_from_outside(void)
+{
+    long uid = geteuid(), gid = getegid();
+
+    lay_out_maps(NULL);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
+    launch.text = map_texts;
+    for (int i = 0; i < 3; i++)
+        CHECK_NUMBER(nsd_perform(&launch, &map_steps[i]), 0);
+    check_map("uid_map", 0, uid, 1);
+    check_map("gid_map", 3, gid, 1);
+    CHECK_NUMBER(launch.helper, -1); /* it has gone, and was waited for */
+    CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
+    CHECK_NUMBER(STEP(MAP_IDS, N(1), T("uid_map", "0 0 1")), -EBADF);
+}
+
+static void check_program(const char *program, long error, const char *said)
+{
+    lay_out_maps(program);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    launch.text = map_texts;
+    CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), error);
+    CHECK_TEXT((const char *)&map_results[4], said);
+    nsd_dismiss_helper(&launch);
+    CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
+}
+
+static void a_program_that_writes_maps_speaks(void)
+{
+    char path[sizeof(root) + 8], expected[96];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/map", root);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+    CHECK(fd >= 0);
+    CHECK(dprintf(fd, "#!/bin/sh\necho \"$# $2 $3 $4 $PATH\" \"$(ls /proc/self/fd)\"\n"
+                      "exit 1\n") > 0);
+    close(fd);
+    snprintf(expected, sizeof(expected),
+             "4 0 %u 1 /usr/sbin:/usr/bin:/sbin:/bin 0\n1\n2\n3\n", geteuid());
+    check_program(path, -EPERM, expected);
+}
+
+static void a_program_that_is_not_there_is_told(void)
+{
+    check_program("/no/such/program", -ENOENT, "");
+    check_program("/dev/null", -EACCES, "");
+}
+
+static void a_helper_that_was_killed_is_missed(void)
+{
+    lay_out_maps(NULL);
+    CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
+    CHECK_NUMBER(kill((pid_t)launch.helper_pid, SIGKILL), 0);
+    CHECK_NUMBER(waitid(P_PID, (id_t)launch.helper_pid, NULL, WEXITED | WNOWAIT), 0);
+    launch.text = map_texts;
+    CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), -EPIPE);
+    nsd_dismiss_helper(&launch);
+    CHECK_NUMBER(launch.helper, -1);
+}
+
+/* Whose it is, is told by what may be done to it from outside. */
+static void a_user_namespace_gets_an_owner(void)
+{
+    if (geteuid() != 0) {
+        CHECK_NUMBER(STEP(OWNER, N(0, 0), NONE), -EPERM);
+        return;
+    }
+    CHECK_NUMBER(STEP(OWNER, N(65534, 65534), NONE), 0);
+    CHECK(geteuid() == 65534 && getegid() == 65534 && getuid() == 0);
+    CHECK_NUMBER(unshare(CLONE_NEWUTS), 0); /* with the power as before */
+    CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
+    {
+        int file = open("/proc/self/ns/user", O_RDONLY);
+        uid_t owner = 0;
+
+        CHECK_NUMBER(ioctl(file, NS_GET_OWNER_UID, &owner), 0);
+        CHECK_NUMBER(owner, 65534);
+        close(file);
+    }
 }
 
 static void a_hidden_process_is_not_dumpable(void)
@@ -239,6 +437,17 @@ static void a_host_is_named_in_its_own_namespace(void)
     memset(large, 'x', 65);
     large[65] = '\0';
     CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T(large)), -EINVAL);
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T("example")), 0);
+    CHECK_NUMBER(getdomainname(name, sizeof(name)), 0);
+    CHECK_TEXT(name, "example");
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T(large)), -EINVAL);
+}
+
+static void only_a_cgroup_is_joined(void)
+{
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/no/such/cgroup.procs")), -ENOENT);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/dev/null")), -ENOTDIR);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/proc/self/comm")), -ENOTDIR);
 }
 
 static void mounts_lie_where_they_were_meant_to(void)
@@ -374,6 +583,39 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+/* In a file system of ours instead of /proc: every name is there, and nothing is left. */
+static void parts_are_hidden_or_closed(void)
+{
+    const char *names = "file:folder:none:file/none";
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", NULL, root)), -ENOENT);
+    CHECK_NUMBER(mkdir(below_root("proc/fs"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder/secret"), 0755), 0);
+    close(open(below_root("proc/fs/file"), O_CREAT | O_WRONLY, 0600));
+    CHECK_NUMBER(symlink("/etc/passwd", below_root("proc/link")), 0);
+    close(open(below_root("proc/file"), O_CREAT | O_WRONLY, 0600));
+    umask(077);
+    CHECK_NUMBER(STEP(MASK_AT, N(MS_NOEXEC, -1), T(names, "/proc", "fs:none", root)),
+                 0);
+    CHECK_NUMBER(umask(022), 077);
+    CHECK_NUMBER(access(below_root("proc/folder/secret"), F_OK), -1);
+    CHECK_NUMBER(stat(below_root("proc/folder"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFDIR | 0555);
+    CHECK_NUMBER(stat(below_root("proc/file"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFREG | 0444);
+    CHECK_NUMBER(open(below_root("proc/file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(access(below_root("proc/fs/file"), F_OK), 0);
+    CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
+                 MS_RDONLY | MS_NOEXEC);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ELOOP);
+}
+
 static void links_are_made_below_the_root(void)
 {
     char content[32];
@@ -438,9 +680,38 @@ static void an_overlay_becomes_the_root_to_compare_with(void)
     CHECK_NUMBER(fstat(launch.slot[0], &after), 0);
     CHECK(before.st_dev != after.st_dev);
     CHECK_NUMBER(after.st_mode, before.st_mode);
+    CHECK_NUMBER(fstat(launch.slot[NSD_UPPER_SLOT], &after), 0);
+    CHECK_NUMBER(after.st_mode, before.st_mode);
     CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("", "/proc", "tmpfs", root)), 0);
     CHECK_NUMBER(STEP(PIVOT_ROOT, N(0, 1), T(root)), 0);
     CHECK_NUMBER(unlink("/file"), 0);
+}
+
+static void descriptors_are_handed_over(void)
+{
+    char byte, control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct stat sent, got;
+    int ends[2], fds[2];
+
+    launch.slot[NSD_UPPER_SLOT] = open("/", O_PATH | O_CLOEXEC);
+    launch.slot[10] = open("/usr", O_PATH | O_CLOEXEC);
+    launch.slot[NSD_SOCKET_SLOT] = -1;
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EBADF);
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    launch.slot[NSD_SOCKET_SLOT] = ends[1];
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), 0);
+    CHECK_NUMBER(recvmsg(ends[0], &message, MSG_CMSG_CLOEXEC), 1);
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fds));
+    CHECK_NUMBER(fstat(launch.slot[10], &sent), 0);
+    CHECK_NUMBER(fstat(fds[1], &got), 0);
+    CHECK(sent.st_ino == got.st_ino && sent.st_dev == got.st_dev);
+    close(ends[0]);
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EPIPE);
 }
 
 static void a_root_is_closed_without_what_lies_below_or_alone(void)
@@ -577,6 +848,57 @@ static void a_limit_is_lowered_and_never_raised(void)
 }
 
 /* CAP_KILL is number 5, CAP_SYS_ADMIN 21. */
+static void securebits_are_set_with_power(void)
+{
+    in_new_namespaces(CLONE_NEWUSER);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6 | 3), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_SECUREBITS), 1 << 6 | 3);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6), NONE), -EPERM); /* it is locked */
+    /* Nothing more becomes ambient; what is stays so. */
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 1);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5 | 1), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(3), NONE), -EPERM);
+}
+
+static void nothing_is_opened_but_what_is_allowed(void)
+{
+    char path[128];
+    long version;
+    int fd;
+
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    version = STEP(LANDLOCK, NONE, NONE);
+    CHECK_NUMBER(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (version == -EOPNOTSUPP || version == -ENOSYS) { /* this kernel has none */
+        CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), version);
+        CHECK(STEP(LANDLOCK_RESTRICT, NONE, NONE) < 0);
+        return;
+    }
+    CHECK(version >= 3);
+    snprintf(path, sizeof(path), "%s/file", root);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(1), T("/dev/null")), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), 0);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK_NUMBER(open(path, O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(truncate(path, 0), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(open("/etc/passwd", O_RDONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), -EBADF);
+}
+
 static void only_what_is_kept_is_left(void)
 {
     in_new_namespaces(CLONE_NEWUSER);
@@ -794,6 +1116,7 @@ int main(void)
     CHECK(performed != MAP_FAILED);
     launch.head = &head;
     launch.parent = -1;
+    launch.helper = -1;
     for (int i = 0; i < NSD_SLOTS; i++)
         launch.slot[i] = -1;
     if (!namespaces_are_allowed()) {
@@ -807,11 +1130,19 @@ int main(void)
     IN_CHILD(only_a_parent_is_watched);
     IN_CHILD(a_namespace_is_joined_by_its_file);
     IN_CHILD(an_impossible_namespace_is_refused);
+    IN_CHILD(a_namespace_is_pinned_on_a_file);
+    IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
+    IN_CHILD(maps_are_written_from_outside);
+    IN_CHILD(a_program_that_writes_maps_speaks);
+    IN_CHILD(a_program_that_is_not_there_is_told);
+    IN_CHILD(a_helper_that_was_killed_is_missed);
+    IN_CHILD(a_user_namespace_gets_an_owner);
     IN_CHILD(a_hidden_process_is_not_dumpable);
     IN_CHILD(nobody_becomes_root_where_there_is_none);
     IN_CHILD(the_loopback_comes_up);
     IN_CHILD(a_host_is_named_in_its_own_namespace);
+    IN_CHILD(only_a_cgroup_is_joined);
     IN_CHILD(mounts_lie_where_they_were_meant_to);
     IN_CHILD(pivoting_lets_go_of_the_old_root);
     IN_CHILD(chroot_moves_the_working_directory_too);
@@ -819,14 +1150,18 @@ int main(void)
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
     IN_CHILD(links_are_made_below_the_root);
+    IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
+    IN_CHILD(descriptors_are_handed_over);
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
     IN_CHILD(a_terminal_is_the_cores_without_a_devpts);
     IN_CHILD(a_terminal_is_of_the_devpts_that_is_there);
     IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(securebits_are_set_with_power);
+    IN_CHILD(nothing_is_opened_but_what_is_allowed);
     IN_CHILD(a_limit_is_lowered_and_never_raised);
     IN_CHILD(only_what_is_kept_is_left);
     IN_CHILD(a_filter_needs_a_promise_and_a_valid_program);

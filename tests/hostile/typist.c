@@ -12,7 +12,8 @@
 
 static int type_into(int fd)
 {
-    char select[] = {TIOCL_SETSEL, 1, 0, 1, 0, 80, 0, 1, 0, 0, 0}, paste = TIOCL_PASTESEL;
+    char select[] = {TIOCL_SETSEL, 1, 0, 1, 0, 80, 0, 1, 0, 0, 0},
+         paste = TIOCL_PASTESEL;
 
     for (const char *key = KEYS; *key != '\0'; key++)
         if (ioctl(fd, TIOCSTI, key) < 0)

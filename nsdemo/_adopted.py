@@ -1,0 +1,100 @@
+"""A process that somebody else started, looked at before it becomes a Container."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from . import _core
+from ._container import Container
+from ._plan import Plan
+from ._targets import pid_of_pidfd
+
+_INIT = "nsdemo-init"
+
+
+class Found(NamedTuple):
+    """Its command line, its root if that is not ours, and whether it is an init of ours."""
+
+    args: list[str]
+    root: str | None
+    is_init: bool
+
+
+def adopt(target: Any) -> Container[bytes]:
+    """Container.adopt."""
+    pid, pidfd = _open(target)
+    try:
+        if pid == os.getpid():
+            raise ValueError("this is our own process: it cannot be taken in")
+        found = _read(pid)
+        with suppress(PermissionError):  # somebody else's, and alive
+            signal.pidfd_send_signal(pidfd, 0)  # so it was the one that we read of
+        process = _core.adopt(pid, pidfd, found.is_init)
+    except BaseException:
+        os.close(pidfd)
+        raise
+    self: Container[bytes] = Container.__new__(Container)
+    self._process = process
+    self._plan = Plan()
+    self._owner = os.getpid()
+    self._settings = None
+    self._talking = False
+    self._trace = ()
+    self.args = found.args
+    self.root = found.root
+    self.stdin = self.stdout = self.stderr = None
+    return self
+
+
+def _open(target: Any) -> tuple[int, int]:
+    if isinstance(target, bool) or not (isinstance(target, int) or hasattr(target, "fileno")):
+        raise TypeError(
+            "adopt takes a pid, or an object whose fileno() is a pidfd, not "
+            f"{type(target).__name__}"
+        )
+    if isinstance(target, int):
+        return target, _open_pid(target)
+    pidfd = os.dup(target.fileno())
+    pid = pid_of_pidfd(pidfd)
+    if pid is None or pid <= 0:
+        os.close(pidfd)
+        if pid is None:
+            raise ValueError("the object's fileno() is no pidfd")
+        raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
+    return pid, pidfd
+
+
+def _open_pid(pid: int) -> int:
+    if not 1 <= pid < 2**22 + 1:
+        raise ValueError(f"a pid is a number from 1 to {2**22}, not {pid}")
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        # EINVAL before Linux 6.15, ENOENT since: the number is a thread's.
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise ValueError(f"{pid} is a thread; its process has another number") from None
+        if error.errno != errno.ESRCH:
+            raise
+    raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}: it has ended, or never was")
+
+
+def _read(pid: int) -> Found:
+    args: list[str] = []
+    name = ""
+    root = None
+    with suppress(OSError):
+        with open(f"/proc/{pid}/comm", errors="surrogateescape") as comm:
+            name = comm.read().rstrip("\n")
+        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+            args = [os.fsdecode(word) for word in cmdline.read().split(b"\0")[:-1]]
+            if name == _INIT:
+                args = args[:1]  # it has wiped the others
+    with suppress(OSError):  # not ours to look at
+        inside = f"/proc/{pid}/root"
+        if not os.path.samestat(os.stat(inside), os.stat("/")):
+            root = inside
+    return Found(args or [name], root, name == _INIT)

@@ -1,0 +1,134 @@
+"""Pins: namespaces that stay when their last process has ended, because a file is one.
+
+Loaded only by a call that pins or releases.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from . import _core
+from ._stdio import DEVNULL, PIPE
+from ._targets import Resolved
+from ._values import CLONE_FLAGS, KEYWORDS, StrPath, encode_path, names_to_flags
+
+
+def checked_pins(
+    persist: Any, wanted: Mapping[str, Any], unshare: int, in_target: bool, fork: bool, init: bool
+) -> tuple[tuple[int, bytes], ...]:
+    """(CLONE_NEW* flag, absolute path) of each pin, in the order of the keywords."""
+    if not isinstance(persist, Mapping):
+        raise TypeError(f'persist is a mapping such as {{"net": "/run/blue"}}, not {persist!r}')
+    for name in persist:
+        if name not in CLONE_FLAGS:
+            known = ", ".join(KEYWORDS)
+            raise ValueError(f"persist: there is no namespace {name!r}: the eight are {known}")
+    pins = []
+    for name in (keyword for keyword in KEYWORDS if keyword in persist):
+        if not unshare & CLONE_FLAGS[name]:
+            here = "ours" if not wanted[name] else "joined: name what is to be joined one by one"
+            raise ValueError(f"persist: {name}=True makes a new one to pin; here it is {here}")
+        if name in ("pid", "time") and not fork:
+            raise ValueError(f"persist: without fork=True nobody is in the new {name} namespace")
+        if in_target and (name in ("pid", "user") or init or not fork):
+            raise ValueError(
+                "persist: in a joined mount namespace neither pid nor user can be pinned, "
+                "nor anything with init=True or fork=False"
+            )
+        path = encode_path("persist", persist[name])
+        pins.append((CLONE_FLAGS[name], os.path.join(os.getcwdb(), path)))
+    if len({path for _, path in pins}) < len(pins):
+        raise ValueError("persist: each namespace needs a path of its own")
+    return tuple(pins)
+
+
+def pin_texts(name: str, path: StrPath) -> tuple[int, str, str]:
+    """(CLONE_NEW* flag, file in /proc/PID/ns, absolute path) of a step."""
+    names_to_flags([name])
+    files = {keyword: file for keyword, file, _ in _core.NAMESPACES}
+    # The command is in its new time namespace from execve on.
+    file = "time_for_children" if name == "time" else files[name]
+    return CLONE_FLAGS[name], file, os.path.abspath(os.fsdecode(encode_path("path", path)))
+
+
+_UMOUNT = """umount "$1" || exit
+[ "$(stat -c %a:%s "$1")" != 0:0 ] || rm -f "$1\""""
+
+
+def release(path: StrPath, mount: Any = None) -> None:
+    """Let go of a namespace that ``persist=`` pinned: it ends with its last process.
+
+    Takes the mount away and, if it is the empty file that ``persist=`` made for it, the file. Who
+    has the namespace open, or is in it, keeps it. ``ip netns add`` makes such files, too.
+
+    Args:
+        path: the file. Its last part is not followed if it is a link.
+        mount: whose mount namespace it was pinned in, if not in ours: the target that was given
+            to ``persist`` as ``mount``. sh, umount, stat and rm are looked up there, and run in
+            the user namespace that owns it, with no more than CAP_SYS_ADMIN and
+            CAP_DAC_OVERRIDE: they are the target's programs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file is no namespace, so that there is nothing to release (EINVAL).
+        PermissionError: a pin is a mount, and these are not yours to take away.
+
+    Example:
+        >>> nsdemo.run(["true"], net=True, persist={"net": "/run/blue"})
+        >>> nsdemo.run(["ip", "link"], net="/run/blue")     # the same one, by its path
+        >>> nsdemo.release("/run/blue")
+
+    Source: umount(2), namespaces(7), "Namespace lifetime".
+    """
+    encoded = encode_path("path", path)
+    if mount is not None:
+        _release_in(mount, encoded)
+        return
+    try:
+        _core.unpin(encoded)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        failure = OSError(number, os.strerror(number), os.fsdecode(encoded))
+        if number == errno.EINVAL:
+            failure = OSError(number, "no namespace is pinned here", os.fsdecode(encoded))
+        elif number in (errno.EPERM, errno.EACCES):
+            failure.add_note(
+                "a pin is a mount: only root of the mount namespace in which it was made takes "
+                "it away"
+            )
+        raise failure from None
+
+
+def _release_in(mount: Any, path: bytes) -> None:
+    from ._api import run
+
+    target = Resolved(mount)
+    where: dict[str, Any] = {"mount": target, "user": target.owner_namespace()}
+    where |= dict.fromkeys(("uts", "ipc", "pid"), False)
+    done = run(
+        ["sh", "-c", _UMOUNT, "sh", path],
+        **where,
+        capabilities=["sys_admin", "dac_override"],
+        no_new_privs=True,
+        stdin=DEVNULL,
+        stderr=PIPE,
+    )
+    if done.returncode:
+        raise OSError(errno.EINVAL, os.fsdecode(done.stderr).strip(), os.fsdecode(path))
+
+
+def release_all(core: _core.Plan, mount: Any) -> None:
+    """What a plan pinned, as far as it still is; what was released already is no error."""
+    for operation, _, _, texts in core.steps():
+        if operation == "pin" and texts[1] is not None:
+            try:
+                release(texts[1], mount)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT):
+                    raise
+
+
+release.__module__ = "nsdemo"

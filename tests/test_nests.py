@@ -1,0 +1,173 @@
+"""User namespaces in user namespaces, made by unshare(1): who can be joined, and in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import IS_ROOT, QUIET, leftovers, snapshot
+
+import nsdemo
+from nsdemo import _nests, kernel
+
+pytestmark = pytest.mark.usefixtures("ordinary_users_may")
+
+CAPTURED: dict[str, Any] = {**QUIET, "capture_output": True, "text": True}
+LOOK = ["sh", "-c", "cd /proc/self/ns; readlink net uts user; id -u"]
+OURS: dict[str, Any] = dict.fromkeys(("mount", "uts", "ipc", "pid"), False)
+
+# A process of an inner user namespace; its other namespaces belong to the one around it.
+INNER = ["unshare", "-Urnu", "unshare", "-Ur", "sh", "-c", "echo; exec sleep 60"]
+# A process of an outer user namespace; its network belongs to an inner one.
+OUTER = [
+    *("unshare", "-Uru", "sh", "-c"),
+    "unshare -Urn sleep 60 & "
+    "until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/self/ns/net) ]; do :; done; "
+    "exec nsenter --net=/proc/$!/ns/net sh -c 'echo; exec sleep 60'",
+]
+
+
+@contextlib.contextmanager
+def nest(command: list[str]) -> Iterator[int]:
+    """A process that sleeps where it was put."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        children = ""
+        try:
+            process.stdout.readline()
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            yield process.pid
+        finally:
+            for pid in (*map(int, children.split()), process.pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def inner() -> Iterator[int]:
+    with nest(INNER) as pid:
+        yield pid
+
+
+@pytest.fixture
+def outer() -> Iterator[int]:
+    with nest(OUTER) as pid:
+        yield pid
+
+
+def namespace(pid: int, name: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{name}")
+
+
+def looked(done: Any) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    words: list[str] = done.stdout.split()
+    return words
+
+
+def owner(pid: int, name: str) -> Any:
+    found = kernel.owner(pid, name)
+    assert found is not None
+    return found.identity
+
+
+def test_the_nests_are_what_they_are_said_to_be(inner: int, outer: int) -> None:
+    users = [nsdemo.namespaces(pid)["user"] for pid in (inner, outer)]
+    assert owner(inner, "net") == owner(inner, "uts") != users[0]
+    assert owner(outer, "uts") == users[1]
+    assert owner(outer, "net") not in (users[1], nsdemo.namespaces()["user"])
+
+
+@pytest.mark.parametrize("kind", [INNER, OUTER], ids=["inner", "outer"])
+def test_a_nested_process_is_entered(kind: list[str]) -> None:
+    with nest(kind) as pid:
+        expected = [namespace(pid, name) for name in ("net", "uts", "user")]
+        assert looked(nsdemo.enter(pid, LOOK, **CAPTURED)) == [*expected, "0"]
+        assert looked(nsdemo.run(LOOK, join=pid, **CAPTURED)) == [*expected, "0"]
+        found = looked(nsdemo.run(LOOK, net=pid, uts=pid, user=pid, **CAPTURED, mount=False,
+                                  ipc=False, pid=False))  # fmt: skip
+        assert found == [*expected, "0"]
+
+
+@pytest.mark.parametrize("kind", [INNER, OUTER], ids=["inner", "outer"])
+def test_namespace_files_are_joined_from_the_outside_in(kind: list[str]) -> None:
+    with nest(kind) as pid:
+        files = {name: f"/proc/{pid}/ns/{name}" for name in ("net", "uts", "user")}
+        expected = [namespace(pid, name) for name in files]
+        assert looked(nsdemo.run(LOOK, **{**OURS, **files}, **CAPTURED)) == [*expected, "0"]
+        del files["user"]
+        found = looked(nsdemo.run(LOOK, **{**OURS, **files}, **CAPTURED))
+        assert found[:2] == expected[:2]
+        assert found[3] == "0"
+        one = looked(nsdemo.run(LOOK, **{**OURS, "net": files["net"]}, **CAPTURED))
+        assert one[0] == expected[0]
+        steps = nsdemo.spawn(["true"], **{**OURS, **files}, dry_run=True).steps
+        joins = [step.args[0] for step in steps if step.operation == "join"]
+        user, net, uts = (1 << 28, 1 << 30, 1 << 26)
+        assert joins == ([uts, net] if IS_ROOT else [user, uts, net])
+
+
+def test_lineage(inner: int, outer: int) -> None:
+    for pid, depth in ((inner, 2), (outer, 1), (os.getpid(), 0)):
+        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+        line = _nests.lineage(fd)
+        os.close(fd)
+        assert len(line) == depth
+        assert line == tuple(each.identity for each in kernel.user_namespaces(pid))[:depth]
+
+
+def test_two_that_lie_beside_each_other(inner: int, outer: int) -> None:
+    """No way leads from one to the other, but root's."""
+    files = {"net": f"/proc/{inner}/ns/net", "uts": f"/proc/{outer}/ns/uts"}
+    if IS_ROOT:
+        found = looked(nsdemo.run(LOOK, **{**OURS, **files}, **CAPTURED))
+        assert found[:2] == [namespace(inner, "net"), namespace(outer, "uts")]
+        return
+    before = snapshot()
+    with pytest.raises(PermissionError) as caught:
+        nsdemo.run(LOOK, **{**OURS, **files}, **CAPTURED)
+    assert isinstance(caught.value, nsdemo.NamespaceError)
+    assert caught.value.step.operation == "join"
+    del caught  # it holds the plan, which holds the namespace files
+    assert leftovers(before) == []
+
+
+def test_a_container_in_a_container_is_entered() -> None:
+    """Made by nsdemo inside, entered from outside, with all that lies between."""
+    import sys
+
+    code = (
+        "import nsdemo\n"
+        "with nsdemo.spawn(['sleep', '60'], user=True, hostname='deep', stdin=nsdemo.DEVNULL):\n"
+        "    print('ready', flush=True)\n"
+        "    import time; time.sleep(60)\n"
+    )
+    folder = str(Path(nsdemo.__file__).resolve().parents[1])
+    words = [sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": folder}
+    with nsdemo.spawn(words, user=True, env=env, stdout=nsdemo.PIPE, text=True, **QUIET) as box:
+        assert box.stdout is not None
+        assert box.stdout.readline() == "ready\n"
+        around = nsdemo.namespaces(box)["user"]
+        pids = map(int, filter(str.isdigit, os.listdir("/proc")))
+        deep = [pid for pid in pids if around in _lineage(pid)[1:]]
+        done = nsdemo.enter(deep[0], ["sh", "-c", "hostname; id -u; echo $$"], **CAPTURED)
+        name, uid, pid = looked(done)
+        assert (name, uid) == ("deep", "0")
+        assert int(pid) > 1
+
+
+def _lineage(pid: int) -> tuple[Any, ...]:
+    try:
+        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+    except OSError:
+        return ()
+    try:
+        return _nests.lineage(fd)
+    finally:
+        os.close(fd)
