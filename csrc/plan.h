@@ -22,10 +22,14 @@
 #define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 64
+#define NSD_SLOTS 68
+#define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
+#define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
+#define NSD_RULESET_SLOT 66
+#define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch.h */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c, steps/files.c or steps/users.c. */
+ * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
 #define NSD_OPERATIONS(X)                                                              \
     X(CLONE, "clone")                                                                  \
     X(OPEN_PROCESS, "open_process")                                                    \
@@ -34,6 +38,7 @@
     X(MAP_HELPER, "map_helper")                                                        \
     X(OWNER, "owner")                                                                  \
     X(MAP_IDS, "map_ids")                                                              \
+    X(JOIN_CGROUP, "join_cgroup")                                                      \
     X(JOIN, "join")                                                                    \
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
@@ -44,20 +49,24 @@
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
     X(SETHOSTNAME, "sethostname")                                                      \
+    X(SETDOMAINNAME, "setdomainname")                                                  \
     X(PROPAGATION, "propagation")                                                      \
     X(BIND, "bind")                                                                    \
     X(MOUNT, "mount")                                                                  \
     X(OPEN_SOURCE, "open_source")                                                      \
     X(BIND_AT, "bind_at")                                                              \
     X(MOUNT_AT, "mount_at")                                                            \
+    X(MASK_AT, "mask_at")                                                              \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
+    X(HAND_OVER, "hand_over")                                                          \
     X(READONLY, "readonly")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
     X(CHROOT, "chroot")                                                                \
     X(INIT, "init")                                                                    \
     X(CHDIR, "chdir")                                                                  \
     X(SETSID, "setsid")                                                                \
+    X(TERMINAL, "terminal")                                                            \
     X(SETPGID, "setpgid")                                                              \
     X(UMASK, "umask")                                                                  \
     X(DROP_INHERITABLE, "drop_inheritable")                                            \
@@ -68,8 +77,12 @@
     X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
     X(SETUID, "setuid")                                                                \
     X(CAPSET, "capset")                                                                \
+    X(SECUREBITS, "securebits")                                                        \
     X(NO_NEW_PRIVS, "no_new_privs")                                                    \
     X(DIE_WITH_PARENT, "die_with_parent")                                              \
+    X(LANDLOCK, "landlock")                                                            \
+    X(LANDLOCK_ALLOW, "landlock_allow")                                                \
+    X(LANDLOCK_RESTRICT, "landlock_restrict")                                          \
     X(SECCOMP, "seccomp")                                                              \
     X(EXEC, "exec")
 

@@ -31,6 +31,8 @@ from ._plan import Plan, Step
 from ._stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
+    from ._changes import Change
+    from ._landlock import Landlock
     from ._pins import release
     from .doctor import Findings, doctor
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
@@ -44,10 +46,12 @@ __all__ = [
     "STDOUT",
     "Bind",
     "CalledProcessError",
+    "Change",
     "CompletedProcess",
     "Container",
     "Dev",
     "Findings",
+    "Landlock",
     "NamespaceError",
     "Overlay",
     "Plan",
@@ -73,6 +77,14 @@ def __getattr__(name: str) -> Any:
         from .rootfs import Rootfs
 
         return Rootfs
+    if name == "Change":
+        from ._changes import Change
+
+        return Change
+    if name == "Landlock":
+        from ._landlock import Landlock
+
+        return Landlock
     if name == "release":
         from ._pins import release
 

@@ -49,9 +49,12 @@ def chroot_run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -78,7 +81,8 @@ def chroot_run(
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
-        no_new_privs, capabilities, ambient, rlimits, seccomp: as in ``spawn``.
+        no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock, tty: as in
+            ``spawn``.
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
         capture_output, timeout, check: as in subprocess.run; timeout in seconds.
         start_new_session: None gives a session of its own unless stdin is our terminal.
@@ -101,13 +105,15 @@ def chroot_run(
     Source: chroot(2), path_resolution(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    new_users = asks_for_users(given) or not _core.has_capability(CAP_SYS_CHROOT)
+    maps_users = asks_for_users(given)
+    new_users = maps_users or not _core.has_capability(CAP_SYS_CHROOT)
     plan = make_plan(
         "chroot_run",
         args,
         namespaces=Namespaces({"user": new_users}),
         root=absolute(root),
         root_method="chroot",
+        maps_users=maps_users,
         clean=True,
         given=given,
     )
@@ -131,11 +137,14 @@ def spawn(
     owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
@@ -153,9 +162,12 @@ def spawn(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -176,13 +188,15 @@ def spawn(
             pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
             new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
         uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
-            (inside, outside, count); "current": the caller keeps his ids; "auto": the caller is 0,
-            and the ids from 1 on are his first range in /etc/subuid (/etc/subgid), as many ids
-            as that has. None: the caller is 0, alone; beside a word, the same word. More than
-            the caller's own id is written by newuidmap and newgidmap, by root itself. A caller
-            whose own ids are not mapped becomes 0:0, if those are.
+            (inside, outside, count); "current": the caller keeps his ids, but not root's power
+            (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
+            in /etc/subuid (/etc/subgid), as many ids in all as that has. None: the caller is 0,
+            alone; beside a word, the same word. What is more than the caller's own id is written
+            by newuidmap and newgidmap, or by root. A caller whose own ids are not mapped becomes
+            0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
-            caller's own gid is mapped alone, and else leaves it as it is, which is "allow".
+            caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
+            rule.
         owner: (uid, gid) that the new user namespace belongs to; root only. None: the caller.
         join: a target that is the default of every namespace keyword and of root; nothing
             is mounted then. A keyword that has its default value, given or not, means the
@@ -190,19 +204,24 @@ def spawn(
         fork: False executes the command without a fork after unsharing: it stays in the
             old pid namespace, and its second child fails with "Cannot allocate memory".
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
-            and pid are both new, and the command is forked into it.
+            and pid are both new, and the command is forked into it. A path mounts it there,
+            and not on /proc.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged".
-        hostname: of the new uts namespace, at most 64 bytes.
-        init: stay as PID 1 that reaps orphans and forwards signals; the command is its
-            child.
+        hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's,
+            as domainname(1) shows it.
+        monotonic, boottime: by how many seconds these clocks of a new time namespace differ
+            from ours; whole or not, negative too. No clock goes back before 0.
+        init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also
+            SIGTSTP and SIGCONT; the command is its child, with no signal blocked or ignored.
         mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
             Targets are paths below the new root (without ``root``, of ours), and are made where
             they are missing: such a directory or empty file stays. No link on the way to a
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
+            ``Container.changes()`` tells what it was.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
@@ -222,13 +241,21 @@ def spawn(
         no_new_privs: no program gives the command more power, setuid or not.
         capabilities: names of those to keep, such as ["CAP_KILL", "net_raw"]; all others are
             dropped, from the bounding set too. None changes nothing.
-        ambient: names of those that a user who is not root keeps, over execve too.
+        ambient: names of those that a user who is not root keeps, over execve too; all of them
+            are what ``unshare --keep-caps`` keeps.
         rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft,
             hard)}; one number is both, None or "unlimited" is none.
         seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
             filter of pyseccomp or of libseccomp's own binding.
+        securebits: names of those that shall hold, and no others, such as ["noroot",
+            "noroot_locked"]: what root gains by being root; see capabilities(7).
+        landlock: Landlock(read=[...], write=[...]): the command opens nothing else, whatever
+            power it has; sets ``no_new_privs``. An error where the kernel cannot (Linux 6.2).
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
+        tty: those of stdin, stdout and stderr that are not given are a terminal: True, or its
+            size as os.terminal_size; of the container's devpts, else of ours. ``stdin`` and
+            ``stdout`` of the Container are our end; ``run`` collects it, or is it: interact().
         start_new_session: None gives a session of its own unless stdin is our terminal.
         dry_run: return the Plan and run nothing.
 
@@ -273,11 +300,14 @@ def run(
     owner: tuple[int, int] | None = None,
     join: Any = None,
     fork: bool = True,
-    mount_proc: bool | None = None,
+    mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     root_method: str = "pivot_root",
     propagation: str = "private",
     hostname: str | None = None,
+    domainname: str | None = None,
+    monotonic: float | None = None,
+    boottime: float | None = None,
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
@@ -295,9 +325,12 @@ def run(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -345,6 +378,7 @@ def enter(
     cgroup: bool = True,
     time: bool = True,
     root: bool = True,
+    join_cgroup: bool = False,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[Any, Any] | None = None,
     uid: int | None = None,
@@ -356,9 +390,12 @@ def enter(
     ambient: Iterable[str] = (),
     rlimits: Mapping[str, Any] | None = None,
     seccomp: Any = None,
+    securebits: Iterable[str] | None = None,
+    landlock: Any = None,
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
+    tty: Any = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -385,13 +422,15 @@ def enter(
         args: the command, a list; args[0] is looked up inside, in the PATH of ``env``.
         mount, uts, ipc, pid, net, user, cgroup, time: False leaves a namespace out.
         root: False keeps the root that the mount namespace has.
+        join_cgroup: move to the target's cgroup before, in each hierarchy that is mounted here
+            and in which it is another than ours: its limits hold for the command, too.
         cwd: working directory inside; None is ``/``.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
         uid, gid, groups: ids to become; the default after joining a user namespace is its
             root, if it maps one.
-        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, stdin, stdout, stderr,
-        text, encoding, errors, pass_fds, start_new_session, process_group, dry_run: as in
-            ``spawn``.
+        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock,
+        stdin, stdout, stderr, tty, text, encoding, errors, pass_fds, start_new_session,
+        process_group, dry_run: as in ``spawn``.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
 
     Returns:
@@ -431,10 +470,20 @@ def enter(
         args,
         namespaces=namespaces,
         root_of=foreign_root(resolved, namespaces) if root else None,
+        settings=_cgroups_of(resolved) if join_cgroup else None,
         clean=True,
         given=given,
     )
     return plan if dry_run else _finish(plan)
+
+
+def _cgroups_of(target: Resolved) -> Any:
+    from ._settings import cgroup_settings
+
+    try:
+        return cgroup_settings(target.pid)
+    except OSError as error:
+        raise unreadable(target.pid, error) from None
 
 
 def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:

@@ -43,11 +43,14 @@ nsdemo COMMAND --help tells more; nsdemo --version."""
 
 def _call(name: str, words: Sequence[str]) -> int:
     """Make the plan, then print it or run it."""
+    from ._foreground import streams
+
     call = read(name, words)
+    stdio = streams(call)
     shells = [["sh"], ["bash"]] if call.inside else [[os.environ.get("SHELL") or "sh"], ["sh"]]
     commands = [call.command] if call.command else shells
     for number, args in enumerate(commands, 1):
-        plan = call.plan(args)
+        plan = call.plan(args, **stdio)
         if call.dry_run:
             print(plan)
             return 0

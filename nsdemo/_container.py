@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any, AnyStr, Generic
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
 from ._errors import setup_failed
@@ -26,6 +27,9 @@ from ._stdio import (
     encode,
     text_settings,
 )
+
+if TYPE_CHECKING:
+    from ._changes import Change, Layers
 
 TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
@@ -79,7 +83,7 @@ def _deadline(timeout: float | None) -> int:
 
 
 def _launch(
-    plan: Plan,
+    core: _core.Plan,
     stdio: Stdio,
     pass_fds: tuple[int, ...],
     streams: tuple[int, ...] | None,
@@ -87,7 +91,6 @@ def _launch(
     deadline: int,
 ) -> _core.Process:
     """Start a plan; what went wrong becomes the exception that says so."""
-    core = plan._core
     try:
         process = _core.launch(
             core,
@@ -98,6 +101,7 @@ def _launch(
             streams,
             input,
             deadline,
+            stdio.terminal,
         )
     except OSError as error:
         stage = error.strerror or ""
@@ -144,13 +148,18 @@ def run_plan(
     pass_fds: Sequence[int] = (),
 ) -> CompletedProcess[Any]:
     """Start a plan, talk to the command, wait for its end: one trip into C."""
+    given = locals()  # first of all: the arguments and nothing else
+    if capture_output and (stdout is not None or stderr is not None):
+        raise ValueError("stdout and stderr may not be used with capture_output")
+    if "tty" in plan._options:
+        from ._terminal import run_on_terminal
+
+        return run_on_terminal(**given)
     if input is not None:
         if stdin is not None:
             raise ValueError("stdin and input may not both be used")
         stdin = PIPE
     if capture_output:
-        if stdout is not None or stderr is not None:
-            raise ValueError("stdout and stderr may not be used with capture_output")
         stdout = stderr = PIPE
     settings = text_settings(text, encoding, errors)
     data = encode(input, settings)
@@ -161,7 +170,9 @@ def run_plan(
     stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    process = _launch(plan, stdio, passed, streams, data, deadline)
+    if "overlay" in plan._options:  # nobody will ask for changes()
+        plan = Plan._from_core(plan._core.without("hand_over"))
+    process = _launch(plan._core, stdio, passed, streams, data, deadline)
     raw = [
         data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
     ]
@@ -208,7 +219,7 @@ class Container(Generic[AnyStr]):
         pidfd: a descriptor of that process (pidfd_open(2)), open as long as this object.
         args: the command.
         returncode: its exit status, -N if signal N ended it, None while it runs.
-        stdin, stdout, stderr: our ends of its pipes, or None.
+        stdin, stdout, stderr: our ends of its pipes, or of its terminal, or None.
         root: the directory that is its ``/``, as given; None if that is the caller's.
         trace: a tuple of Step, how the container was made.
     """
@@ -223,7 +234,9 @@ class Container(Generic[AnyStr]):
     _owner: int
     _settings: tuple[str, str] | None
     _talking: bool
+    _on_terminal: bool
     _trace: tuple[Step, ...] | None
+    _layers: Layers | None = None
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -247,12 +260,26 @@ class Container(Generic[AnyStr]):
         sys.audit("nsdemo.launch", plan)
         if _detached:
             _detached[:] = [process for process in _detached if not process.wait(0)]
-        stdio = Stdio(stdin, stdout, stderr)
+        self._on_terminal = "tty" in plan._options
+        raw = io.FileIO
+        if self._on_terminal:
+            from ._terminal import OurEnd, Terminal
+
+            size, which = plan._options["tty"]
+            stdio: Stdio = Terminal(size, which, stdin, stdout, stderr)
+            raw = OurEnd
+        else:
+            stdio = Stdio(stdin, stdout, stderr)
         try:
-            self._process = _launch(plan, stdio, passed, None, None, 0)
+            if "overlay" in plan._options:
+                process = self._launch_with_layers(plan._core, stdio, passed)
+            else:
+                process = _launch(plan._core, stdio, passed, None, None, 0)
+            stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
             raise
+        self._process = process
         self._plan = plan
         self._owner = os.getpid()
         self._settings = settings
@@ -261,9 +288,22 @@ class Container(Generic[AnyStr]):
         self.args = plan._options.get("args") or plan._core.command()[0]
         self.root = plan._options.get("root")
         self.stdin = as_file(stdio.parent[0], 0, settings)
-        self.stdout = as_file(stdio.parent[1], 1, settings)
-        self.stderr = as_file(stdio.parent[2], 2, settings)
+        self.stdout = as_file(stdio.parent[1], 1, settings, raw)
+        self.stderr = as_file(stdio.parent[2], 2, settings, raw)
         return self
+
+    def _launch_with_layers(
+        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]
+    ) -> _core.Process:
+        from ._changes import Handover
+
+        handover = Handover(core)
+        try:
+            process = _launch(handover.core, stdio, passed, None, None, 0)
+            self._layers = handover.receive()
+            return process
+        finally:
+            handover.close()
 
     @classmethod
     def adopt(cls, target: Any) -> Container[bytes]:
@@ -358,7 +398,7 @@ class Container(Generic[AnyStr]):
                 raise ValueError("input cannot be given again after a time-out")
             ended = self._process.communicate(None, None, _deadline(timeout))
         else:
-            if input is not None and self.stdin is None:
+            if input is not None and (self.stdin is None or self._on_terminal):
                 raise ValueError("input needs stdin=PIPE")
             data = encode(input, self._settings)
             if self.stdin is not None and not self.stdin.closed:
@@ -383,7 +423,7 @@ class Container(Generic[AnyStr]):
         for file in (self.stdin, self.stdout, self.stderr):
             open_file = file is not None and not file.closed
             fds.append(os.dup(file.fileno()) if file is not None and open_file else -1)
-        if self.stdin is not None:
+        if self.stdin is not None and not self._on_terminal:  # whose end is a hang-up
             with suppress(OSError):
                 self.stdin.close()  # else the command never sees the end of its input
         return fds[0], fds[1], fds[2]
@@ -434,6 +474,49 @@ class Container(Generic[AnyStr]):
 
         result: CompletedProcess[Any] = enter(self, args, **options)
         return result
+
+    def changes(self) -> tuple[Change, ...]:
+        """What is different below its root: so far, or in the end when it has ended.
+
+        For a container with overlay=True; its changes stay in memory as long as this object.
+        A file counts as modified if it was opened for writing; a directory, if its owner or
+        mode changed, not for what is in it. Of a directory that is gone only itself is named.
+
+        Returns a tuple of Change (path, kind), sorted; kind is "added", "modified" or
+        "deleted". Paths are the container's choice: escape them before you show them.
+
+        Raises ValueError without overlay=True; PermissionError where the container took away
+        the permission to look; OSError (ENAMETOOLONG) for paths longer than 4095 bytes.
+
+        Example:
+            >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:
+            ...     box.wait()
+            >>> box.changes()
+            (Change(path='/new', kind='added'),)
+
+        Source: the kernel's Documentation/filesystems/overlayfs.rst.
+        """
+        if self._layers is None:
+            raise ValueError("changes() is for a container that was made with overlay=True")
+        return self._layers.changes()
+
+    def interact(self, timeout: float | None = None) -> int:
+        """Be the terminal of a command started with ``tty=True``: keys in, screen out.
+
+        Until the command ends, whose returncode is returned, every key goes to it, Ctrl-C and
+        Ctrl-Z, too; the size follows, in the main thread. The caller's terminal is given back
+        as it was, in every case but SIGKILL. Raises OSError where standard input is no
+        terminal, and TimeoutExpired after ``timeout`` seconds; the command runs on then.
+        """
+        from ._interact import interact
+
+        return interact(self, timeout)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of the command's terminal; it gets SIGWINCH. See ``tty=True``."""
+        from ._terminal import checked_size, our_end, set_size
+
+        set_size(our_end(self), checked_size(columns, lines))
 
     def detach(self) -> int:
         """Let the container outlive this Python process, and return its pid.

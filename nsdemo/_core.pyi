@@ -11,13 +11,21 @@ _RawStep = tuple[str, int, _Numbers, _Texts]  # operation, flags, numbers, texts
 _Join = tuple[int, ...]  # pid, birth, pidfd, file, flags
 _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, source, target, options
 _Descriptors = tuple[int, ...]
-# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program
-_Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
-# (CLONE_NEW* flag, path) of each pin
-_Settings = tuple[tuple[tuple[int, bytes], ...]]
+# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program, securebits
+# or -1, (writable, path) of each rule
+_Power = tuple[
+    bool,
+    tuple[int, int] | None,
+    tuple[tuple[int, int, int], ...],
+    bytes | None,
+    int,
+    tuple[tuple[bool, bytes], ...] | None,
+]
 # uid_map, setgroups, gid_map, outside, newuidmap, newgidmap, uid and gid of the owner, uid and
 # gid to become
 _Users = tuple[bytes, bytes | None, bytes, bool, bytes | None, bytes | None, int, int, int, int]
+# (CLONE_NEW* flag, path) of each pin, time offsets, domain name, cgroup.procs files
+_Settings = tuple[tuple[tuple[int, bytes], ...], bytes | None, bytes | None, tuple[bytes, ...]]
 
 @final
 class Plan:
@@ -40,6 +48,7 @@ class Plan:
         /,
     ) -> Plan: ...
     def map_root(self, /) -> Plan: ...
+    def users(self, users: _Users, /) -> Plan: ...
     def steps_only(self, /) -> Plan: ...
     def without(self, operation: str, /) -> Plan: ...
     def with_slot(self, slot: int, fd: int, owner: object, /) -> Plan: ...
@@ -109,8 +118,9 @@ def recipe(
     umask: int,
     files: tuple[_File, ...],
     power: _Power | None,
-    settings: _Settings | None,
     users: _Users | None,
+    terminal: int,
+    settings: _Settings | None,
     /,
 ) -> Plan: ...
 def launch(
@@ -122,6 +132,7 @@ def launch(
     streams: _Descriptors | None,
     input: bytes | None,
     deadline: int,
+    terminal: int = 0,
     /,
 ) -> Process: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...

@@ -28,7 +28,16 @@ from ._case import (
 )
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
-from ._not_granted import explain_bounding, explain_capset, explain_limit, explain_seccomp
+from ._not_granted import (
+    explain_bounding,
+    explain_capset,
+    explain_landlock,
+    explain_limit,
+    explain_rule,
+    explain_seccomp,
+    explain_securebits,
+    explain_terminal,
+)
 from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
@@ -41,11 +50,13 @@ from ._not_pinned import explain_pin
 from ._not_placed import (
     explain_bind_at,
     explain_link_at,
+    explain_mask_at,
     explain_mount_at,
     explain_overlay_at,
     explain_readonly,
     explain_source,
 )
+from ._not_set import explain_cgroup, explain_offsets
 from ._nsfs import owner_of_file
 from ._proc import parse_id_map
 
@@ -342,6 +353,9 @@ def _join_refused(case: Case, flags: int, pid: int) -> Hints:
 def _write(case: Case) -> Hints:
     path, content = case.step.args
     file = os.path.basename(path)
+    if file == "timens_offsets":
+        yield from explain_offsets(case)
+        return
     if case.errno in (errno.ENOENT, errno.ENOTDIR):
         if not any(mount.point == "/proc" and mount.kind == "proc" for mount in _machine.mounts()):
             yield "there is no procfs mounted on /proc: mount -t proc proc /proc"
@@ -488,9 +502,11 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "write": _write,
     "fork": _fork,
     "pin": explain_pin,
+    "join_cgroup": explain_cgroup,
     "init": _fork,
     "loopback_up": _in_new(NEWNET, "net", "bring up interfaces"),
     "sethostname": _in_new(NEWUTS, "uts", "set the host name"),
+    "setdomainname": _in_new(NEWUTS, "uts", "set the domain name"),
     "propagation": explain_propagation,
     "bind": explain_bind,
     "mount": explain_mount,
@@ -498,12 +514,14 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "bind_at": explain_bind_at,
     "mount_at": explain_mount_at,
     "link_at": explain_link_at,
+    "mask_at": explain_mask_at,
     "overlay_at": explain_overlay_at,
     "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,
     "chdir": _chdir,
     "setpgid": _setpgid,
+    "terminal": explain_terminal,
     "rlimit": explain_limit,
     "drop_bounding": explain_bounding,
     "setgroups": _setgroups,
@@ -511,6 +529,10 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "setuid": _set_id("uid"),
     "capset": explain_capset,
     "die_with_parent": _parent,
+    "securebits": explain_securebits,
+    "landlock": explain_landlock,
+    "landlock_allow": explain_rule,
+    "landlock_restrict": explain_landlock,
     "seccomp": explain_seccomp,
     "exec": explain_exec,
 }

@@ -119,6 +119,10 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP|IFF_RUNNING})'
         case "sethostname":
             return f"sethostname({_quoted(first)}, {len(first.encode())})"
+        case "setdomainname":
+            return f"setdomainname({_quoted(first)}, {len(first.encode())})"
+        case "join_cgroup":
+            return f'write({_quoted(first)}, "0")'
         case "propagation":
             return f"mount(NULL, {_quoted(first)}, NULL, {flag_names(args[1], MOUNT_NAMES)}, NULL)"
         case "bind":
@@ -156,11 +160,15 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             else:
                 before = ""
             return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+        case "hand_over":
+            return "sendmsg(python, {SCM_RIGHTS, [upper, root]})  /* for changes() */"
         case "readonly":
             *root, which = args
             below_it = "|AT_RECURSIVE" if which else ""
             but = "; mount_setattr(~MOUNT_ATTR_RDONLY)" if which == 1 else ""
             return f"mount_setattr({_quoted((root or ['/'])[0])}, MOUNT_ATTR_RDONLY{below_it}){but}"
+        case "mask_at":
+            return _masks(*_mask(args))
         case "link_at":
             content, target, name, *root = args
             where = os.path.join(below(root, target), name)
@@ -175,6 +183,9 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"chdir({_quoted(first)})"
         case "setsid":
             return "setsid()"
+        case "terminal":
+            copies = "; ".join(f"dup2(pty, {fd})" for fd in args)
+            return f'pty = open("/dev/pts/ptmx"); {copies}; ioctl({first}, TIOCSCTTY, 0)'
         case "setpgid":
             return f"setpgid(0, {first})"
         case "umask":
@@ -193,6 +204,15 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return call + raised if args[1] else call
         case "no_new_privs":
             return "prctl(PR_SET_NO_NEW_PRIVS, 1)"
+        case "securebits":
+            return f"prctl(PR_SET_SECUREBITS, {_securebits(first)})"
+        case "landlock":
+            create = "landlock_create_ruleset"
+            return f"{create}(NULL, 0, VERSION); {create}({{handled_access_fs=all}}, 8, 0)"
+        case "landlock_allow":
+            return f"landlock_add_rule(PATH_BENEATH, {{{args[1]}, {_quoted(first)}}})"
+        case "landlock_restrict":
+            return "landlock_restrict_self(ruleset, 0)"
         case "seccomp":
             return f"seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={first}}})"
         case "setgroups":
@@ -210,11 +230,6 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     raise ValueError(f"there is no operation {operation}")
 
 
-def _keyword(file: str) -> str:
-    """The keyword of a file in /proc/PID/ns."""
-    return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
-
-
 def _map_ids(file: str, content: str, *program: str) -> str:
     if not program:
         return f'write("/proc/PID/{file}", {_quoted(content)})'
@@ -222,10 +237,34 @@ def _map_ids(file: str, content: str, *program: str) -> str:
     return f'execve("{program[0]}", ["{os.path.basename(program[0])}", PID, {words}], envp)'
 
 
+def _mask(args: Sequence[Any]) -> tuple[str, list[str], list[str]]:
+    """(mount point, names that are hidden, names that are closed)."""
+    hidden, target, *rest, _ = args
+    closed = rest.pop(0) if rest and not rest[0].startswith("/") else ""
+    return below(rest, target), hidden.split(":"), closed.split(":") if closed else []
+
+
+def _masks(where: str, hidden: list[str], closed: list[str]) -> str:
+    call = f"mount(empty, {_quoted(where + '/{' + ','.join(hidden) + '}')}, MS_BIND|MS_RDONLY)"
+    names = _quoted(where + "/{" + ",".join(closed) + "}")
+    return call + (f"; mount({names}, MS_BIND|MS_RDONLY)" if closed else "")
+
+
+def _keyword(file: str) -> str:
+    """The keyword of a file in /proc/PID/ns."""
+    return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
+
+
 def _capabilities(mask: int) -> str:
     from ._power import shown_capabilities
 
     return shown_capabilities(mask)
+
+
+def _securebits(mask: int) -> str:
+    from ._power import securebit_names
+
+    return securebit_names(mask)
 
 
 def _limit_name(number: int) -> str:
@@ -294,6 +333,10 @@ def describe(step: Step) -> str:
             return "bring up the loopback interface"
         case "sethostname":
             return f"set the host name {first!r}"
+        case "setdomainname":
+            return f"set the domain name {first!r}"
+        case "join_cgroup":
+            return f"move to the cgroup of {first}"
         case "propagation":
             return f"make the mounts under {first} {flag_names(args[1], MOUNT_NAMES)}"
         case "bind":
@@ -312,10 +355,15 @@ def describe(step: Step) -> str:
         case "overlay_at":
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
+        case "hand_over":
+            return "hand the directory of changes over to Python"
         case "readonly":
             *root, which = args
             what = "the mounts below " if which == 1 else ""
             return f"make {what}{(root or ['/'])[0]} read-only"
+        case "mask_at":
+            where, *_ = _mask(args)
+            return f"hide what {where} tells about the machine"
         case "link_at":
             _, target, name, *root = args
             return f"make the link {os.path.join(below(root, target), name)}"
@@ -329,6 +377,8 @@ def describe(step: Step) -> str:
             return f"change to the working directory {first}"
         case "setsid":
             return "start a session"
+        case "terminal":
+            return "give the command a terminal"
         case "setpgid":
             return f"join the process group {first}"
         case "umask":
@@ -345,6 +395,14 @@ def describe(step: Step) -> str:
             return f"keep no capability but {_capabilities(first)}"
         case "no_new_privs":
             return "forbid new privileges"
+        case "securebits":
+            return f"set the securebits {_securebits(first)}"
+        case "landlock":
+            return "make a Landlock ruleset"
+        case "landlock_allow":
+            return f"let {first} be {'changed' if args[1] == 'write' else 'read'} under Landlock"
+        case "landlock_restrict":
+            return "restrict the command by Landlock"
         case "seccomp":
             return f"set a seccomp filter of {first} instructions"
         case "setgroups":
@@ -424,13 +482,18 @@ _POWER = {
     "capset": "drop capabilities (setpriv)",
     "no_new_privs": "forbid new privileges (setpriv --no-new-privs)",
     "seccomp": "filter system calls",
+    "securebits": "set securebits (setpriv --securebits)",
+    "landlock": "restrict by Landlock",
 }
 _ALWAYS_BEYOND = {
+    "terminal": "a terminal of its own (script)",
     "clone": "end with its parent whatever kills that",
     "watch": "end with its parent whatever kills that",
     "init": "a PID 1 that reaps and forwards signals",
     "pivot_root": "let go of the old root (pivot_root)",
     "sethostname": "set the host name",
+    "setdomainname": "set the domain name",
+    "join_cgroup": "move to the target's cgroups",
     "umask": "set the umask",
     **_POWER,
     "loopback_up": "bring up the loopback interface",
@@ -438,6 +501,7 @@ _ALWAYS_BEYOND = {
     "readonly": "make the root read-only",
     "overlay_at": "lay directories over each other",
     "mount_at": "mount more file systems",
+    "mask_at": "hide parts of /proc and /sys",
 }
 
 
@@ -485,6 +549,9 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation == "pin":
             option = f"--{_keyword(args[0])}"
             words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
+        elif step.operation == "write" and args[0].endswith("timens_offsets"):
+            rows = [line.split() for line in args[1].splitlines()]
+            words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
         elif step.operation == "fork" and "unshare" in seen:
             words.append("--fork")
         elif step.operation == "mount" and args[2] == "proc":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,32 @@ import nsdemo
 if TYPE_CHECKING:
     from types import FrameType
 
+    from .flags import Call
+
+
+def streams(call: Call) -> dict[str, Any]:
+    """The stdio arguments of a command in the foreground.
+
+    Who has the caller's terminal open may type into it (TIOCSTI) where the kernel lets him: real
+    root, always. So what of 0, 1 and 2 is a terminal becomes one of the command's own. In front
+    of a pipe the keyboard is left to others, such as a pager, unless it is asked for.
+    """
+    wanted = call.keywords.get("tty")
+    if wanted is None and call.keywords.get("start_new_session") is False:
+        return {}
+    names = ("stdin", "stdout", "stderr")
+    others = {name: fd for fd, name in enumerate(names) if not os.isatty(fd)}
+    if wanted is False or len(others) == len(names):
+        if wanted:
+            raise ValueError("--tty connects the terminal that nsdemo is on, and there is none")
+        return {}
+    if wanted is None and "stdin" not in others and stat.S_ISFIFO(os.fstat(1).st_mode):
+        others["stdin"] = nsdemo.DEVNULL
+    return {"tty": True, **others}
+
 
 def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Container[Any], int, bool]:
-    """Start a plan on our own standard streams, and wait for its end.
+    """Start a plan on our own standard streams, or be its terminal, and wait for its end.
 
     Signals that reach this process meanwhile are for the command. Returns the container, its
     returncode, and whether it was ended because ``timeout`` seconds were over. Raises what
@@ -27,7 +51,12 @@ def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Contain
         try:
             signals.box = box
             signals.catch_up()
-            box.wait(timeout)
+            if "terminal" in signals.steps:
+                from ._interact import relay
+
+                relay(box, timeout)
+            else:
+                box.wait(timeout)
         except nsdemo.TimeoutExpired:
             late = True
             _stop(box)
@@ -62,7 +91,7 @@ class _Signals:
 
     def __init__(self, plan: nsdemo.Plan) -> None:
         self.box: nsdemo.Container[Any] | None = None
-        self._steps = {step.operation for step in plan}
+        self.steps = {step.operation for step in plan}
         self._early: list[int] = []
         self._before: dict[int, Any] = {}
 
@@ -89,11 +118,11 @@ class _Signals:
             return
         elif number == signal.SIGTERM:
             raise _StopRequested
-        elif not self._steps & {"init"} and _is_deaf_to(box.pid, number):
+        elif not self.steps & {"init"} and is_deaf_to(box.pid, number):
             box.kill()
-        elif number == signal.SIGHUP or self._steps >= {"init", "setsid"}:
+        elif number == signal.SIGHUP or self.steps >= {"init", "setsid"}:
             box.send_signal(number)
-        elif "setsid" in self._steps:
+        elif "setsid" in self.steps:
             with contextlib.suppress(OSError):
                 os.killpg(box.pid, number)
 
@@ -101,7 +130,7 @@ class _Signals:
 _HEEDED = ("SigCgt", "SigIgn", "SigBlk")
 
 
-def _is_deaf_to(pid: int, number: int) -> bool:
+def is_deaf_to(pid: int, number: int) -> bool:
     """A PID 1 that leaves this signal to its default action, which the kernel then skips."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:

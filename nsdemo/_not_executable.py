@@ -164,8 +164,16 @@ def explain_exec(case: Case) -> Hints:
         errno.E2BIG: _too_big,
         errno.ETXTBSY: _busy,
     }.get(case.errno)
+    said = False
     if explain and (command.root != UNKNOWN or explain is _too_big):
-        yield from explain(command)
+        for hint in explain(command):
+            said = True
+            yield hint
+    if not said and case.errno == errno.EACCES and case.did("landlock_restrict"):
+        yield (
+            "Landlock lets only what is below the paths of read= and write= be executed: the "
+            "program, its loader (/lib64) and its libraries have to be there"
+        )
 
 
 def _leads_out(command: _Command) -> Hints:

@@ -8,6 +8,7 @@ import resource
 
 from . import _machine
 from ._case import NEWUSER, Case, Hints, filtered
+from ._not_executable import explain_path
 from ._power import LIMITS, capability_names
 
 CAP_SETPCAP = 8
@@ -20,6 +21,20 @@ def _own(case: Case) -> bool:
 
 def _word(value: int) -> str:
     return "unlimited" if value == -1 else str(value)
+
+
+def explain_terminal(case: Case) -> Hints:
+    """A session leader without a terminal may have one that exists."""
+    if case.errno == errno.EPERM:
+        yield (
+            "a terminal is given to the leader of a session that has none: the step comes after "
+            "setsid, in the same process (no fork in between)"
+        )
+    elif case.errno == errno.ENOTTY:
+        yield (
+            "there is no devpts at /dev/pts, neither in the container nor outside of it, so no "
+            "terminal can be made: mounts=[nsdemo.Dev()] gives the container one"
+        )
 
 
 def explain_limit(case: Case) -> Hints:
@@ -71,6 +86,45 @@ def explain_capset(case: Case) -> Hints:
     if missing:
         names = ", ".join(capability_names(missing))
         yield f"{names} cannot be kept: this process has not got it ({field}: {have})"
+
+
+def explain_securebits(case: Case) -> Hints:
+    """Bits that may not be set, or not be cleared."""
+    if case.errno != errno.EPERM:
+        return
+    if _own(case) and not _machine.passes_on(CAP_SETPCAP):
+        yield (
+            f"securebits need CAP_SETPCAP, which uid {os.geteuid()} has not: add user=True (in a "
+            'Plan, .unshare("user").map_root() comes first)'
+        )
+    elif case.did("setuid") and not case.did("capset"):
+        yield "setuid gave that power up: capset, after keep_capabilities, brings it back"
+    elif case.did("securebits"):
+        yield "a bit that is locked already would change"
+
+
+def explain_landlock(case: Case) -> Hints:
+    """A kernel that has no Landlock, or not enough of it."""
+    release = os.uname().release
+    modules = _machine.read("/sys/kernel/security/lsm").strip()
+    if case.errno == errno.EPERM and not case.did("no_new_privs"):
+        yield "Landlock needs no_new_privs, or CAP_SYS_ADMIN: .no_new_privs() comes first"
+    elif case.errno == errno.EOPNOTSUPP and modules and "landlock" not in modules.split(","):
+        yield f"Landlock is not switched on here (lsm={modules}): add landlock to lsm= at boot"
+    elif case.errno == errno.EOPNOTSUPP:
+        yield (
+            "landlock= needs the Landlock of Linux 6.2, which can forbid truncate(2), switched on "
+            f"at boot; this is Linux {release}, and a weaker promise is none"
+        )
+    elif case.errno == errno.ENOSYS:
+        yield from filtered("Landlock is not there") or (
+            f"this kernel ({release}) was built without Landlock, or is older than it (Linux 5.13)",
+        )
+
+
+def explain_rule(case: Case) -> Hints:
+    """A path that Landlock is to allow, and that cannot be opened."""
+    yield from explain_path(case.root, case.step.args[0], "the path")
 
 
 def explain_seccomp(case: Case) -> Hints:

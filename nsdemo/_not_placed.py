@@ -83,11 +83,6 @@ def explain_bind_at(case: Case) -> Hints:
             "in a user namespace what is mounted below the source may not be uncovered: "
             "recursive=True takes it along"
         )
-    elif case.errno == errno.ENOSYS:
-        yield (
-            "flags for what is mounted below the source need mount_setattr, of Linux 5.12, which "
-            "this kernel or a seccomp filter refuses: recursive=False leaves that out"
-        )
     else:
         yield from _explain_place(case)
 
@@ -114,6 +109,14 @@ def explain_link_at(case: Case) -> Hints:
     name = case.step.args[2]
     if case.errno == errno.EEXIST:
         yield f"there is a {name} already"
+    else:
+        yield from _explain_place(case)
+
+
+def explain_mask_at(case: Case) -> Hints:
+    """mask_at"""
+    if case.errno == errno.EPERM:
+        yield from no_power(case, "hiding parts of /proc")
     else:
         yield from _explain_place(case)
 
@@ -155,11 +158,6 @@ def explain_readonly(case: Case) -> Hints:
     path = (root or ["/"])[0]
     if case.errno == errno.EINVAL:
         yield f"{path} is not a mount point: bind it on itself first, .bind(root, root)"
-    elif case.errno == errno.ENOSYS:
-        yield (
-            "this needs mount_setattr, of Linux 5.12, which this kernel or a seccomp filter "
-            "refuses: bind the root read-only in a root of its own, or leave readonly_root out"
-        )
     elif case.errno == errno.EPERM:
         yield from no_power(case, "making mounts read-only")
     else:

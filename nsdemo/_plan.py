@@ -29,6 +29,7 @@ from ._values import (
 
 if TYPE_CHECKING:
     from ._container import CompletedProcess, Container
+    from ._landlock import Landlock
     from .mounts import Mount
 
 Target = Any
@@ -41,6 +42,7 @@ _WITH_FLAGS = (
     "mount",
     "bind_at",
     "mount_at",
+    "mask_at",
     "overlay_at",
     "readonly",
 )
@@ -141,9 +143,13 @@ def steps_of(core: _core.Plan) -> list[Step]:
             args = (numbers[1],)
         elif operation == "owner":
             args = numbers[:2]
+        elif operation == "terminal":
+            args = tuple(fd for fd in range(3) if numbers[0] >> fd & 1)
         elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
             args = (numbers[0],)
-        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp"):
+        elif operation == "landlock_allow":
+            args = (*args, "write" if numbers[0] else "read")
+        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp", "securebits"):
             args = numbers[: {"rlimit": 3, "capset": 2}.get(operation, 1)]
         elif operation == "setgroups":
             args = (numbers[0], "tolerated" if flags else "")
@@ -275,6 +281,23 @@ class Plan:
         self._must_be_open()
         return self._from_core(self._core.map_root(), self._options)
 
+    def unshare_user(
+        self,
+        uid_map: Any = None,
+        gid_map: Any = None,
+        *,
+        setgroups: str | None = None,
+        owner: tuple[int, int] | None = None,
+    ) -> Plan:
+        """``unshare("user")`` and more than ``map_root``: the arguments are those of ``spawn``."""
+        given = {"uid_map": uid_map, "gid_map": gid_map, "setgroups": setgroups, "owner": owner}
+        from ._users import checked_users
+
+        self._must_be_open()
+        sets_gids, sets_uids = map(_core.has_capability, (6, 7))  # CAP_SETGID, CAP_SETUID
+        users, _ = checked_users(given, sets_uids=sets_uids, sets_gids=sets_gids)
+        return self._from_core(self._core.users(users), self._options)
+
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
         flags = names_to_flags(names)
@@ -317,6 +340,10 @@ class Plan:
     def sethostname(self, name: str) -> Plan:
         """Name the host; needs a new uts namespace, or it is this machine's name."""
         return self._then("sethostname", texts=(name,))
+
+    def setdomainname(self, name: str) -> Plan:
+        """Name the NIS domain; needs a new uts namespace, or it is this machine's."""
+        return self._then("setdomainname", texts=(name,))
 
     def loopback_up(self) -> Plan:
         """Bring up ``lo``, which is down in a new network namespace."""
@@ -388,6 +415,23 @@ class Plan:
         """Start a session of its own, without a controlling terminal."""
         return self._then("setsid")
 
+    def terminal(self, size: os.terminal_size | None = None) -> Plan:
+        """Give the command a terminal as 0, 1 and 2; None is the size of the caller's.
+
+        After ``setsid``, and after ``chroot`` or ``pivot_root``: if /dev/pts is a devpts then, it
+        is from there. See pty(7), ioctl_tty(2).
+        """
+        from ._terminal import checked_size
+
+        operations = [step.operation for step in self]
+        if "setsid" not in operations:
+            raise ValueError("terminal needs a setsid step before it: it belongs to a session")
+        if "terminal" in operations:
+            raise ValueError("a plan has one terminal")
+        plan = self._then("terminal", (7, -1, 0))
+        chosen = None if size is None else checked_size(*size)
+        return self._from_core(plan._core, {**self._options, "tty": (chosen, 7)})
+
     def setgroups(self, groups: Iterable[int]) -> Plan:
         """Set the supplementary groups."""
         self._must_be_open()
@@ -431,6 +475,21 @@ class Plan:
     def no_new_privs(self) -> Plan:
         """Let no program give more power than there is, setuid or not. For ever; see prctl(2)."""
         return self._then("no_new_privs")
+
+    def securebits(self, names: Iterable[str]) -> Plan:
+        """Let these bits hold, and no others, while there is CAP_SETPCAP; see capabilities(7)."""
+        from ._power import checked_securebits
+
+        return self._then("securebits", (checked_securebits(names), 0, 0))
+
+    def landlock(self, rules: Landlock) -> Plan:
+        """Open nothing from here on but what the rules allow. After ``no_new_privs``."""
+        from ._landlock import checked_rules
+
+        plan = self._then("landlock")
+        for writable, path in checked_rules(rules):
+            plan = plan._then("landlock_allow", (writable, 0, 0), (os.fsdecode(path),))
+        return plan._then("landlock_restrict")
 
     def seccomp(self, program: Any) -> Plan:
         """Let a BPF program judge each system call, also of the steps that follow."""
@@ -481,7 +540,10 @@ class Plan:
         plan = self._runnable()
         # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
         if not die_with_parent:
-            plan = self._from_core(plan._core.without("die_with_parent"), plan._options)
+            core = plan._core.without("die_with_parent")
+            if plan._watched is not None:
+                core = core.without("watch")
+            plan = self._from_core(core, plan._options)
         elif plan._watched is not None:
             plan = self._from_core(plan._watched(), plan._options)
         elif not any(

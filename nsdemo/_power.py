@@ -29,8 +29,18 @@ MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _UNCHANGED = -1
 _LIMIT_MOST = 2**63 - 1
 
-# What the binding takes: (no_new_privs, (kept, ambient), limits, filter).
-Power = tuple[bool, tuple[int, int] | None, tuple[tuple[int, int, int], ...], bytes | None]
+# capabilities(7), in the kernel's order: bit 0, 2, ...; the lock of each is the bit above.
+SECUREBITS = ("noroot", "no_setuid_fixup", "keep_caps", "no_cap_ambient_raise")
+
+# What the binding takes: (no_new_privs, (kept, ambient), limits, filter, securebits, rules).
+Power = tuple[
+    bool,
+    tuple[int, int] | None,
+    tuple[tuple[int, int, int], ...],
+    bytes | None,
+    int,
+    tuple[tuple[bool, bytes], ...] | None,
+]
 
 
 def last_capability() -> int:
@@ -61,7 +71,7 @@ def shown_capabilities(mask: int) -> str:
 def _close(word: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    found = get_close_matches(word, names, 3, 0.5)
+    found = get_close_matches(word[:60], names, 3, 0.5)
     return f": did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -77,7 +87,7 @@ def capability_mask(keyword: str, names: Any) -> int:
         full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
         if full not in CAPABILITIES:
             raise ValueError(
-                f"{keyword}: there is no capability {name!r}{_close(full, CAPABILITIES)}"
+                f"{keyword}: there is no capability {name!r:.60}{_close(full, CAPABILITIES)}"
             )
         number = CAPABILITIES.index(full)
         if number > last:
@@ -96,6 +106,30 @@ def checked_capabilities(capabilities: Any, ambient: Any) -> tuple[int, int] | N
         missing = ", ".join(capability_names(raised & ~kept))
         raise ValueError(f"ambient: {missing} must be among the capabilities that are kept")
     return kept, raised
+
+
+def checked_securebits(names: Any) -> int:
+    """A bit for each name, of all that shall hold; -1 where nothing changes."""
+    if names is None:
+        return _UNCHANGED
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f'securebits is a list of names such as ["noroot"], not {names!r}')
+    known = [f"{name}{end}" for name in SECUREBITS for end in ("", "_locked")]
+    mask = 0
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"securebits: a name is a str, not {name!r}")
+        short = name.lower().removeprefix("secbit_")
+        if short not in known:
+            raise ValueError(f"securebits: there is no {name!r}{_close(short, known)}")
+        mask |= 1 << known.index(short)
+    return mask
+
+
+def securebit_names(mask: int) -> str:
+    """SECBIT_NOROOT|SECBIT_NOROOT_LOCKED, as prctl(2) has them."""
+    known = [f"SECBIT_{name.upper()}{end}" for name in SECUREBITS for end in ("", "_LOCKED")]
+    return "|".join(name for bit, name in enumerate(known) if mask >> bit & 1) or "0"
 
 
 def _limit(name: str, value: Any) -> int:
@@ -122,7 +156,7 @@ def checked_limits(limits: Any) -> tuple[tuple[int, int, int], ...]:
             raise TypeError(f"rlimits: a limit's name is a str, not {name!r}")
         short = name.lower().removeprefix("rlimit_")
         if short not in LIMITS:
-            raise ValueError(f"rlimits: there is no limit {name!r}{_close(short, LIMITS)}")
+            raise ValueError(f"rlimits: there is no limit {name!r:.60}{_close(short, LIMITS)}")
         number = LIMITS.index(short)
         if number in found:
             raise ValueError(f"rlimits: {short} is there twice")
@@ -171,9 +205,16 @@ def checked_filter(program: Any) -> bytes:
 def checked_power(given: Mapping[str, Any]) -> Power:
     """What the binding takes, from the keywords of a call."""
     rlimits, seccomp = given["rlimits"], given["seccomp"]
+    rules = None
+    if given["landlock"] is not None:
+        from ._landlock import checked_rules
+
+        rules = checked_rules(given["landlock"])
     return (
-        bool(given["no_new_privs"]),
+        bool(given["no_new_privs"]) or rules is not None,
         checked_capabilities(given["capabilities"], given["ambient"]),
         () if rlimits is None else checked_limits(rlimits),
         None if seccomp is None else checked_filter(seccomp),
+        checked_securebits(given["securebits"]),
+        rules,
     )

@@ -19,7 +19,7 @@ from ._values import (
     Environment,
     check_id,
     command_vectors,
-    encode_hostname,
+    encode_name,
     encode_path,
 )
 
@@ -121,6 +121,7 @@ def _power(given: Mapping[str, Any]) -> Any:
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
+        and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
         return None
@@ -130,9 +131,7 @@ def _power(given: Mapping[str, Any]) -> Any:
 
 
 def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
-    """Who is who in the new user namespace, None for the usual; and who the caller is there."""
-    if not asks_for_users(given):
-        return None, 0
+    """Who is who in the new user namespace, and who the caller is there."""
     from ._users import checked_users
 
     return checked_users(
@@ -144,8 +143,8 @@ def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
 
 def asks_for_users(given: Mapping[str, Any]) -> bool:
     """Is there a keyword that only a new user namespace can give a meaning?"""
-    get = given.get
-    return not (get("uid_map") is get("gid_map") is get("setgroups") is get("owner") is None)
+    maps = given["uid_map"] is given["gid_map"] is None
+    return not maps or given["setgroups"] is not None or given["owner"] is not None
 
 
 class Namespaces:
@@ -236,6 +235,7 @@ def make_plan(
     watch: int = WITH_THREAD,
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
+    maps_users: bool = False,
     settings: tuple[Any, ...] | None = None,
     clean: bool,
     given: dict[str, Any],
@@ -245,10 +245,16 @@ def make_plan(
         given["uid"], given["gid"], given["groups"], given["umask"]
     )
     power = _power(given)
-    users, uid_inside = _users(given)
+    users, uid_inside = _users(given) if maps_users else (None, 0)
     new_session, group = _session(
         given["start_new_session"], given["process_group"], given["stdin"]
     )
+    terminal = None
+    if given["tty"] is not False:
+        from ._terminal import checked_terminal
+
+        terminal = checked_terminal(given)
+        new_session = True
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
     root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
     env = _environment(given["env"], clean, given["uid"], root_inside)
@@ -272,7 +278,7 @@ def make_plan(
             root,
             root_method == "chroot",
             propagation,
-            None if hostname is None else encode_hostname(hostname),
+            None if hostname is None else encode_name("hostname", hostname),
             cwd,
             new_session,
             group,
@@ -283,8 +289,9 @@ def make_plan(
             umask,
             files,
             power,
-            settings,
             users,
+            0 if terminal is None else terminal[1],
+            settings,
         )
 
     options = {
@@ -293,10 +300,18 @@ def make_plan(
         if (value := given.get(key)) is not None and value is not False and value != ()
     }
     options["args"] = args
+    if given.get("overlay"):
+        options["overlay"] = True
+    if terminal is not None:
+        options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
+    changes_ids = uid >= 0 or gid >= 0 or groups is not None
+    # The kernel forgets whom to end with the thread when a setuid program gains power.
+    if watched is not None and changes_ids and not given["no_new_privs"]:
+        return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
 
 
@@ -337,7 +352,8 @@ _DEFAULTS = {
 
 def spawn_plan(given: dict[str, Any]) -> Plan:
     """The plan of spawn and run, from their arguments."""
-    if asks_for_users(given):
+    maps_users = asks_for_users(given)
+    if maps_users:
         from ._users import asked_for, must_be_new
 
         must_be_new(given, asked_for(given))
@@ -371,6 +387,13 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = entries(given["mounts"])
         covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
+    if isinstance(mount_proc, (str, os.PathLike)):
+        from .mounts import Proc, entries
+
+        if not new_mount:
+            raise ValueError("mount_proc= needs mount=True: it would change the host's mounts")
+        files = (*entries([Proc(mount_proc)]), *files)
+        mount_proc = False
     if mount_proc is None:
         forked = bool(given["fork"])
         mount_proc = new_mount and wanted["pid"] is True and forked and not covers_proc
@@ -408,6 +431,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         watch=WATCHDOG if given["die_with_parent"] else 0,
         hostname=given["hostname"],
         files=files,
+        maps_users=maps_users,
         settings=_settings(given, wanted, namespaces.unshare),
         clean=given["root"] is not None or joined is not None,
         given=given,
@@ -419,13 +443,12 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
 
 def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
     """What few launches ask for, or None; the checks are loaded only then."""
-    if given["persist"] is None:
+    asked = (given["persist"], given["monotonic"], given["boottime"], given["domainname"])
+    if asked == (None, None, None, None):
         return None
-    from ._pins import checked_pins
+    from ._settings import spawn_settings
 
-    in_target = not isinstance(wanted["mount"], bool)
-    fork, init = bool(given["fork"]), bool(given["init"])
-    return (checked_pins(given["persist"], wanted, unshare, in_target, fork, init),)
+    return spawn_settings(given, wanted, unshare)
 
 
 def _check_spawn(given: dict[str, Any], wanted: Mapping[str, Any], mount_proc: bool) -> None:

@@ -19,12 +19,13 @@ _NAMES = ("standard input", "standard output", "standard error")
 class Stdio:
     """The three standard descriptors of a command, and our ends of its pipes."""
 
-    __slots__ = ("child", "close", "parent")
+    __slots__ = ("child", "close", "parent", "terminal")
 
     def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
         self.child = [-1, -1, -1]
         self.parent = [-1, -1, -1]
         self.close: list[int] = []  # the command's ends: ours only until it has them
+        self.terminal = 0  # where the launcher sends our end of a terminal; 0: nowhere
         if stdin is None and stdout is None and stderr is None:
             return
         try:
@@ -38,6 +39,9 @@ class Stdio:
         for fd in (*self.close, *self.parent):
             if fd >= 0:
                 os.close(fd)
+
+    def settle(self) -> None:
+        """The command runs."""
 
     def _take(self, number: int, value: Any) -> int:
         if value is None:
@@ -130,10 +134,12 @@ def decode(data: bytes | None, settings: tuple[str, str] | None) -> Any:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def as_file(fd: int, number: int, settings: tuple[str, str] | None) -> Any:
+def as_file(
+    fd: int, number: int, settings: tuple[str, str] | None, raw: type[io.FileIO] = io.FileIO
+) -> Any:
     if fd < 0:
         return None
-    file: Any = os.fdopen(fd, "rb" if number else "wb")
+    file: Any = io.BufferedReader(raw(fd, "rb")) if number else os.fdopen(fd, "wb")
     if settings is None:
         return file
     return io.TextIOWrapper(

@@ -83,14 +83,14 @@ def encode_path(name: str, path: StrPath) -> bytes:
     return encoded
 
 
-def encode_hostname(name: str) -> bytes:
-    """A host name as sethostname(2) takes it: at most 64 bytes."""
+def encode_name(keyword: str, name: str) -> bytes:
+    """A host or domain name as sethostname(2) takes it: at most 64 bytes."""
     if not isinstance(name, str):
-        raise TypeError(f"hostname must be a str, not {type(name).__name__}")
+        raise TypeError(f"{keyword} must be a str, not {type(name).__name__}")
     encoded = name.encode()
     if not encoded or len(encoded) > MAX_HOSTNAME or b"\0" in encoded:
         raise ValueError(
-            f"hostname must have 1 to {MAX_HOSTNAME} bytes and no NUL, not {len(encoded)} bytes"
+            f"{keyword} must have 1 to {MAX_HOSTNAME} bytes and no NUL, not {len(encoded)} bytes"
         )
     return encoded
 

@@ -87,12 +87,19 @@ class Parser(argparse.ArgumentParser):
 class _Help(argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, _NamespaceSwitch):
-            return f"{action.option_strings[0]}[=TARGET], {action.option_strings[1]}"
+            word = action.metavar
+            return f"{action.option_strings[0]}[={word}], {action.option_strings[1]}"
         return super()._format_action_invocation(action)
 
 
 class _NamespaceSwitch(argparse.Action):
     """--net: a new one; --net=PID or --net=FILE: that one; --no-net: ours."""
+
+    wanted = "a pid or a file"
+
+    def read(self, text: str) -> Any:
+        """The value as the Python call takes it."""
+        return target(text)
 
     def __call__(
         self,
@@ -103,9 +110,18 @@ class _NamespaceSwitch(argparse.Action):
     ) -> None:
         negative = option_string is not None and option_string.startswith("--no-")
         if values is not None and (negative or values == ""):
-            what = "takes no value" if negative else "needs a pid or a file after ="
+            what = "takes no value" if negative else f"needs {self.wanted} after ="
             parser.error(f"{option_string} {what}")
-        setattr(namespace, self.dest, not negative if values is None else target(values))
+        setattr(namespace, self.dest, not negative if values is None else self.read(values))
+
+
+class _PlaceSwitch(_NamespaceSwitch):
+    """--mount-proc: the usual one; --mount-proc=DIR: there; --no-mount-proc: none."""
+
+    wanted = "a directory"
+
+    def read(self, text: str) -> str:
+        return text
 
 
 class _Pair(argparse.Action):
@@ -141,15 +157,36 @@ class _Mount(argparse.Action):
                     made = nsdemo.Bind(values[0], values[1], option_string == "--ro-bind")
                 case "--tmpfs":
                     made = nsdemo.Tmpfs(*values)
-                case "--proc":
-                    made = nsdemo.Proc(*values)
+                case "--proc" | "--masked-proc":
+                    made = nsdemo.Proc(*values, masked=option_string == "--masked-proc")
                 case "--dev":
                     made = nsdemo.Dev(*values)
                 case _:
-                    made = nsdemo.Sysfs(*values)
+                    made = nsdemo.Sysfs(*values, masked=option_string == "--masked-sysfs")
         except (ValueError, OSError) as error:
             parser.error(f"{option_string}: {error}")
         namespace.mounts = [*getattr(namespace, "mounts", ()), made]
+
+
+class _Landlock(argparse.Action):
+    """--landlock-read PATH and --landlock-write PATH, any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        read, write = getattr(namespace, self.dest, ((), ()))
+        try:
+            if option_string == "--landlock-read":
+                made = nsdemo.Landlock((*read, values), write)
+            else:
+                made = nsdemo.Landlock(read, (*write, values))
+        except ValueError as error:
+            parser.error(f"{option_string}: {error}")
+        setattr(namespace, self.dest, made)
 
 
 class _RLimit(argparse.Action):
@@ -248,8 +285,20 @@ def _common(parser: Parser) -> None:
         "--seccomp", type=_file, metavar="FILE", help="a BPF program that judges system calls"
     )
     parser.option(
+        "--securebits", type=_names, metavar="NAME,...", help="what root gains by being root"
+    )
+    for way, what in (("read", "read and executed"), ("write", "changed, too")):
+        parser.option(
+            f"--landlock-{way}",
+            action=_Landlock,
+            dest="landlock",
+            metavar="PATH",
+            help=f"nothing may be opened but this and its like; this may be {what}",
+        )
+    parser.option(
         "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
     )
+    parser.switch("tty", "a terminal of its own (default: where there is one)")
     parser.switch(
         "start-new-session", "a session of its own (default: unless stdin is the terminal)"
     )
@@ -293,7 +342,15 @@ def spawn_parser() -> Parser:
     add_user_options(parser)
     parser.option("--join", type=target, metavar="PID", help="join all namespaces and the root")
     parser.switch("fork", "fork after unsharing (default); without it, see what breaks")
-    parser.switch("mount-proc", "mount a new /proc (default: with new mount and pid namespaces)")
+    parser.option(
+        "--mount-proc",
+        "--no-mount-proc",
+        dest="mount_proc",
+        action=_PlaceSwitch,
+        nargs="?",
+        metavar="DIR",
+        help="mount a new /proc (default: with new mount and pid namespaces), or one at DIR",
+    )
     parser.option("--root", metavar="DIR", help="the directory that becomes /")
     parser.option("--root-method", choices=("pivot_root", "chroot"), help="default: pivot_root")
     parser.option(
@@ -302,14 +359,21 @@ def spawn_parser() -> Parser:
         help="of all mounts; default: private",
     )
     parser.option("--hostname", metavar="NAME", help="host name inside")
+    parser.option("--domainname", metavar="NAME", help="NIS domain name inside")
+    for clock in ("monotonic", "boottime"):
+        parser.option(
+            f"--{clock}", type=float, metavar="SECONDS", help=f"offset of the {clock} clock inside"
+        )
     parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
     for option, values, what in (
         ("bind", ("SOURCE", "TARGET"), "SOURCE is seen at TARGET, with all below it"),
         ("ro-bind", ("SOURCE", "TARGET"), "the same, read-only"),
         ("tmpfs", ("TARGET",), "an empty file system in memory"),
         ("proc", ("TARGET",), "a /proc at TARGET"),
+        ("masked-proc", ("TARGET",), "the same, without what tells about the machine"),
         ("dev", ("TARGET",), "a /dev with null, zero, random, tty, pts, shm and the like"),
         ("sysfs", ("TARGET",), "a /sys at TARGET"),
+        ("masked-sysfs", ("TARGET",), "the same, without firmware and the power meter"),
     ):
         parser.option(
             f"--{option}",
@@ -344,6 +408,7 @@ def enter_parser() -> Parser:
     for name in NAMESPACES:
         parser.switch(name, f"join its {name} namespace (default)")
     parser.switch("root", "follow its root directory (default)")
+    parser.switch("join-cgroup", "move to its cgroups first")
     _common(parser)
     return parser
 

@@ -21,7 +21,8 @@ __all__ = ["Bind", "Dev", "Mount", "Overlay", "Proc", "Sysfs", "Tmpfs"]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 # enum nsd_file_kind
-_BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY, _READONLY_ROOT = range(9)
+_BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY = range(8)
+_READONLY_ROOT, _MASK = 8, 9
 _SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
 _MOST_SOURCES = 54  # the slots of a plan that are left for them
 
@@ -68,7 +69,7 @@ class Mount:
     noexec: bool
 
     def _set(self, **values: Any) -> None:
-        for name in ("readonly", "nosuid", "nodev", "noexec", "recursive"):
+        for name in ("readonly", "nosuid", "nodev", "noexec", "recursive", "masked"):
             if name in values and not isinstance(values[name], bool):
                 raise TypeError(f"{name} must be True or False, not {values[name]!r}")
         for name, value in values.items():
@@ -81,7 +82,7 @@ class Mount:
         raise AttributeError(f"a {type(self).__name__} does not change")
 
     def _names(self) -> tuple[str, ...]:
-        return (*type(self).__slots__, *Mount.__slots__)
+        return tuple(n for kind in type(self).__mro__ for n in getattr(kind, "__slots__", ()))
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names())
@@ -191,9 +192,9 @@ class Tmpfs(Mount):
         noexec: bool = False,
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
-            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
         if size is not None and not _SIZE.fullmatch(str(size)):
-            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r}")
+            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
         if isinstance(mode, bool) or not isinstance(mode, int):
             raise TypeError("mode must be an int such as 0o755")
         if not 0 <= mode <= 0o7777:
@@ -219,30 +220,49 @@ class Proc(Mount):
 
     Args:
         target: the directory; made where it is missing.
+        masked: hide what tells about the machine (kcore, keys, timer_list, acpi and the like),
+            and let nobody write to what changes it (sys, sysrq-trigger, bus, fs, irq): the
+            paths of the OCI runtimes' default. Who keeps CAP_SYS_ADMIN inside can uncover
+            them, and a user namespace inside gets no new /proc, as the kernel shows there
+            only what is wholly visible already.
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
         >>> nsdemo.run(["ls", "/here"], mounts=[nsdemo.Proc("/here")])
     """
 
-    __slots__ = ()
+    __slots__ = ("masked",)
     _type = b"proc"
+    _hidden = b"acpi:asound:kcore:keys:latency_stats:timer_list:timer_stats:sched_debug:scsi"
+    _closed: bytes | None = b"bus:fs:irq:sys:sysrq-trigger"
+
+    masked: bool
 
     def __init__(
         self,
         target: str | os.PathLike[str] = "/proc",
         *,
+        masked: bool = False,
         readonly: bool = False,
         nosuid: bool = True,
         nodev: bool = True,
         noexec: bool = True,
     ) -> None:
         self._set(
-            target=_target(target), readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec
+            masked=masked,
+            target=_target(target),
+            readonly=readonly,
+            nosuid=nosuid,
+            nodev=nodev,
+            noexec=noexec,
         )
 
-    def _entry(self) -> _Entry:
-        return _FILESYSTEM, self._flags(), self._type, os.fsencode(self.target), None
+    def _entries(self) -> list[_Entry]:
+        flags, target = self._flags(), os.fsencode(self.target)
+        found: list[_Entry] = [(_FILESYSTEM, flags, self._type, target, None)]
+        if self.masked:
+            found.append((_MASK, flags, self._hidden, target, self._closed))
+        return found
 
 
 class Sysfs(Proc):
@@ -250,6 +270,7 @@ class Sysfs(Proc):
 
     Args:
         target: the directory; made where it is missing.
+        masked: hide firmware and the power meter; see Proc.
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
@@ -258,17 +279,22 @@ class Sysfs(Proc):
 
     __slots__ = ()
     _type = b"sysfs"
+    _hidden = b"firmware:devices/virtual/powercap"
+    _closed = None
 
     def __init__(
         self,
         target: str | os.PathLike[str] = "/sys",
         *,
+        masked: bool = False,
         readonly: bool = False,
         nosuid: bool = True,
         nodev: bool = True,
         noexec: bool = True,
     ) -> None:
-        super().__init__(target, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec)
+        super().__init__(
+            target, masked=masked, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec
+        )
 
 
 class Dev(Mount):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 IMPORTABLE = str(Path(nsdemo.__file__).resolve().parents[1])
 IS_ROOT = os.geteuid() == 0
+SLOW = float(os.environ.get("NSDEMO_SLOW", "1"))  # how many times slower this machine is
 ORDINARY = 64321  # a user that owns no process here: root's scripts become him
 QUIET: dict[str, Any] = {"stdin": nsdemo.DEVNULL}
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36
@@ -119,7 +120,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def leftovers(before: dict[str, Any], patience: float = 2) -> list[str]:
     """What differs from the snapshot, after the garbage is collected; [] if nothing does."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + patience * SLOW
     while found := _difference(before, snapshot()):
         gc.collect()
         if time.monotonic() > end:
@@ -150,7 +151,7 @@ def processes_with(marker: str) -> list[int]:
 
 def eventually(check: Callable[[], Any], seconds: float = 5) -> Any:
     """The first true value of check(), or its last value when the time is over."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOW
     while not (value := check()) and time.monotonic() < end:
         time.sleep(0.005)
     return value
@@ -238,7 +239,7 @@ def script(
     """Run a script to its end; ``ordinary`` drops root's power, ``under`` is a prefix."""
     command = [*under, *command_of(body, ordinary=ordinary), *args]
     done = subprocess.run(
-        command, **QUIET, capture_output=True, text=True, timeout=timeout, **options
+        command, **QUIET, capture_output=True, text=True, timeout=timeout * SLOW, **options
     )
     return Script(done.args, done.returncode, done.stdout, done.stderr)
 
@@ -257,6 +258,11 @@ def running_script(
             yield process
         finally:
             process.kill()
+
+
+def refusing(call: str, error: str) -> list[str]:
+    """A prefix for ``under``: the command runs on a kernel without this system call."""
+    return [sys.executable, str(HERE / "refuse.py"), call, error]
 
 
 def report(**values: Any) -> None:

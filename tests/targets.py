@@ -39,8 +39,8 @@ def tool(name: str) -> str:
 
 
 @contextlib.contextmanager
-def hostile_root() -> Iterator[Path]:
-    """A busybox root with the programs of tests/hostile in /bin."""
+def hostile_root(pattern: str = "*") -> Iterator[Path]:
+    """A busybox root with the programs of tests/hostile in /bin, those of these names."""
     compiler = tool("cc")
     with nsdemo.Rootfs.busybox() as made:
         root = Path(made)
@@ -50,7 +50,7 @@ def hostile_root() -> Iterator[Path]:
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-            for source in sorted((HERE / "hostile").glob("*.c"))
+            for source in sorted((HERE / "hostile").glob(f"{pattern}.c"))
         ]
         for process in compilations:
             _, errors = process.communicate()

@@ -24,9 +24,7 @@ SANITIZED = (
 
 # What each program is linked with.
 CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
-STEPS = [
-    f"steps/{name}.c" for name in ("command", "files", "perform", "pin", "power", "steps", "users")
-]
+STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": ["core/builder.c"],
     "test_namespaces": ["core/namespaces.c"],

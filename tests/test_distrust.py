@@ -151,6 +151,28 @@ def test_rule_22_what_is_too_large_or_malformed_is_a_clear_error(
     assert len(str(caught.value)) < 500
 
 
+def test_rule_22_what_is_mounted_and_limited_is_bounded_too() -> None:
+    long = "x" * MB
+    run: Any = functools.partial(nsdemo.run, ["true"])
+    calls: list[tuple[Any, type[Exception]]] = [
+        (lambda: nsdemo.Tmpfs("/" + "x/" * MB), OSError),
+        (lambda: nsdemo.Bind("/" + "x/" * MB, "/mnt"), OSError),
+        (lambda: nsdemo.Tmpfs("/mnt", size=long), ValueError),
+        (lambda: run(mounts=[nsdemo.Tmpfs("/mnt")] * 2000), OSError),
+        (lambda: run(mounts=[nsdemo.Overlay("/mnt", lower=["/tmp"] * 10000)]), ValueError),
+        (lambda: run(capabilities=[long]), ValueError),
+        (lambda: run(ambient=[long]), ValueError),
+        (lambda: run(rlimits={long: 1}), ValueError),
+        (lambda: run(rlimits={"nofile": 2**70}), ValueError),
+        (lambda: run(seccomp=bytes(10 * MB)), ValueError),
+    ]
+    for call, expected in calls:
+        with pytest.raises(expected) as caught:
+            call()
+        assert not isinstance(caught.value, nsdemo.NamespaceError)
+        assert len(str(caught.value)) < 500
+
+
 def test_rule_22_a_plan_by_hand_is_bounded_too() -> None:
     plan = nsdemo.Plan()
     with pytest.raises((ValueError, OSError)):

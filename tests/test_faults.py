@@ -79,6 +79,12 @@ def raw_files(operation: str, target: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(step)
 
 
+def clocks(content: str) -> nsdemo.Plan:
+    texts = ("/proc/self/timens_offsets", content, None, None)
+    core = no_power().unshare("time")._core.append("write", 0, (0, 0, 0), texts)
+    return nsdemo.Plan._from_core(core)
+
+
 def pinning(path: str) -> nsdemo.Plan:
     """A pin in a mount namespace of our own."""
     proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
@@ -104,6 +110,11 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
+    ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
+    ("join_cgroup", errno.ENOENT, lambda: raw("join_cgroup", (0, 0, 0), "/no/such/cgroup.procs")),
+    ("join_cgroup", errno.ENOTDIR, lambda: raw("join_cgroup", (0, 0, 0), "/dev/null")),
+    ("write", errno.ERANGE, lambda: clocks("monotonic -9000000000 0")),
+    ("write", errno.EINVAL, lambda: clocks("monotonic 0 1000000000")),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),
     ("propagation", errno.EINVAL, lambda: mounting().make_private("/proc/self")),
     ("bind", errno.ENOENT, lambda: mounting().bind("/no/such/place", "/tmp")),
@@ -119,19 +130,27 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("mount_at", errno.EXDEV, lambda: raw_files("mount_at", "/../tmp")),
     ("open_source", errno.ENODEV, lambda: without_null().mounts([nsdemo.Dev("/tmp")])),
     ("overlay_at", errno.EINVAL, lambda: mounting().mounts([over_a_file()])),
+    ("hand_over", errno.EBADF, lambda: raw("hand_over", (64, 10, 0))),
     ("readonly", errno.EINVAL, lambda: mounting().make_readonly("/proc/self")),
     ("readonly", errno.ENOENT, lambda: mounting().make_readonly("/no/such/root")),
+    ("mask_at", errno.ESTALE, lambda: raw("mask_at", (0, -1, 0), "keys", "/usr")),
     ("link_at", errno.EXDEV, lambda: raw_files("link_at", "/../tmp")),
     ("pivot_root", errno.EINVAL, lambda: mounting().pivot_root("/proc/self")),
     ("pivot_root", errno.ENOENT, lambda: mounting().pivot_root("/no/such/root")),
     ("chroot", errno.ENOENT, lambda: no_power().chroot("/no/such/root")),
     ("chdir", errno.ENOENT, lambda: no_power().chdir("/no/such/place")),
     ("setsid", errno.EPERM, lambda: no_power().setsid().setsid()),
+    ("terminal", errno.ENOTTY, lambda: raw("terminal", (1, -1, 0))),
     ("setpgid", errno.EPERM, lambda: raw("setpgid", (2**22, 0, 0))),
     ("rlimit", errno.EINVAL, lambda: raw("rlimit", (99, 0, 0))),
     ("drop_bounding", errno.EPERM, lambda: no_power().capabilities([]).drop_bounding([])),
     ("capset", errno.EPERM, lambda: no_power().capabilities([]).capabilities(["kill"])),
     ("capset", errno.EPERM, lambda: raw("capset", (0, 1, 0))),
+    ("securebits", errno.EPERM, lambda: no_power().capabilities([]).securebits(["noroot"])),
+    ("securebits", errno.EPERM, lambda: raw("securebits", (1 << 20, 0, 0))),
+    ("landlock_allow", errno.ENOENT, lambda: no_power().landlock(nsdemo.Landlock(["/no/such"]))),
+    ("landlock_allow", errno.EBADF, lambda: raw("landlock_allow", (0, 0, 0), "/")),
+    ("landlock_restrict", errno.EBADF, lambda: raw("landlock_restrict", (0, 0, 0))),
     ("seccomp", errno.EINVAL, lambda: no_power().no_new_privs().seccomp(b"\5" + bytes(7))),
     ("seccomp", errno.EACCES, lambda: no_power().capabilities([]).seccomp(ALLOW_ALL)),
     ("setgroups", errno.EPERM, lambda: nsdemo.Plan().unshare("user").map_root().setgroups([])),
@@ -162,6 +181,7 @@ ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=T
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
+LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
 KEEP = "no_power().keep_capabilities().exec(['true'])"
 MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
 OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
@@ -179,6 +199,7 @@ BY_STRACE = [
     Injected("owner", "setresgid", "EPERM", OWNER),
     Injected("owner", "setresuid", "EPERM", OWNER),
     Injected("owner", "capset", "EPERM", OWNER),
+    Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),
@@ -339,6 +360,25 @@ def test_what_an_older_or_stricter_kernel_refuses(fault: str, init: bool, strace
     assert found["error"] is None
     assert found["returncode"] == 7
     assert found["output"].split() == ["0", "1", "2", "3"]  # 3: the directory that ls reads
+    assert found["left"] == []
+
+
+ON_TERMINAL = """
+    def call():
+        done = nsdemo.run(["sh", "-c", "stty size; exit 7"], root=sys.argv[1], tty=True,
+                          mounts=[nsdemo.Dev()], capture_output=True)
+        steps.extend(step.result for step in done.trace if step.operation == "terminal")
+        return done
+    steps = []
+    report(**outcome(call), steps=steps)
+"""
+
+
+@pytest.mark.parametrize("call", ["openat2", "sendmsg"])
+def test_a_terminal_of_ours_is_the_other_way(call: str, strace: str, rootfs: Path) -> None:
+    found = injected(strace, f"{call}:error=EPERM", ON_TERMINAL, str(rootfs))
+    assert (found["error"], found["steps"]) == (None, [0])
+    assert (found["output"], found["returncode"]) == ("24 80\r\n", 7)
     assert found["left"] == []
 
 

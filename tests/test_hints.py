@@ -881,6 +881,8 @@ def test_no_answer_of_the_kernel_surprises(number: int, rootfs: Path) -> None:
         ["tool"], root=rootfs, hostname="x", net=True, user=True, init=True, uid=0, gid=0,
         groups=[1], umask=0o22, cwd="/bin", propagation="slave", dry_run=True,
         capabilities=["kill"], rlimits={"core": 0}, seccomp=bytes(8), no_new_privs=True,
+        securebits=["noroot"], landlock=nsdemo.Landlock(["/"]), overlay=True,
+        mounts=[nsdemo.Proc(masked=True)],
     )  # fmt: skip
     others = Plan().join(os.getpid(), "uts").become_root().setsid().chroot(rootfs).exec(["x"])
     for each in (plan, others, nsdemo.chroot_run(rootfs, ["tool"], dry_run=True)):

@@ -367,6 +367,7 @@ def test_a_restart_leaves_no_process(own_kernel: Kernel, marker: str) -> None:
         ("%%spawn --save class", "--save takes the name of a variable, not 'class'"),
         ("%%spawn --bg", "--bg needs --save NAME"),
         ("%%spawn --bg --save x --timeout 1", "--timeout is for a cell that waits"),
+        ("%%spawn --tty", "a notebook has no terminal"),
         ("%ns nobody", "'nobody' is neither a variable nor a pid"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, leftovers_now, script, snapshot
+from support import IS_ROOT, QUIET, command_of, leftovers_now, no_power, refusing, script, snapshot
 
 import nsdemo
 from nsdemo import flags
@@ -321,8 +322,6 @@ def test_fifty_three_binds(root: Path, data: Path) -> None:
 @pytest.mark.parametrize("call", ["open_tree", "move_mount", "mount_setattr"])
 def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) -> None:
     """Without the new one: the kernel of 2018, or a seccomp filter of that time."""
-    if shutil.which("strace") is None:
-        pytest.skip("there is no strace (on Debian: apt-get install strace)")
     mounts = (
         f"[nsdemo.Bind({str(data)!r}, '/x', readonly=True, noexec=True, recursive=False), "
         f"nsdemo.Bind({str(data)!r}, '/y'), nsdemo.Bind({str(data / 'file')!r}, '/z', True, False)]"
@@ -332,8 +331,7 @@ def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) 
             stdin=nsdemo.DEVNULL, text=True)
         report(output=done.stdout)
     """
-    under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error={error}"]
-    seen = mountinfo(script(body, under=under).report["output"])
+    seen = mountinfo(script(body, under=refusing(call, error)).report["output"])
     plain = mountinfo(script(body).report["output"])
     assert {seen[p] for p in ("/x", "/y", "/z")} == {plain[p] for p in ("/x", "/y", "/z")}
     assert seen["/x"][1].startswith("ro")
@@ -341,17 +339,78 @@ def test_the_old_mount_interface(root: Path, data: Path, call: str, error: str) 
     assert seen["/y"][1].startswith("rw")
 
 
-def test_flags_for_a_whole_tree_need_the_new_interface(root: Path, data: Path) -> None:
-    if shutil.which("strace") is None:
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+@pytest.mark.parametrize(
+    "flags", ["ro,nosuid,nodev,noexec,noatime", "nosuid,nodev,nodiratime", "strictatime"]
+)
+def test_locked_flags_stay(tmp_path: Path, flags: str, old: bool) -> None:
+    """In a user namespace nobody may take away what the mount has, so a remount repeats it."""
+    if old and shutil.which("strace") is None:
         pytest.skip("there is no strace (on Debian: apt-get install strace)")
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
     body = f"""
-        mount = nsdemo.Bind({str(data)!r}, "/x", readonly=True)
-        report(**outcome(lambda: nsdemo.run(["true"], root={str(root)!r}, mounts=[mount])))
+        shown = []
+        for options in ({{}}, {{"readonly": True}}, {{"noexec": True}}):
+            bind = nsdemo.Bind({str(source)!r}, {str(target)!r}, recursive=False, **options)
+            done = nsdemo.run({LOOK!r}, user=True, mounts=[bind], stdin=nsdemo.DEVNULL,
+                capture_output=True, text=True)
+            shown.append(done.stdout)
+        report(shown=shown)
     """
-    under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=mount_setattr:error=ENOSYS"]
-    found = script(body, under=under).report
-    assert found["error"]["errno"] == errno.ENOSYS
-    assert "recursive=False" in found["error"]["notes"][0]
+    under = ["strace", "-f", "-qq", "-o", "/dev/null"] if old else []
+    if old:
+        under += ["-e", "inject=open_tree,mount_setattr:error=ENOSYS"]
+    mount = f'mount -t tmpfs -o {flags} x {source} && exec "$@"'
+    outer = no_power().unshare("mount").make_private()
+    outer = outer.exec(["sh", "-c", mount, "sh", *under, *command_of(body)])
+    done = outer.run(**QUIET, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    def flags_of(text: str, point: Path) -> set[str]:
+        line = next(line for line in text.splitlines() if line.split()[4] == str(point))
+        return set(line.split()[5].split(","))
+
+    plain, readonly, noexec = json.loads(done.stdout)["shown"]
+    locked = flags_of(plain, source)
+    assert flags_of(plain, target) == locked
+    assert flags_of(readonly, target) == locked - {"rw"} | {"ro"}
+    assert flags_of(noexec, target) == locked | {"noexec"}
+
+
+TREE = """
+    from pathlib import Path
+    root, data = Path({root!r}), Path({data!r})
+    names = ["a", "a/b", "two words", "covered"]
+    mounts = [nsdemo.Tmpfs(data / name, noexec=name == "a/b") for name in names]
+    mounts += [nsdemo.Tmpfs(data / "covered/deep"), nsdemo.Tmpfs(data / "covered")]
+    inner = "import sys; sys.path[:0] = " + repr(sys.path[:2]) + "; import nsdemo; print("
+    inner += "nsdemo.run({look!r}, root=" + repr(str(root)) + ", {what} "
+    inner += "stdin=nsdemo.DEVNULL, capture_output=True, text=True).stdout, end='')"
+    done = nsdemo.run([sys.executable, "-c", inner], mounts=mounts, stdin=nsdemo.DEVNULL,
+        capture_output=True, text=True)
+    report(output=done.stdout, error=done.stderr)
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("ordinary", [False, True], ids=["caller", "own user namespace"])
+def test_flags_for_a_whole_tree(root: Path, data: Path, ordinary: bool, error: str) -> None:
+    """mount_setattr or not: the same flags on the same mounts, and none that was there is lost."""
+    what = f"user={ordinary or None}, mounts=[nsdemo.Bind({str(data)!r}, '/x', True, nodev=True)],"
+    body = TREE.format(root=str(root), data=str(data), look=LOOK, what=what)
+    plain = script(body).report
+    refused = script(body, under=refusing("mount_setattr", error)).report
+    assert (plain["error"], refused["error"]) == ("", "")
+    seen = {point: what for point, what in mountinfo(refused["output"]).items() if "/x" in point}
+    other = {p: what for p, what in mountinfo(plain["output"]).items() if "/x" in p}
+    assert {**seen, "/x/covered/deep": ()} == {**other, "/x/covered/deep": ()}
+    assert len(seen) >= 6
+    # "covered" twice and "deep" between: nobody can reach those, and only mount_setattr does.
+    del seen["/x/covered/deep"]
+    assert all(flags.startswith("ro") and "nodev" in flags for _, flags, _ in seen.values())
+    assert "noexec" in seen["/x/a/b"][1]
 
 
 def test_the_command_line(root: Path, data: Path) -> None:

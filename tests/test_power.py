@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -253,14 +254,14 @@ def test_a_limit_that_may_not_be_raised() -> None:
 
 
 class Exporting:
-    """What a filter of libseccomp's binding looks like; the binding itself is not installed."""
+    """What a filter of libseccomp's own binding looks like, from its 2.6 on."""
 
     def export_bpf_mem(self) -> bytes:
         return NO_UNAME
 
 
 class ToFile:
-    """And one of pyseccomp."""
+    """And before; pyseccomp itself is tested below."""
 
     def export_bpf(self, file: Any) -> None:
         os.write(file.fileno(), NO_UNAME)
@@ -272,6 +273,20 @@ def test_a_filter_judges_the_command(program: Any) -> None:
     done = nsdemo.run(["uname"], seccomp=program, no_new_privs=True, **CAPTURED)
     assert done.returncode != 0
     assert "Operation not permitted" in done.stderr
+    assert status(seccomp=program, no_new_privs=True)["Seccomp"] == "2"
+
+
+def test_a_filter_of_pyseccomp() -> None:
+    try:
+        import pyseccomp
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"there is no pyseccomp, or no libseccomp (nsdemo[seccomp]): {error}")
+    program: Any = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    program.add_rule(pyseccomp.ERRNO(errno.ENOTNAM), "uname")
+    for options in ({}, {"init": True}, {"user": True}):
+        done = nsdemo.run(["uname"], seccomp=program, no_new_privs=True, **CAPTURED, **options)
+        assert done.returncode != 0
+        assert os.strerror(errno.ENOTNAM) in done.stderr
     assert status(seccomp=program, no_new_privs=True)["Seccomp"] == "2"
 
 

@@ -85,18 +85,33 @@ def lie_in_wait(
     pytest.fail(f"the snooper slept: it saw too few of those who joined: {lines}")
 
 
-@pytest.mark.parametrize("how", ["enter", "uid", "net", "join"])
+@pytest.mark.parametrize("how", ["enter", "uid", "power", "net", "join"])
 def test_rule_04_a_joiner_shows_nothing(how: str, prison: Path, secret: str) -> None:
     """The snooper must have been refused often: by joiners that it saw before their execve."""
     null: dict[str, Any] = {"stdin": nsdemo.DEVNULL, "stdout": nsdemo.DEVNULL}
+    power: dict[str, Any] = {"capabilities": ["kill"], "rlimits": {"nofile": 64}}
     joins: dict[str, Callable[[nsdemo.Container[str]], object]] = {
         "enter": lambda box: box.enter(["true"], **null),
         "uid": lambda box: box.enter(["true"], uid=0, gid=0, **null),
+        "power": lambda box: box.enter(["true"], no_new_privs=True, **power, **null),
         "net": lambda box: nsdemo.run(["true"], join=box, net=True, **null),
         "join": lambda box: nsdemo.run(["true"], join=box, **null),
     }
     lines = lie_in_wait(prison, joins[how], lambda all: sum(refusals(line) for line in all) >= 20)
     assert [line for line in lines if line.startswith("found")] == []
+
+
+@pytest.mark.long
+def test_rule_04_two_thousand_joiners_show_nothing(prison: Path, secret: str) -> None:
+    null: dict[str, Any] = {"stdin": nsdemo.DEVNULL, "stdout": nsdemo.DEVNULL}
+    with snooper(prison) as (box, found):
+        for number in range(2000):
+            if number % 2:
+                box.enter(["true"], **null)
+            else:
+                nsdemo.run(["true"], join=box, **null)
+    assert [line for line in found if line.startswith("found")] == []
+    assert summary(found)["refused"] > 0
 
 
 def refusals(line: str) -> int:
@@ -177,6 +192,32 @@ def test_rule_11_no_descriptor_of_another_thread_gets_in(count: int, prison: Pat
     found = script(THREADS, str(count), str(prison), timeout=600).report
     assert found["seen"] == ["0 1 2 \n"]
     assert any(line != "0 1 2 \n" for line in found["naive"])
+
+
+@pytest.mark.parametrize("user", POWERS)
+@pytest.mark.parametrize("init", [False, True])
+def test_rule_11_what_was_opened_on_the_way_is_closed(
+    init: bool, user: bool, prison: Path, tmp_path: Path
+) -> None:
+    """Sources of mounts, layers, roots, pidfds, a namespace file, the socket for changes()."""
+    mounts = [
+        nsdemo.Bind(tmp_path, "/mnt"),
+        nsdemo.Dev(),
+        nsdemo.Overlay("/both", lower=[tmp_path]),
+        nsdemo.Tmpfs("/tmp"),
+    ]
+    command: dict[str, Any] = {"args": ["descriptors"], "stdin": nsdemo.DEVNULL}
+    given: dict[str, Any] = {"root": prison, "user": user, "stdout": nsdemo.PIPE, "text": True}
+    with nsdemo.spawn(["sleep", "100"], net=True, user=user) as pod:
+        file = f"/proc/{pod.pid}/ns/net"
+        shared = {"net": file, "user": pod} if user else {"net": pod, "uts": file[:-3] + "uts"}
+        for options in (
+            {"mounts": mounts, "overlay": True, "init": init},
+            {"mounts": mounts, "readonly_root": True, "init": init, "capabilities": []},
+            shared | {"init": init},
+        ):
+            with nsdemo.spawn(**command, **given | options) as box:
+                assert box.communicate()[0] == "0 1 2 \n"
 
 
 # -- rules 12, 16: the caller's environment and memory ------------------------------------------

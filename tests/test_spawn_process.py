@@ -36,18 +36,18 @@ def say(args: list[str], **options: Any) -> str:
 
 
 POPEN = """cwd env uid gid groups umask no_new_privs capabilities ambient rlimits seccomp
-stdin stdout stderr text encoding errors pass_fds
+securebits landlock stdin stdout stderr tty text encoding errors pass_fds
 start_new_session process_group dry_run""".split()
-FALSE = ("no_new_privs", "dry_run", "capture_output", "check")
+FALSE = ("no_new_privs", "tty", "dry_run", "capture_output", "check")
 RUN = ["input", "capture_output", "timeout", "check"]
 USERS = ["uid_map", "gid_map", "setgroups", "owner"]
 OWN = {
     nsdemo.chroot_run: ["root", "args"],
     nsdemo.spawn: """args mount uts ipc pid net user cgroup time
         uid_map gid_map setgroups owner join fork mount_proc root
-        root_method propagation hostname init mounts overlay readonly_root
-        die_with_parent persist""".split(),
-    nsdemo.enter: "target args mount uts ipc pid net user cgroup time root".split(),
+        root_method propagation hostname domainname monotonic boottime init mounts overlay
+        readonly_root die_with_parent persist""".split(),
+    nsdemo.enter: "target args mount uts ipc pid net user cgroup time root join_cgroup".split(),
 }
 OWN[nsdemo.run] = OWN[nsdemo.spawn]
 
@@ -81,6 +81,7 @@ def test_the_names_are_those_of_subprocess() -> None:
     theirs = inspect.signature(subprocess.Popen).parameters
     renamed = {"uid": "user", "gid": "group", "groups": "extra_groups", "dry_run": "args"}
     own = {"no_new_privs", "capabilities", "ambient", "rlimits", "seccomp"}  # power
+    own |= {"securebits", "landlock", "tty"}
     for name in sorted({*POPEN} - own):
         assert renamed.get(name, name) in theirs
     for name in ("PIPE", "DEVNULL", "STDOUT", "TimeoutExpired", "CalledProcessError"):

@@ -100,26 +100,35 @@ def called(*words: str) -> list[str]:
     return [sys.executable, "-c", CALLER, *nsdemo_command(*words)]
 
 
-def wait_for(terminal: Terminal, name: str) -> None:
-    """Wait until a command of this name runs in the terminal's session."""
+def wait_for(terminal: Terminal, name: str) -> int:
+    """Wait until a command of this name has been started from the terminal; its pid."""
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
+        parents, named = {}, []
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
                 before, _, after = path.read_text().rpartition(")")
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if before.endswith(f"({name}") and int(after.split()[3]) == terminal.process.pid:
-                return
+            parents[int(path.parent.name)] = int(after.split()[1])
+            if before.endswith(f"({name}"):
+                named.append(int(path.parent.name))
+        for pid in named:
+            above = pid
+            while above > 1:
+                above = parents.get(above, 0)
+                if above == terminal.process.pid:
+                    return pid
         time.sleep(0.02)
     raise AssertionError(f"no {name} was started; there is {terminal.text!r}")
 
 
+@pytest.mark.parametrize("flags", [("--no-tty",), (), ("--dev", "/dev")], ids="".join)
 def test_shell_has_job_control_and_gives_the_terminal_back(
-    terminals: list[Terminal], root: str
+    terminals: list[Terminal], root: str, flags: tuple[str, ...]
 ) -> None:
     terminal = Terminal(
-        called("spawn", "--root", root, "--env", "PS1=IN> ", "bash", "--norc", "-i")
+        called("spawn", *flags, "--root", root, "--env", "PS1=IN> ", "bash", "--norc", "-i")
     )
     terminals.append(terminal)
     terminal.expect("IN> ")
@@ -143,11 +152,12 @@ def test_shell_has_job_control_and_gives_the_terminal_back(
     assert terminal.expect(r"STATUS (\d+) (\w+)").groups() == ("5", "SAME")
 
 
+@pytest.mark.parametrize("flag", ["--tty", "--no-tty"])
 def test_shell_killed_from_outside_gives_the_terminal_back(
-    terminals: list[Terminal], root: str
+    terminals: list[Terminal], root: str, flag: str
 ) -> None:
     terminal = Terminal(
-        called("spawn", "--root", root, "--env", "PS1=IN> ", "bash", "--norc", "-i")
+        called("spawn", flag, "--root", root, "--env", "PS1=IN> ", "bash", "--norc", "-i")
     )
     terminals.append(terminal)
     terminal.expect("IN> ")
@@ -161,12 +171,13 @@ def test_shell_killed_from_outside_gives_the_terminal_back(
     assert same == "SAME"
 
 
+@pytest.mark.parametrize("tty", ["--tty", "--no-tty"])
 @pytest.mark.parametrize("flags", [(), ("--no-pid",), ("--init",)])
 def test_control_c_ends_a_command_that_does_not_handle_it(
-    terminals: list[Terminal], flags: tuple[str, ...]
+    terminals: list[Terminal], flags: tuple[str, ...], tty: str
 ) -> None:
     """Also a PID 1, for which the kernel drops what has no handler."""
-    terminal = Terminal(called("spawn", *flags, "sleep", "100"))
+    terminal = Terminal(called("spawn", tty, *flags, "sleep", "100"))
     terminals.append(terminal)
     wait_for(terminal, "sleep")
     terminal.type("\x03")
@@ -190,7 +201,7 @@ def test_the_callers_own_shell_goes_on(terminals: list[Terminal], root: str) -> 
     terminal = Terminal(["bash", "--norc", "--noprofile", "-i"])
     terminals.append(terminal)
     terminal.expect("OUT> ")
-    us = " ".join(nsdemo_command("spawn", "sleep", "100"))
+    us = " ".join(nsdemo_command("spawn", "--no-tty", "sleep", "100"))
     terminal.type(f"{us}\n")
     wait_for(terminal, "sleep")
     terminal.type("\x1a")

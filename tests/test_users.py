@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, leftovers_now, script, snapshot
+from support import (
+    IS_ROOT,
+    QUIET,
+    eventually,
+    leftovers_now,
+    new_marker,
+    processes_with,
+    script,
+    snapshot,
+)
 
 import nsdemo
 from nsdemo import _power, _users
@@ -358,10 +367,11 @@ def test_containers_in_a_container(ranges: tuple[int, int]) -> None:
             done = nsdemo.run(show, stdin=nsdemo.DEVNULL, capture_output=True, text=True, **options)
             return done.stdout.split()
         found = [shown(uid_map=[(0, 3, 4)], gid_map=[(0, 3, 4)]), shown(uid_map="current")]
-        try:
-            shown(uid_map=[(0, 500, 1)])
-        except OSError as error:
-            found.append(facts_of(error))
+        for options in ({"uid_map": [(0, 500, 1)]}, {"owner": (500, 0)}, {"owner": (0, 500)}):
+            try:
+                shown(**options)
+            except OSError as error:
+                found.append(facts_of(error))
         report(found=found)
     """
     maps = {
@@ -371,9 +381,10 @@ def test_containers_in_a_container(ranges: tuple[int, int]) -> None:
     with _inside_of(**maps) as under:
         found = script(body, under=under).report["found"]
     assert found[:2] == [["0", "3", "4", "0"], ["0", "0", "1", "0"]]
-    refused = found[2]
-    assert (refused["operation"], refused["errno"]) == ("map_ids", errno.EPERM)
-    assert "uid 500 is not in the map of the user namespace we are in" in refused["notes"][0]
+    answers = [(each["operation"], each["errno"]) for each in found[2:]]
+    assert answers == [("map_ids", errno.EPERM), *[("owner", errno.EINVAL)] * 2]
+    for each, kind in zip(found[2:], ("uid", "uid", "gid"), strict=True):
+        assert f"{kind} 500 is not in the map of the user namespace we are in" in each["notes"][0]
 
 
 # -- what cannot be ------------------------------------------------------------------------------
@@ -507,6 +518,29 @@ def test_newuidmap_gets_nothing_of_ours() -> None:
     assert environment.split() == ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"]
 
 
+def test_a_newuidmap_that_hangs_can_be_interrupted() -> None:
+    body = """
+        import nsdemo._users
+        nsdemo._users._program = lambda name: sys.argv[1].encode()
+        def interrupt(*_):
+            raise RuntimeError("enough")
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        one = outcome(lambda: nsdemo.run(["true"], uid_map=[(0, 7, 1)], stdin=nsdemo.DEVNULL))
+        report(**one)
+    """
+    marker = new_marker()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = Path(folder, "map")
+        program.write_text(f"#!/bin/sh\nexec sleep {marker}\n")
+        program.chmod(0o755)
+        found = script(body, str(program), ordinary=True).report
+    assert found["error"]["text"] == "enough"
+    assert found["left"] == []
+    assert eventually(lambda: not processes_with(marker))
+
+
 @ordinary_alone
 def test_no_new_privs_takes_newuidmaps_power(ranges: tuple[int, int]) -> None:
     body = """
@@ -547,6 +581,19 @@ def test_ranges_are_read_line_by_line(tmp_path: Path) -> None:
     assert _users.ranges_of(str(tmp_path / "none"), 0) == []
 
 
+def test_no_answer_of_the_kernel_surprises() -> None:
+    from nsdemo._diagnosis import diagnose
+
+    owner: dict[str, Any] = {"owner": (7, 7), "setgroups": "deny"} if IS_ROOT else {}
+    plan = nsdemo.spawn(["true"], uid_map=[(0, 7, 9)], **owner, dry_run=True)
+    steps = [step for step in plan if step.operation in ("map_helper", "map_ids", "owner")]
+    assert len(steps) == (5 if IS_ROOT else 4)
+    for number in errno.errorcode:
+        for step in steps:
+            failed = nsdemo.Step(step.operation, step.args, None, number)
+            assert "None" not in "".join(diagnose(failed, plan._core, (failed,)))
+
+
 # -- plans ---------------------------------------------------------------------------------------
 
 
@@ -562,6 +609,73 @@ def test_a_plan_shows_the_maps_and_the_command() -> None:
     word = "root" if IS_ROOT else "current"
     assert f"--map-{word}-user " in current
     assert "map_helper" not in str(nsdemo.spawn(["true"], user=True, dry_run=True).steps)
+
+
+def test_maps_in_a_plan_by_hand(ranges: tuple[int, int]) -> None:
+    uid, gid = ranges
+    maps: dict[str, Any] = {
+        "uid_map": [(0, OWN[0], 1), (1, uid, 9)],
+        "gid_map": [(0, OWN[1], 1), (1, gid, 9)],
+    }
+    plan = nsdemo.Plan().unshare_user(**maps).setgid(3).setuid(3).exec(SHOW)
+    assert [step.operation for step in plan][:4] == ["map_helper", "unshare", "map_ids", "map_ids"]
+    found = view(plan.run(**CAPTURED).stdout)
+    assert found[:3] == inside(**maps)[:3]
+    assert found[3][1:5] == ["3"] * 4
+    alone = nsdemo.Plan().unshare_user()
+    assert alone.steps == nsdemo.Plan().unshare("user").map_root().steps
+    current = nsdemo.Plan().unshare_user("current").exec(["true"])
+    assert (current == alone.exec(["true"])) == IS_ROOT
+    with pytest.raises(ValueError, match="nobody would exist"):
+        nsdemo.Plan().unshare_user([])
+    with pytest.raises(ValueError, match="ends with exec"):
+        plan.unshare_user()
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "uid_map", "gid_map"),
+    [
+        (["--map-users=0:100:5"], [(0, 100, 5)], None),
+        (["--map-users", "100,0,5"], [(0, 100, 5)], None),
+        (["--uid-map=0:1:2", "--map-users=7:8:9"], [(0, 1, 2), (7, 8, 9)], None),
+        (["--gid-map=0:1:2"], None, [(0, 1, 2)]),
+        (["--map-groups=1,0,2"], None, [(0, 1, 2)]),
+        (["--map-user=5", "--map-group=6"], [(5, OWN[0], 1)], [(6, OWN[1], 1)]),
+        (["--map-user=5", "--map-users=9:9:9"], [(5, OWN[0], 1), (9, 9, 9)], None),
+        (["--map-root-user"], [(0, OWN[0], 1)], [(0, OWN[1], 1)]),
+        (["--map-current-user"], [(OWN[0], OWN[0], 1)], [(OWN[1], OWN[1], 1)]),
+        (["--map-auto"], "auto", "auto"),
+        (["--map-auto", "--map-root-user"], "auto", "auto"),
+        (["--map-root-user", "--map-auto"], "auto", "auto"),
+        (["--map-users=auto", "--map-groups=auto"], "auto", "auto"),
+    ],
+    ids=str,
+)
+def test_flags(words: list[str], uid_map: Any, gid_map: Any) -> None:
+    from nsdemo import flags
+
+    for name, more in (("spawn", []), ("chroot", ["/"])):
+        call = flags.read(name, [*words, *more, "true"])
+        assert call.keywords.get("uid_map") == uid_map
+        assert call.keywords.get("gid_map") == gid_map
+        assert call.command == ["true"]
+
+
+def test_flags_of_setgroups_and_owner() -> None:
+    from nsdemo import flags
+
+    call = flags.read("spawn", ["--setgroups=deny", "--owner", "5:6", "true"])
+    assert (call.keywords["setgroups"], call.keywords["owner"]) == ("deny", (5, 6))
+    for words in (
+        ["--map-users=5"], ["--map-users=a:b:c"], ["--map-users=1:2"], ["--map-user=root"],
+        ["--map-auto", "--map-users=1:2:3"], ["--map-user=5", "--map-auto"],
+        ["--setgroups=no"], ["--owner=5"], ["--owner=a:b"],
+    ):  # fmt: skip
+        with pytest.raises(flags.FlagError):
+            flags.read("spawn", [*words, "true"])
 
 
 def test_several_ranges_are_drawn(ranges: tuple[int, int]) -> None:

@@ -420,13 +420,15 @@ static int serve_streams(struct nsd_child *child, struct nsd_streams *streams,
     return 0;
 }
 
-/* What lay in the pipe when the command ended: no more than a pipe holds, because somebody
- * else may still be writing to it. */
+/* What lay in the pipe, or the terminal, when the command ended: no more than it holds, because
+ * somebody else may still be writing to it. */
 static int drain(struct nsd_buffer *buffer)
 {
     struct pollfd readable = {.fd = buffer->fd, .events = POLLIN};
     ssize_t left = buffer->fd < 0 ? 0 : fcntl(buffer->fd, F_GETPIPE_SZ);
 
+    if (buffer->fd >= 0 && left < 0)
+        left = 64 * 1024; /* a terminal */
     while (left > 0 && buffer->fd >= 0 && poll(&readable, 1, 0) > 0) {
         ssize_t got = read_some(buffer);
 

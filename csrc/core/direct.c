@@ -65,6 +65,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_WRITE_PROC:
         case NSD_LOOPBACK_UP:
         case NSD_SETHOSTNAME:
+        case NSD_SETDOMAINNAME:
         case NSD_PROPAGATION:
         case NSD_BIND:
         case NSD_MOUNT:
@@ -85,6 +86,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OWNER:
         case NSD_MAP_IDS:
         case NSD_JOIN:
+        case NSD_JOIN_CGROUP:
         case NSD_UNSHARE:
         case NSD_HIDE:
         case NSD_GUARD:
@@ -95,13 +97,20 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_OPEN_SOURCE:
         case NSD_BIND_AT:
         case NSD_MOUNT_AT:
+        case NSD_MASK_AT:
         case NSD_LINK_AT:
         case NSD_READONLY:
         case NSD_OVERLAY_AT:
+        case NSD_HAND_OVER:
+        case NSD_TERMINAL:
         case NSD_RLIMIT: /* might keep us from opening the command to check it */
         case NSD_DROP_BOUNDING:
         case NSD_KEEP_CAPABILITIES:
         case NSD_CAPSET:
+        case NSD_SECUREBITS:
+        case NSD_LANDLOCK:
+        case NSD_LANDLOCK_ALLOW:
+        case NSD_LANDLOCK_RESTRICT:
         case NSD_SECCOMP:
         case NSD_SETGROUPS:
         case NSD_SETGID:

@@ -26,7 +26,7 @@ static const struct {
 static int add_source(struct nsd_builder *builder, const char *path, int64_t device,
                       int slot)
 {
-    if (slot < NSD_SLOTS)
+    if (slot < NSD_UPPER_SLOT)
         nsd_add_step(builder, NSD_OPEN_SOURCE, NUMBERS(slot, device), TEXTS(path));
     else if (builder->error == 0)
         builder->error = -E2BIG;
@@ -56,6 +56,7 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
         case NSD_FILE_FILESYSTEM:
         case NSD_FILE_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
+        case NSD_FILE_MASK:
         case NSD_FILE_KIND_COUNT:
             break;
         }
@@ -133,6 +134,8 @@ bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *fi
         return false;
     add_overlay(builder, place, &files[0],
                 place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    nsd_add_step(builder, NSD_HAND_OVER, NUMBERS(NSD_UPPER_SLOT, place->first_source),
+                 TEXTS(NULL));
     return true;
 }
 
@@ -181,6 +184,10 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             break;
         case NSD_FILE_ROOT_OVERLAY:
             slot++;
+            break;
+        case NSD_FILE_MASK:
+            nsd_add_step(builder, NSD_MASK_AT, NUMBERS(file->flags, place->root_slot),
+                         TEXTS(file->source, file->target, file->options, place->root));
             break;
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:

@@ -16,6 +16,7 @@ enum nsd_file_kind {
     NSD_FILE_OVERLAY,      /* source: the directories in words */
     NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is */
     NSD_FILE_READONLY_ROOT, /* all that is not mounted by these cannot be written to */
+    NSD_FILE_MASK, /* source: names that are hidden below the target; options: closed */
     NSD_FILE_KIND_COUNT,
 };
 

@@ -33,7 +33,7 @@ static int collect_kept(struct nsd_start *start)
     const struct nsd_launch_options *options = start->options;
     int count = 0, unique = 0;
 
-    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 3) * sizeof(int));
+    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 4) * sizeof(int));
     if (start->kept == NULL)
         return -ENOMEM;
     for (int i = 0; i < options->pass_count; i++)
@@ -44,6 +44,8 @@ static int collect_kept(struct nsd_start *start)
     for (int i = 0; i < 3; i++)
         if (options->stdio[i] > 2)
             start->kept[count++] = options->stdio[i];
+    if (options->terminal > 2)
+        start->kept[count++] = options->terminal;
     qsort(start->kept, (size_t)count, sizeof(int), compare_ints);
     for (int i = 0; i < count; i++)
         if (unique == 0 || start->kept[unique - 1] != start->kept[i])
@@ -69,6 +71,8 @@ static int serialize(struct nsd_start *start)
     char *at;
 
     memcpy(head.slot, plan->slot, sizeof(head.slot));
+    if (start->options->terminal > 2)
+        head.slot[NSD_TERMINAL_SLOT] = start->options->terminal;
     start->size = sizeof(head) + steps_size + plan->text_size;
     for (int i = 0; i < 3; i++)
         start->size += (vectors[i]->count + 1u) * sizeof(uint64_t);

@@ -23,6 +23,7 @@ struct nsd_launch_options {
     const char *image_path; /* the launcher on disk, for where memfds are refused */
     bool waits;    /* the caller waits for the end of the command: tidy up then */
     size_t shared; /* bytes to share with the launcher; 0: what a trace needs */
+    int terminal; /* > 2: a socket for our end of the command's own terminal; 0: none */
 };
 
 /* What went wrong before the launcher ran; the words are in _explain.py. */

@@ -166,6 +166,10 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
     }
     if (rest != 0)
         nsd_add_unshare(builder, rest);
+    if (request->time_offsets !=
+        NULL) /* before anybody is in it: then they are fixed */
+        nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
+                     TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
 static void set_up_mounts(struct nsd_builder *builder,
@@ -225,12 +229,38 @@ static void set_capabilities(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
     const struct nsd_power *power = &request->power;
-    bool all = power->kept == -1;
+    bool all = !power->sets_capabilities || power->kept == -1;
 
     nsd_add_step(
         builder, NSD_CAPSET,
         NUMBERS(all && request->uid > 0 ? power->ambient : power->kept, power->ambient),
         NOTHING);
+}
+
+/* Neither before the user changes, which they would change, nor after power is gone. What is
+ * to be ambient is so before they may forbid it. */
+static void set_securebits(struct nsd_builder *builder,
+                           const struct nsd_request *request)
+{
+    const struct nsd_power *power = &request->power;
+
+    if (!power->sets_securebits)
+        return;
+    if (request->uid > 0 || power->ambient != 0)
+        nsd_add_step(builder, NSD_CAPSET, NUMBERS(-1, power->ambient), NOTHING);
+    nsd_add_step(builder, NSD_SECUREBITS, NUMBERS(power->securebits), NOTHING);
+}
+
+/* Paths as the command will see them, and nothing to be opened after that but its program. */
+static void set_landlock(struct nsd_builder *builder, const struct nsd_power *power)
+{
+    if (!power->has_landlock)
+        return;
+    nsd_add(builder, NSD_LANDLOCK);
+    for (int i = 0; i < power->rule_count; i++)
+        nsd_add_step(builder, NSD_LANDLOCK_ALLOW, NUMBERS(power->rules[i].writable),
+                     TEXTS(power->rules[i].path));
+    nsd_add(builder, NSD_LANDLOCK_RESTRICT);
 }
 
 /* What a process is, apart from its namespaces and root. Credentials come late: whatever
@@ -239,11 +269,15 @@ static void set_up_process(struct nsd_builder *builder,
                            const struct nsd_request *request)
 {
     const struct nsd_power *power = &request->power;
+    bool gives_power_up = power->sets_capabilities || power->sets_securebits;
 
     if (request->new_session)
         nsd_add(builder, NSD_SETSID);
     else if (request->process_group >= 0)
         nsd_add(builder, NSD_SETPGID)->number[0] = request->process_group;
+    if (request->terminal != 0)
+        nsd_add_step(builder, NSD_TERMINAL, NUMBERS(request->terminal, request->uid),
+                     NOTHING);
     if (request->umask >= 0)
         nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
     nsd_add(builder, NSD_DROP_INHERITABLE);
@@ -261,18 +295,20 @@ static void set_up_process(struct nsd_builder *builder,
     }
     if (request->gid >= 0)
         nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
-    if (power->sets_capabilities && request->uid > 0)
+    if (gives_power_up && request->uid > 0)
         nsd_add(builder, NSD_KEEP_CAPABILITIES);
     if (request->uid >= 0)
         nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
     if (request->cwd != NULL)
         nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
-    if (power->sets_capabilities)
+    set_securebits(builder, request);
+    if (power->sets_capabilities || (gives_power_up && request->uid > 0))
         set_capabilities(builder, request);
     if (power->no_new_privs)
         nsd_add(builder, NSD_NO_NEW_PRIVS);
     if (request->die_with_parent)
         nsd_add(builder, NSD_DIE_WITH_PARENT);
+    set_landlock(builder, power);
     if (power->filter != NULL)
         nsd_add_seccomp(builder, power->filter, power->filter_count);
 }
@@ -283,14 +319,17 @@ static bool can_clone(const struct nsd_request *request)
 {
     bool changes_ids =
         request->uid >= 0 || request->gid >= 0 || request->group_count >= 0;
-    bool needs_launcher = request->power.sets_capabilities ||
-                          request->power.limit_count > 0 ||
-                          request->power.filter != NULL;
+    bool needs_launcher =
+        request->power.sets_capabilities || request->power.sets_securebits ||
+        request->power.has_landlock || request->power.limit_count > 0 ||
+        request->power.filter != NULL;
     bool maps_ids = (request->unshare & CLONE_NEWUSER) != 0;
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && request->pin_count == 0 && !request->no_clone &&
+           request->file_count == 0 && request->terminal == 0 &&
+           request->pin_count == 0 && request->cgroup_count == 0 &&
+           !request->no_clone &&
            !(maps_ids && (request->no_user_clone || request->users.outside));
 }
 
@@ -324,6 +363,10 @@ static void unshare_and_fork(struct nsd_builder *builder,
         nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
+    /* While the hierarchies are in sight, and before there is a cgroup namespace, whose root
+     * is where we are then. */
+    for (int i = 0; i < request->cgroup_count; i++)
+        nsd_add_step(builder, NSD_JOIN_CGROUP, NUMBERS(0), TEXTS(request->cgroups[i]));
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
     nsd_add_map_helper(builder, &request->users);
@@ -352,6 +395,9 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
         nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+    if (request->domainname != NULL)
+        nsd_add_step(builder, NSD_SETDOMAINNAME, NUMBERS(0),
+                     TEXTS(request->domainname));
     set_up_mounts(builder, request);
     if (!joins(request, CLONE_NEWNS))
         add_pins(builder, request, false);

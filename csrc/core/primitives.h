@@ -26,7 +26,9 @@ struct nsd_join {
 };
 
 #define NSD_MAX_JOINS 8
-#define NSD_MAX_LIMITS 16 /* the kernel has that many */
+#define NSD_MAX_CGROUPS 32 /* a hierarchy each; version 1 has 14 controllers */
+#define NSD_MAX_LIMITS 16  /* the kernel has that many */
+#define NSD_MAX_RULES 128
 
 /* What the command may not do; all zero: nothing is taken from it. */
 struct nsd_limit {
@@ -34,15 +36,25 @@ struct nsd_limit {
     int64_t soft, hard; /* -1: no limit */
 };
 
+struct nsd_rule {
+    const char *path; /* inside */
+    bool writable;    /* not only readable */
+};
+
 struct nsd_power {
     bool no_new_privs;
     bool sets_capabilities;
-    int64_t kept;    /* a bit for each capability; -1: those that there are */
-    int64_t ambient; /* and of these */
+    bool sets_securebits;
+    bool has_landlock;
+    int64_t kept;       /* a bit for each capability; -1: those that there are */
+    int64_t ambient;    /* and of these */
+    int64_t securebits; /* SECBIT_* */
     struct nsd_limit limits[NSD_MAX_LIMITS];
-    int limit_count;
-    const void *filter; /* struct sock_filter */
+    const void *filter;                   /* struct sock_filter */
+    struct nsd_rule rules[NSD_MAX_RULES]; /* of Landlock */
     uint32_t filter_count;
+    int limit_count;
+    int rule_count;
 };
 
 /* A new namespace to pin at a path. */
@@ -75,6 +87,7 @@ struct nsd_request {
     const char *cwd;
     bool new_session;
     int process_group; /* -1: leave it; 0: one of its own */
+    int terminal;      /* which of 0, 1, 2 get one of its own, a bit for each */
     int64_t uid, gid;  /* -1: keep */
     const uint32_t *groups;
     int group_count;     /* -1: keep */
@@ -84,7 +97,11 @@ struct nsd_request {
     int file_count;
     struct nsd_power power;
     struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
+    const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */
     int pin_count;
+    int cgroup_count;
+    const char *time_offsets; /* as /proc/PID/timens_offsets takes them; NULL: none */
+    const char *domainname;
 };
 
 void nsd_request_init(struct nsd_request *request);

@@ -68,7 +68,7 @@ static bool child_is_handed_on(const struct nsd_start *start, int fd)
     for (int i = 0; i < NSD_SLOTS; i++)
         if (start->plan->slot[i] == fd)
             return true;
-    return false;
+    return start->options->terminal == fd;
 }
 
 static int child_arrange_descriptors(const struct nsd_start *start)

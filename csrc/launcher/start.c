@@ -102,9 +102,9 @@ static struct nsd_result *result_of(struct nsd_launch *launch, uint32_t index)
 static _Noreturn void give_up(struct nsd_launch *launch)
 {
     launch->trace->failed = 1;
+    nsd_dismiss_helper(launch);
     if (launch->self == NSD_FIRST)
         nsd_unpin_all(launch);
-    nsd_dismiss_helper(launch);
     nsd_exit(1);
 }
 

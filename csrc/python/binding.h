@@ -48,11 +48,12 @@ PyObject *nsd_raise(int error);
 struct nsd_file;
 int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
 
+int nsd_take_users(PyObject *object, struct nsd_users *users);
+PyObject *nsd_plan_users(PyObject *object, PyObject *tuple);
 /* settings.c. None, or what few launches ask for; the bytes are borrowed. */
 int nsd_take_settings(PyObject *object, struct nsd_request *request);
 PyObject *nsd_unpin_at(PyObject *module, PyObject *path);
 
-int nsd_take_users(PyObject *object, struct nsd_users *users);
 int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 

@@ -328,8 +328,9 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iiO", &slot, &fd, &owner))
         return NULL;
-    if (slot < 0 || slot >= NSD_SLOTS) {
-        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets", NSD_SLOTS);
+    if (slot < 0 || slot >= NSD_TERMINAL_SLOT) {
+        PyErr_Format(PyExc_ValueError, "a plan has room for %d targets",
+                     NSD_TERMINAL_SLOT);
         return NULL;
     }
     copied(object, &builder)->slot[slot] = fd;
@@ -376,6 +377,7 @@ static PyMethodDef plan_methods[] = {
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
+    {"users", nsd_plan_users, METH_O, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
@@ -441,15 +443,15 @@ static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
  *
  * recipe(kind, argv, envp, paths, unshare, joins, root_of, keep, fork, mount_proc, init,
  *        watch, root, by_chroot, propagation, hostname, cwd, new_session, process_group,
- *        uid, gid, groups, groups_implied, umask, files, power, settings,
- *        users) -> Plan
+ *        uid, gid, groups, groups_implied, umask, files, power, users, terminal,
+ *        settings) -> Plan
  *
  * Everything has been checked by _api.py; here it only changes its clothes. */
 PyObject *nsd_recipe(PyObject *module, PyObject *args)
 {
     const char *kind;
     PyObject *argv, *envp, *paths, *joins, *root_of, *keep, *root, *hostname, *cwd,
-        *groups, *mounts, *power, *settings, *users;
+        *groups, *mounts, *power, *users, *settings;
     struct nsd_request request;
     struct nsd_builder builder;
     struct nsd_file *files = NULL;
@@ -459,12 +461,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     PyObject *plan = NULL;
 
     nsd_request_init(&request);
-    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOOO", &kind, &argv, &envp,
+    if (!PyArg_ParseTuple(args, "sOOOiOOOpppiOpLOOpiLLOpiOOOiO", &kind, &argv, &envp,
                           &paths, &request.unshare, &joins, &root_of, &keep, &fork,
                           &mount_proc, &init, &watch, &root, &by_chroot, &propagation,
                           &hostname, &cwd, &new_session, &request.process_group, &uid,
                           &gid, &groups, &groups_implied, &request.umask, &mounts,
-                          &power, &settings, &users))
+                          &power, &users, &request.terminal, &settings))
         return NULL;
     request.fork = fork != 0;
     request.mount_proc = mount_proc != 0;
@@ -483,8 +485,8 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     request.no_user_clone = (request.unshare & CLONE_NEWUSER) != 0 &&
                             (prctl(PR_GET_DUMPABLE) != 1 || nsd_may_write_python());
     if (take_joins(joins, &request) < 0 || nsd_take_power(power, &request.power) < 0 ||
-        nsd_take_settings(settings, &request) < 0 ||
         nsd_take_users(users, &request.users) < 0 ||
+        nsd_take_settings(settings, &request) < 0 ||
         nsd_optional_bytes(root, &request.root) < 0 ||
         nsd_optional_bytes(hostname, &request.hostname) < 0 ||
         nsd_optional_bytes(cwd, &request.cwd) < 0)

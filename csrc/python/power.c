@@ -37,17 +37,43 @@ static int take_limits(PyObject *limits, struct nsd_power *power)
     return count < 0 ? -1 : 0;
 }
 
+static int take_rules(PyObject *rules, struct nsd_power *power)
+{
+    Py_ssize_t count = PyTuple_Size(rules);
+
+    if (count > NSD_MAX_RULES) {
+        PyErr_SetString(PyExc_ValueError, "too many paths");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int writable;
+
+        if (!PyArg_ParseTuple(PyTuple_GetItem(rules, i), "py", &writable,
+                              &power->rules[i].path))
+            return -1;
+        power->rules[i].writable = writable != 0;
+    }
+    power->has_landlock = true;
+    power->rule_count = (int)count;
+    return count < 0 ? -1 : 0;
+}
+
 /* power: None, or (no_new_privs, None or (kept, ambient), ((resource, soft, hard), ...),
- * None or bytes). The bytes are borrowed. */
+ * None or bytes, securebits or -1, None or ((writable, path), ...)). Bytes are borrowed. */
 int nsd_take_power(PyObject *object, struct nsd_power *power)
 {
-    PyObject *capabilities, *limits, *filter;
+    PyObject *capabilities, *limits, *filter, *rules;
+    long long securebits;
     int no_new_privs;
 
     if (object == Py_None)
         return 0;
-    if (!PyArg_ParseTuple(object, "pOOO", &no_new_privs, &capabilities, &limits,
-                          &filter))
+    if (!PyArg_ParseTuple(object, "pOOOLO", &no_new_privs, &capabilities, &limits,
+                          &filter, &securebits, &rules))
+        return -1;
+    power->sets_securebits = securebits >= 0;
+    power->securebits = securebits;
+    if (rules != Py_None && take_rules(rules, power) < 0)
         return -1;
     power->no_new_privs = no_new_privs != 0;
     if (filter != Py_None) {

@@ -202,12 +202,13 @@ static PyObject *raise_stage(int error, enum nsd_start_stage stage)
     return NULL;
 }
 
-/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline) -> Process
+/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
+ * -> Process
  *
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
  * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
  * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
- * OSError(errno, stage): the launcher did not start. A failed step: read .failed. */
+ * terminal: a socket, see core/launch.h; or 0. OSError(errno, stage): the launcher did not start. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *args)
 {
     PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
@@ -218,10 +219,10 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
     long long deadline;
     int ret = -ENOMEM;
 
-    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL", state->plan_type, &plan,
+    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|i", state->plan_type, &plan,
                           &call.options.stdio[0], &call.options.stdio[1],
                           &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
-                          &streams, &input, &deadline))
+                          &streams, &input, &deadline, &call.options.terminal))
         return NULL;
     passed = take_descriptors(pass_fds, &call.options.pass_count);
     closed = take_descriptors(close_fds, &call.close_count);

@@ -20,14 +20,34 @@ static int take_pins(PyObject *pins, struct nsd_request *request)
     return count < 0 ? -1 : 0;
 }
 
-/* settings: None, or (((flag, path), ...)) */
+static int take_cgroups(PyObject *cgroups, struct nsd_request *request)
+{
+    Py_ssize_t count = PyTuple_Size(cgroups);
+
+    if (count > NSD_MAX_CGROUPS) {
+        PyErr_SetString(PyExc_ValueError, "at most 32 hierarchies of cgroups");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (nsd_optional_bytes(PyTuple_GetItem(cgroups, i), &request->cgroups[i]) < 0)
+            return -1;
+    request->cgroup_count = (int)count;
+    return count < 0 ? -1 : 0;
+}
+
+/* settings: None, or (((flag, path), ...), time offsets, domain name, (cgroup.procs, ...));
+ * None is allowed for the second and the third */
 int nsd_take_settings(PyObject *object, struct nsd_request *request)
 {
-    PyObject *pins;
+    PyObject *pins, *offsets, *domainname, *cgroups;
 
     if (object == Py_None)
         return 0;
-    if (!PyArg_ParseTuple(object, "O", &pins))
+    if (!PyArg_ParseTuple(object, "OOOO", &pins, &offsets, &domainname, &cgroups))
+        return -1;
+    if (nsd_optional_bytes(offsets, &request->time_offsets) < 0 ||
+        nsd_optional_bytes(domainname, &request->domainname) < 0 ||
+        take_cgroups(cgroups, request) < 0)
         return -1;
     return take_pins(pins, request);
 }

@@ -6,15 +6,14 @@
  *
  * Binds take the new mount interface, in which a mount gets its flags before anybody can see
  * it; and the old one where the kernel, or a seccomp filter, has no other. This is the one
- * place that chooses.
+ * place that chooses; for mounts that are there already, it is flags.c.
  */
-#include "steps.h"
+#include "files.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
-#include <linux/magic.h>
 #include <linux/mount.h>
 
 #define S_IFMT 0170000
@@ -22,24 +21,11 @@
 #define S_IFDIR 0040000
 #define S_IFLNK 0120000
 #define NAME_MAX 255
-#define OPTIONS_MAX 4096
-
-/* What a path must lead to. A kind that may be made is, where nothing is there. */
-enum kind {
-    ANYTHING,
-    A_DIRECTORY,
-    A_FILE,
-};
 
 static long close_after(long fd, long result)
 {
     sys1(__NR_close, fd);
     return result;
-}
-
-static bool is_missing(long ret)
-{
-    return ret == -ENOSYS || ret == -EPERM; /* old seccomp filters say the latter */
 }
 
 static long kind_of(long fd)
@@ -51,26 +37,26 @@ static long kind_of(long fd)
 }
 
 /* Makes what is missing, whatever the umask is: the command's shall not close a mount point. */
-static long make(long folder, const char *name, enum kind kind)
+static long make(long folder, const char *name, enum nsd_kind kind)
 {
     long umask = sys1(__NR_umask, 0);
-    long ret = kind == A_FILE
+    long ret = kind == NSD_A_FILE
                    ? sys4(__NR_openat, folder, name,
                           O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644)
                    : sys3(__NR_mkdirat, folder, name, 0755);
 
     sys1(__NR_umask, umask);
-    if (ret >= 0 && kind == A_FILE)
+    if (ret >= 0 && kind == NSD_A_FILE)
         ret = close_after(ret, 0);
     return ret == -EEXIST ? 0 : ret;
 }
 
-static long open_name(long folder, const char *name, enum kind kind)
+long nsd_open_name(long folder, const char *name, enum nsd_kind kind)
 {
     long fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
     long found;
 
-    if (fd == -ENOENT && kind != ANYTHING) {
+    if (fd == -ENOENT && kind != NSD_ANYTHING) {
         long ret = make(folder, name, kind);
 
         if (ret < 0)
@@ -84,15 +70,15 @@ static long open_name(long folder, const char *name, enum kind kind)
         return close_after(fd, found);
     if (found == S_IFLNK)
         return close_after(fd, -ELOOP);
-    if (kind == A_DIRECTORY && found != S_IFDIR)
+    if (kind == NSD_A_DIRECTORY && found != S_IFDIR)
         return close_after(fd, -ENOTDIR);
-    if (kind == A_FILE && found == S_IFDIR)
+    if (kind == NSD_A_FILE && found == S_IFDIR)
         return close_after(fd, -EISDIR);
     return fd;
 }
 
 /* A path below folder, which is closed. */
-static long walk(long folder, const char *path, enum kind kind)
+static long walk(long folder, const char *path, enum nsd_kind kind)
 {
     char name[NAME_MAX + 1];
 
@@ -116,19 +102,17 @@ static long walk(long folder, const char *path, enum kind kind)
         last = *path == '\0';
         if (length == 2 && name[0] == '.' && name[1] == '.')
             return close_after(folder, -EXDEV);
-        if (kind == ANYTHING)
-            next = open_name(folder, name, ANYTHING);
+        if (kind == NSD_ANYTHING)
+            next = nsd_open_name(folder, name, NSD_ANYTHING);
         else
-            next = open_name(folder, name, last ? kind : A_DIRECTORY);
+            next = nsd_open_name(folder, name, last ? kind : NSD_A_DIRECTORY);
         folder = close_after(folder, next);
     }
     return folder;
 }
 
-/* The target of a step: text 1, below the root in text 3, which is compared with the slot in
- * number 1. */
-static long open_target(const struct nsd_launch *launch, const struct nsd_step *step,
-                        enum kind kind)
+long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step,
+                     enum nsd_kind kind)
 {
     const char *root = nsd_text(launch, step, 3);
     long base = nsd_open_root_again(launch, root == NULL ? "/" : root, step->number[1]);
@@ -158,69 +142,25 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-static const char *path_of(long fd, char path[32])
-{
-    static const char folder[] = "/proc/self/fd/";
-    char digits[16];
-    size_t length = 0, n = 0;
-
-    for (; folder[length] != '\0'; length++)
-        path[length] = folder[length];
-    do {
-        digits[n++] = (char)('0' + fd % 10);
-        fd /= 10;
-    } while (fd > 0);
-    while (n > 0)
-        path[length++] = digits[--n];
-    path[length] = '\0';
-    return path;
-}
-
-/* A remount sets all flags, so those that are there are repeated: in a user namespace the
- * kernel lets nobody take them away. */
-static long remount(long fd, long flags)
-{
-    struct statfs filesystem;
-    char path[32];
-    long ret = sys2(__NR_fstatfs, fd, &filesystem);
-    long kept;
-
-    if (ret < 0)
-        return ret;
-    /* The flags of statfs(2) are those of mount(2), but for this one. */
-    kept = (long)filesystem.f_flags &
-           (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME);
-    if ((filesystem.f_flags & 0x1000) != 0)
-        kept |= MS_RELATIME;
-    return sys5(__NR_mount, 0, path_of(fd, path), 0,
-                MS_REMOUNT | MS_BIND | kept | flags, 0);
-}
-
 static long bind_the_old_way(const struct nsd_launch *launch,
                              const struct nsd_step *step, long source, long target)
 {
+    long recursive = step->number[0] & MS_REC;
     long flags = step->number[0] & ~(long)MS_REC;
-    char from[32], to[32];
+    char from[NSD_FD_PATH], to[NSD_FD_PATH];
     long top, ret;
 
-    if (flags != 0 && (step->number[0] & MS_REC) != 0)
-        return -ENOSYS; /* it has no flag for all mounts of a tree */
-    ret = sys5(__NR_mount, path_of(source, from), path_of(target, to), 0,
-               MS_BIND | (step->number[0] & MS_REC), 0);
+    ret = sys5(__NR_mount, nsd_path_of(source, from), nsd_path_of(target, to), 0,
+               MS_BIND | recursive, 0);
     if (ret < 0 || flags == 0)
         return ret;
-    top = open_target(launch, step, ANYTHING);
-    return top < 0 ? top : close_after(top, remount(top, flags));
-}
-
-static long set_flags(long tree, long flags, long cleared, bool recursive)
-{
-    struct mount_attr attributes = {.attr_set = (uint64_t)flags,
-                                    .attr_clr = (uint64_t)cleared};
-
-    return sys5(__NR_mount_setattr, tree, "",
-                AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
-                sizeof(attributes));
+    top = nsd_open_target(launch, step, NSD_ANYTHING);
+    if (top < 0)
+        return top;
+    ret = nsd_same_file(top, source); /* somebody may have renamed what leads there */
+    if (ret == 0)
+        ret = nsd_remount(top, flags, recursive ? NSD_READONLY_ALL : NSD_READONLY_TOP);
+    return close_after(top, ret);
 }
 
 static long bind_the_new_way(const struct nsd_step *step, long source, long target)
@@ -235,7 +175,7 @@ static long bind_the_new_way(const struct nsd_step *step, long source, long targ
     if (tree < 0)
         return tree;
     if (flags != 0)
-        ret = set_flags(tree, flags, 0, recursive);
+        ret = nsd_set_attributes(tree, flags, 0, recursive);
     if (ret == 0)
         ret = sys5(__NR_move_mount, tree, "", target, "",
                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -252,11 +192,12 @@ long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step)
 
     if (found < 0)
         return found;
-    target = open_target(launch, step, found == S_IFDIR ? A_DIRECTORY : A_FILE);
+    target =
+        nsd_open_target(launch, step, found == S_IFDIR ? NSD_A_DIRECTORY : NSD_A_FILE);
     if (target < 0)
         return target;
     ret = bind_the_new_way(step, source, target);
-    if (is_missing(ret))
+    if (nsd_is_missing(ret))
         ret = bind_the_old_way(launch, step, source, target);
     return close_after(target, ret);
 }
@@ -267,7 +208,7 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *type = nsd_text(launch, step, 2);
     long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    long target = open_target(launch, step, A_DIRECTORY);
+    long target = nsd_open_target(launch, step, NSD_A_DIRECTORY);
     long ret = target < 0 ? target : sys1(__NR_fchdir, target);
 
     if (ret == 0)
@@ -286,161 +227,10 @@ long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
  * texts: content, directory, name, root or absent */
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long folder = open_target(launch, step, A_DIRECTORY);
+    long folder = nsd_open_target(launch, step, NSD_A_DIRECTORY);
 
     if (folder < 0)
         return folder;
     return close_after(folder, sys3(__NR_symlinkat, nsd_text(launch, step, 0), folder,
                                     nsd_text(launch, step, 2)));
-}
-
-/* Appends text to the options, if there is room: the kernel refuses what was cut. */
-static size_t add(char options[OPTIONS_MAX], size_t length, const char *text)
-{
-    while (*text != '\0' && length < OPTIONS_MAX - 1)
-        options[length++] = *text++;
-    options[length] = '\0';
-    return length;
-}
-
-/* What is on top of the target now. The root itself may be it, which is then another directory
- * than the one to compare with. */
-static long open_top(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    const char *root = nsd_text(launch, step, 3);
-
-    if ((step->number[2] & NSD_OVERLAY_IS_ROOT) != 0)
-        return nsd_open_root_again(launch, root, -1);
-    return open_target(launch, step, ANYTHING);
-}
-
-static long check_type(long fd, long type)
-{
-    struct statfs filesystem;
-    long ret = sys2(__NR_fstatfs, fd, &filesystem);
-
-    return ret < 0 ? ret : filesystem.f_type == type ? 0 : -ESTALE;
-}
-
-/* From here on the root is the overlay: the steps that follow compare with that. */
-static long replace_root(struct nsd_launch *launch, const struct nsd_step *step)
-{
-    long root = open_top(launch, step);
-    long ret = root < 0 ? root : check_type(root, OVERLAYFS_SUPER_MAGIC);
-
-    if (ret < 0)
-        return root < 0 ? root : close_after(root, ret);
-    sys1(__NR_close, launch->slot[step->number[1]]);
-    launch->slot[step->number[1]] = (int)root;
-    return 0;
-}
-
-/* A file system in memory on the target, with an upper and a work directory; the overlay will
- * cover it. The upper one gets the permissions and, where the namespace knows him, the owner of
- * the lower one: they are those of the overlay. Returns the directory to mount on. */
-static long open_memory(const struct nsd_launch *launch, const struct nsd_step *step,
-                        long lower, long upper[2])
-{
-    struct stat file;
-    long target = open_target(launch, step, A_DIRECTORY);
-    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
-    long memory;
-
-    if (ret == 0)
-        ret = sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
-    if (target >= 0)
-        sys1(__NR_close, target);
-    if (ret == 0)
-        ret = sys2(__NR_fstat, lower, &file);
-    if (ret < 0)
-        return ret;
-    memory = open_top(launch, step);
-    ret = memory < 0 ? memory : check_type(memory, TMPFS_MAGIC);
-    if (ret < 0)
-        return memory < 0 ? memory : close_after(memory, ret);
-    upper[0] = open_name(memory, "upper", A_DIRECTORY);
-    upper[1] = open_name(memory, "work", A_DIRECTORY);
-    if (upper[0] < 0 || upper[1] < 0)
-        return memory < 0 ? memory
-                          : close_after(memory, upper[0] < 0 ? upper[0] : upper[1]);
-    sys5(__NR_fchownat, memory, "upper", file.st_uid, file.st_gid, 0);
-    ret = sys3(__NR_fchmodat, memory, "upper", file.st_mode & 07777);
-    return ret < 0 ? close_after(memory, ret) : memory;
-}
-
-/* numbers: MS_* flags, slot to compare the root with or -1, NSD_OVERLAY_*;
- * texts: the directories in words, target, more options, root or absent
- *
- * The directories are given to the kernel by their descriptors, so that no name in them can
- * have a comma, and nobody can swap them. */
-long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
-{
-    char options[OPTIONS_MAX], path[32];
-    const char *more = nsd_text(launch, step, 2);
-    long first = NSD_OVERLAY_FIRST(step->number[2]);
-    long count = NSD_OVERLAY_LOWER(step->number[2]);
-    long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    bool in_memory = (step->number[2] & NSD_OVERLAY_UPPER) == 0;
-    long upper[2] = {-1, -1};
-    size_t length = 0;
-    long target, ret;
-
-    if (in_memory) {
-        target = open_memory(launch, step, launch->slot[first], upper);
-    } else {
-        target = open_target(launch, step, A_DIRECTORY);
-        upper[0] = launch->slot[first + count];
-        upper[1] = launch->slot[first + count + 1];
-    }
-    for (long i = 0; i < count; i++) {
-        length = add(options, length, i == 0 ? "lowerdir=" : ":");
-        length = add(options, length, path_of(launch->slot[first + i], path));
-    }
-    ret = target < 0 ? target : sys1(__NR_fchdir, target);
-    if (ret == 0) {
-        length = add(options, length, ",upperdir=");
-        length = add(options, length, path_of(upper[0], path));
-        length = add(options, length, ",workdir=");
-        length = add(options, length, path_of(upper[1], path));
-        add(options, length, more == NULL ? "" : more);
-        ret = sys5(__NR_mount, "overlay", ".", "overlay", step->number[0], options);
-    }
-    for (int i = 0; in_memory && i < 2; i++)
-        if (upper[i] >= 0)
-            sys1(__NR_close, upper[i]);
-    if (target >= 0)
-        sys1(__NR_close, target);
-    if (ret == 0 && (step->number[2] & NSD_OVERLAY_IS_ROOT) != 0)
-        ret = replace_root(launch, step);
-    if (here >= 0) {
-        sys1(__NR_fchdir, here);
-        sys1(__NR_close, here);
-    }
-    return ret;
-}
-
-/* numbers: enum nsd_readonly, slot to compare the root with or -1;
- * texts: absent, absent, absent, root or absent
- *
- * What is to be mounted below the root may need a directory there first: so what came along
- * with the root is closed at once, and its own mount in the end. */
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    const char *path = nsd_text(launch, step, 3);
-    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
-    bool recursive = step->number[0] != NSD_READONLY_TOP;
-    struct statfs before;
-    long ret;
-
-    if (root < 0)
-        return root;
-    ret = sys2(__NR_fstatfs, root, &before);
-    if (ret == 0)
-        ret = set_flags(root, MS_RDONLY, 0, recursive);
-    if (is_missing(ret))
-        ret = recursive ? -ENOSYS : remount(root, MS_RDONLY);
-    else if (ret == 0 && step->number[0] == NSD_READONLY_BELOW &&
-             (before.f_flags & MS_RDONLY) == 0)
-        ret = set_flags(root, 0, MS_RDONLY, false);
-    return close_after(root, ret);
 }

@@ -58,6 +58,17 @@ long nsd_drop_bounding(const struct nsd_step *step)
     return ret;
 }
 
+/* What is ambient already may stay so where securebits let nothing more become it. */
+static long raise_ambient(long number)
+{
+    long ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+
+    if (ret == -EPERM &&
+        sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1)
+        ret = 0;
+    return ret;
+}
+
 /* numbers: the capabilities to keep, a bit each, or -1 for all that there are; those of them
  * that become ambient
  *
@@ -79,7 +90,7 @@ long nsd_set_capabilities(const struct nsd_step *step)
         ret = sys2(__NR_capset, &head, data);
     for (long number = 0; ret == 0 && number < 64; number++)
         if ((ambient >> number & 1) != 0)
-            ret = sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+            ret = raise_ambient(number);
     return ret;
 }
 

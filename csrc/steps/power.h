@@ -9,6 +9,9 @@ long nsd_raise_permitted(void);
 long nsd_drop_bounding(const struct nsd_step *step);
 long nsd_set_capabilities(const struct nsd_step *step);
 long nsd_set_limit(const struct nsd_step *step);
+long nsd_landlock(struct nsd_launch *launch);
+long nsd_landlock_allow(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_landlock_restrict(const struct nsd_launch *launch);
 long nsd_filter_calls(const struct nsd_launch *launch, const struct nsd_step *step);
 
 #endif

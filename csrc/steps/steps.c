@@ -42,9 +42,7 @@ static long close_after(long fd, long result)
     return result;
 }
 
-/* Are two descriptors the same directory? A path that is opened a second time may have been
- * swapped for a link in between. */
-static long same_file(long a, long b)
+long nsd_same_file(long a, long b)
 {
     struct stat one, two;
     long ret = sys2(__NR_fstat, a, &one);
@@ -64,7 +62,7 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
 
     if (fd < 0 || slot < 0)
         return fd;
-    ret = same_file(fd, launch->slot[slot]);
+    ret = nsd_same_file(fd, launch->slot[slot]);
     return ret < 0 ? close_after(fd, ret) : fd;
 }
 
@@ -180,7 +178,8 @@ static long join(struct nsd_launch *launch, const struct nsd_step *step)
     return sys2(__NR_setns, launch->slot[step->number[0]], step->number[1]);
 }
 
-long nsd_write_proc(const char *path, const char *content)
+/* Writes to a file of the kernel's, if it is one: another may be mounted there. */
+static long write_file(const char *path, const char *content, long type, long or_type)
 {
     struct statfs filesystem;
     size_t length = 0;
@@ -190,13 +189,25 @@ long nsd_write_proc(const char *path, const char *content)
     if (fd < 0)
         return fd;
     ret = sys2(__NR_fstatfs, fd, &filesystem);
-    if (ret == 0 && filesystem.f_type != PROC_SUPER_MAGIC)
-        ret = -ENOTDIR; /* something else is mounted there */
+    if (ret == 0 && filesystem.f_type != type && filesystem.f_type != or_type)
+        ret = -ENOTDIR;
     while (content[length] != '\0')
         length++;
     if (ret == 0)
         ret = sys3(__NR_write, fd, content, length);
     return close_after(fd, ret < 0 ? ret : 0);
+}
+
+long nsd_write_proc(const char *path, const char *content)
+{
+    return write_file(path, content, PROC_SUPER_MAGIC, PROC_SUPER_MAGIC);
+}
+
+/* texts: the cgroup.procs of a cgroup, where "0" is who writes */
+static long join_cgroup(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return write_file(nsd_text(launch, step, 0), "0", CGROUP_SUPER_MAGIC,
+                      CGROUP2_SUPER_MAGIC);
 }
 
 /* After joining a user namespace nobody is anybody yet: become its root. Groups can be kept
@@ -223,15 +234,16 @@ static long loopback_up(void)
     return fd < 0 ? fd : close_after(fd, sys3(__NR_ioctl, fd, SIOCSIFFLAGS, &request));
 }
 
-/* texts: host name */
-static long sethostname(const struct nsd_launch *launch, const struct nsd_step *step)
+/* texts: host name, or domain name */
+static long set_name(const struct nsd_launch *launch, const struct nsd_step *step,
+                     long call)
 {
     const char *name = nsd_text(launch, step, 0);
     size_t length = 0;
 
     while (name[length] != '\0')
         length++;
-    return sys2(__NR_sethostname, name, length);
+    return sys2(call, name, length);
 }
 
 /* numbers: MS_* flags; texts: mount point */
@@ -374,6 +386,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_set_owner(step);
     case NSD_MAP_IDS:
         return nsd_map_ids(launch, step);
+    case NSD_JOIN_CGROUP:
+        return join_cgroup(launch, step);
     case NSD_JOIN:
         return join(launch, step);
     case NSD_UNSHARE: /* numbers: CLONE_NEW* flags */
@@ -389,7 +403,9 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_LOOPBACK_UP:
         return loopback_up();
     case NSD_SETHOSTNAME:
-        return sethostname(launch, step);
+        return set_name(launch, step, __NR_sethostname);
+    case NSD_SETDOMAINNAME:
+        return set_name(launch, step, __NR_setdomainname);
     case NSD_PROPAGATION:
         return propagation(launch, step);
     case NSD_BIND:
@@ -404,8 +420,12 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_mount_at(launch, step);
     case NSD_OVERLAY_AT:
         return nsd_overlay_at(launch, step);
+    case NSD_HAND_OVER:
+        return nsd_hand_over(launch, step);
     case NSD_READONLY:
         return nsd_readonly(launch, step);
+    case NSD_MASK_AT:
+        return nsd_mask_at(launch, step);
     case NSD_LINK_AT:
         return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:
@@ -416,6 +436,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return chdir_inside(launch, step);
     case NSD_SETSID:
         return sys0(__NR_setsid);
+    case NSD_TERMINAL:
+        return nsd_give_terminal(launch, step);
     case NSD_SETPGID: /* numbers: process group, 0 for one of its own */
         return sys2(__NR_setpgid, 0, step->number[0]);
     case NSD_UMASK: /* numbers: mask */
@@ -432,6 +454,14 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_set_capabilities(step);
     case NSD_NO_NEW_PRIVS: /* no program gives more power than we have, setuid or not */
         return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case NSD_SECUREBITS: /* numbers: SECBIT_*, all that will hold */
+        return sys5(__NR_prctl, PR_SET_SECUREBITS, step->number[0], 0, 0, 0);
+    case NSD_LANDLOCK:
+        return nsd_landlock(launch);
+    case NSD_LANDLOCK_ALLOW:
+        return nsd_landlock_allow(launch, step);
+    case NSD_LANDLOCK_RESTRICT:
+        return nsd_landlock_restrict(launch);
     case NSD_SECCOMP:
         return nsd_filter_calls(launch, step);
     case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */

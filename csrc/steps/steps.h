@@ -11,6 +11,7 @@
 #include "../plan.h"
 #include "sys.h"
 
+#include <linux/errno.h>
 #include <stdbool.h>
 
 /* One launch, as its processes see it. */
@@ -61,22 +62,42 @@ long nsd_check_command(const char *path);
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
 long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot);
 
-/* files.c: the operations of the same names. */
+/* Are two descriptors the same file? 0, or -ESTALE: a path that is opened a second time may
+ * have been swapped for another in between. */
+long nsd_same_file(long a, long b);
+
+/* Is there no such call, or does a seccomp filter refuse it? Old ones say EPERM. */
+static inline bool nsd_is_missing(long ret)
+{
+    return ret == -ENOSYS || ret == -EPERM;
+}
+
+/* flags.c: what is allowed on a mount. */
+#define NSD_FD_PATH 32
+
+/* The path of a descriptor, for a call that takes none. */
+const char *nsd_path_of(long fd, char path[NSD_FD_PATH]);
+
+/* mount_setattr(2) on the mount of a descriptor; MOUNT_ATTR_* are MS_* for those we have. */
+long nsd_set_attributes(long tree, long flags, long cleared, bool recursive);
+
+/* The same with the old mount(2): adds flags to the mounts that a descriptor leads to. */
+long nsd_remount(long top, long flags, enum nsd_readonly which);
+
+long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* files.c and overlay.c: the operations of the same names. */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* mask.c: the operation of that name. */
+long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* handover.c: the operation of that name. */
+long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
-
-/* pin.c: the operation; and what the first process does when a launch fails after it. */
-long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
-void nsd_unpin_all(const struct nsd_launch *launch);
-
-/* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
- * that directory. 0, 1 if the file was made for it, or -errno. */
-long nsd_pin_file(long namespace, const char *path, const char *proc);
-void nsd_unpin_file(const char *path, long made);
 
 /* users.c: the operations of the same names. */
 long nsd_map_helper(struct nsd_launch *launch);
@@ -88,6 +109,17 @@ void nsd_dismiss_helper(struct nsd_launch *launch);
 
 /* Writes to a file of a real /proc. */
 long nsd_write_proc(const char *path, const char *content);
+
+/* terminal.c: the operation of this name. */
+long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
+/* pin.c: the operation; and what the first process does when a launch fails after it. */
+long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
+void nsd_unpin_all(const struct nsd_launch *launch);
+
+/* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
+ * that directory. 0, 1 if the file was made for it, or -errno. */
+long nsd_pin_file(long namespace, const char *path, const char *proc);
+void nsd_unpin_file(const char *path, long made);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);

@@ -66,6 +66,7 @@ static void become_program(const char *program, const char *pid, const char *con
     size_t count = 0, at = 0;
     long input, ret;
 
+    sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     argv[count++] = (char *)(uintptr_t)program;
     argv[count++] = (char *)(uintptr_t)pid;
     for (bool inside = false; content[at] != '\0' && at < sizeof(numbers) - 1; at++) {
@@ -73,7 +74,8 @@ static void become_program(const char *program, const char *pid, const char *con
 
         if (digit && !inside && count < MOST_NUMBERS + 2)
             argv[count++] = &numbers[at];
-        numbers[at] = digit ? content[at] : '\0';
+        if (digit) /* the rest is NUL already */
+            numbers[at] = content[at];
         inside = digit;
     }
     argv[count] = NULL;
@@ -116,7 +118,7 @@ static long run_program(struct nsd_launch *launch, const char *program, const ch
                         const char *content)
 {
     char *said = (char *)&launch->results[launch->head->step_count];
-    int pipe[2], status = 0;
+    int pipe[2] = {-1, -1}, status = 0;
     long child, ret = sys2(__NR_pipe2, pipe, O_CLOEXEC);
 
     if (ret < 0)
@@ -145,7 +147,8 @@ static long write_map(struct nsd_launch *launch, int64_t pid,
                       const struct nsd_step *step)
 {
     const char *program = nsd_text(launch, step, 2);
-    char number[24], path[64];
+    static char number[24]; /* outlives what becomes the program */
+    char path[64];
 
     append_number(number, pid);
     append(append(append(append(path, "/proc/"), number), "/"),
@@ -157,7 +160,7 @@ static long write_map(struct nsd_launch *launch, int64_t pid,
 
 static void serve(struct nsd_launch *launch, long socket)
 {
-    struct order order;
+    struct order order = {0};
 
     sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     while (sys3(__NR_read, socket, &order, sizeof(order)) == sizeof(order)) {
@@ -172,7 +175,7 @@ static void serve(struct nsd_launch *launch, long socket)
  * shares its memory with another. */
 long nsd_map_helper(struct nsd_launch *launch)
 {
-    int pair[2];
+    int pair[2] = {-1, -1};
     long ret = sys4(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 
     if (ret < 0)

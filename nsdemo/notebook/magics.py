@@ -225,6 +225,11 @@ def _check(call: flags.Call, cell: str) -> None:
         raise flags.FlagError("--bg needs --save NAME: without a name nobody could stop it")
     if call.more.get("bg") and call.timeout is not None:
         raise flags.FlagError("--timeout is for a cell that waits: leave out --bg")
+    if call.keywords.get("tty"):
+        raise flags.FlagError(
+            "a notebook has no terminal for --tty: a cell's output is shown as it comes, and "
+            "spawn(..., tty=True) in Python gives a terminal to read and write"
+        )
     if len(cell.encode("utf-8", "surrogateescape")) >= _LONGEST:
         raise flags.FlagError(
             "the script is longer than 128 KiB, more than the kernel takes as one argument: put "

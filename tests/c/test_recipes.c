@@ -279,16 +279,18 @@ static void overlays_come_after_their_directories(void)
     nsd_recipe_spawn(&builder, &request);
     CHECK_TEXT(in_words(&builder),
                "open_root watch unshare hide fork propagation open_source open_source "
-               "open_source open_source open_source open_source overlay_at mount "
-               "overlay_at bind_at pivot_root setsid drop_inheritable exec");
+               "open_source open_source open_source open_source overlay_at hand_over "
+               "mount overlay_at bind_at pivot_root setsid drop_inheritable exec");
     CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]), "/srv/box");
     step = &builder.steps[12];
     CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 1 << 8 | NSD_OVERLAY_IS_ROOT);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "");
-    step = &builder.steps[14];
+    CHECK_NUMBER(builder.steps[13].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[13].number[1], NSD_FIRST_SOURCE);
+    step = &builder.steps[15];
     CHECK_NUMBER(step->number[0], MS_RDONLY);
     CHECK_NUMBER(step->number[2], (NSD_FIRST_SOURCE + 1) | 2 << 8 | NSD_OVERLAY_UPPER);
-    CHECK_NUMBER(builder.steps[15].number[2], NSD_FIRST_SOURCE + 5);
+    CHECK_NUMBER(builder.steps[16].number[2], NSD_FIRST_SOURCE + 5);
     nsd_builder_free(&builder);
 
     request.unshare |= CLONE_NEWUSER;
@@ -323,6 +325,30 @@ static void a_read_only_root_is_closed_around_the_mounts(void)
     nsd_builder_free(&builder);
 }
 
+static void what_is_hidden_follows_what_is_mounted(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, MS_NOSUID, "proc", "/proc", NULL},
+        {NSD_FILE_MASK, MS_NOSUID, "keys:acpi", "/proc", "sys"},
+        {NSD_FILE_MASK, 0, "firmware", "/sys", NULL},
+    };
+    const struct nsd_place place = {.root = "/srv/box", .root_slot = 3};
+    struct nsd_builder builder;
+
+    nsd_builder_init(&builder);
+    nsd_add_sources(&builder, files, 3, &place);
+    nsd_add_files(&builder, files, 3, &place);
+    CHECK_TEXT(in_words(&builder), "mount_at mask_at mask_at");
+    CHECK_NUMBER(builder.steps[1].number[0], MS_NOSUID);
+    CHECK_NUMBER(builder.steps[1].number[1], 3);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[0]), "keys:acpi");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[1]), "/proc");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[2]), "sys");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[3]), "/srv/box");
+    CHECK_NUMBER(builder.steps[2].text[2], 0);
+    nsd_builder_free(&builder);
+}
+
 static void too_many_sources_are_an_error(void)
 {
     static struct nsd_file files[NSD_SLOTS];
@@ -332,7 +358,7 @@ static void too_many_sources_are_an_error(void)
     for (int i = 0; i < NSD_SLOTS; i++)
         files[i] = (struct nsd_file){NSD_FILE_BIND, 0, "/usr", "/usr", NULL};
     request.files = files;
-    request.file_count = NSD_SLOTS - NSD_FIRST_SOURCE + 1;
+    request.file_count = NSD_UPPER_SLOT - NSD_FIRST_SOURCE + 1;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
     CHECK_NUMBER(builder.error, -E2BIG);
@@ -384,6 +410,25 @@ static void the_time_namespace_has_no_clone_flag(void)
     request.unshare |= CLONE_NEWTIME;
     CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
                          "drop_inheritable exec");
+}
+
+static void clocks_are_set_before_anybody_is_in_their_namespace(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare |= CLONE_NEWTIME | CLONE_NEWUSER;
+    request.time_offsets = "monotonic 5 0\n";
+    request.domainname = "example";
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare write write write unshare write hide fork setdomainname "
+               "propagation mount setsid drop_inheritable exec");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]),
+               "/proc/self/timens_offsets");
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[1]), "monotonic 5 0\n");
+    nsd_builder_free(&builder);
 }
 
 static void without_a_fork_the_command_stays_outside_its_pid_namespace(void)
@@ -493,6 +538,63 @@ static void power_is_given_up_around_the_change_of_user(void)
     nsd_builder_free(&builder);
 }
 
+static void securebits_are_set_while_there_is_power(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.power.sets_securebits = true;
+    request.power.securebits = 3;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid "
+                         "drop_inheritable securebits exec");
+    request.uid = 1000;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount setsid drop_inheritable "
+                "keep_capabilities setuid capset securebits capset exec");
+    request.power.sets_capabilities = true;
+    request.power.kept = 0x21;
+    request.power.ambient = 0x20;
+    request.uid = -1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "watch unshare hide fork propagation mount setsid drop_inheritable "
+               "drop_bounding capset securebits capset exec");
+    CHECK_NUMBER(builder.steps[9].number[0], -1);
+    CHECK_NUMBER(builder.steps[9].number[1], 0x20);
+    CHECK_NUMBER(builder.steps[10].number[0], 3);
+    CHECK_NUMBER(builder.steps[11].number[0], 0x21);
+    CHECK_NUMBER(builder.steps[11].number[1], 0x20);
+    nsd_builder_free(&builder);
+}
+
+static void landlock_comes_last_but_for_a_filter(void)
+{
+    static const uint64_t filter[1] = {6};
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.root = "/srv/box";
+    request.cwd = "/tmp";
+    request.power.no_new_privs = true;
+    request.power.has_landlock = true;
+    request.power.rules[0] = (struct nsd_rule){"/usr", false};
+    request.power.rules[1] = (struct nsd_rule){"/tmp", true};
+    request.power.rule_count = 2;
+    request.power.filter = filter;
+    request.power.filter_count = 1;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root watch unshare hide fork propagation bind mount pivot_root "
+               "setsid drop_inheritable chdir no_new_privs landlock landlock_allow "
+               "landlock_allow landlock_restrict seccomp exec");
+    CHECK_NUMBER(builder.steps[14].number[0], 0);
+    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[15].text[0]), "/tmp");
+    CHECK_NUMBER(builder.steps[15].number[0], 1);
+    nsd_builder_free(&builder);
+}
+
 static void without_a_list_another_user_keeps_what_is_ambient(void)
 {
     struct nsd_request request = the_container();
@@ -518,6 +620,20 @@ static void a_session_or_a_group_or_neither(void)
     CHECK_SPAWN(request, "clone propagation mount drop_inheritable exec");
     request.process_group = 0;
     CHECK_SPAWN(request, "clone propagation mount setpgid drop_inheritable exec");
+}
+
+static void a_terminal_belongs_to_a_session(void)
+{
+    struct nsd_request request = the_container();
+
+    request.terminal = 7;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount setsid terminal "
+                         "drop_inheritable exec");
+    request.init = true;
+    request.uid = 5;
+    CHECK_SPAWN(request,
+                "watch unshare hide fork propagation mount init setsid terminal "
+                "drop_inheritable setuid exec");
 }
 
 static void mounts_that_stay_as_they_are(void)
@@ -559,6 +675,18 @@ static void entering_follows_the_root_and_hides_before_it_joins(void)
     CHECK_NUMBER(find(&builder, NSD_JOIN)->number[0], builder.steps[0].number[2]);
     CHECK_NUMBER(find(&builder, NSD_CHROOT)->number[0], builder.steps[1].number[0]);
     nsd_builder_free(&builder);
+}
+
+static void a_cgroup_is_joined_before_the_namespaces(void)
+{
+    struct nsd_request request = the_visitor();
+
+    request.cgroups[0] = "/sys/fs/cgroup/pids/box/cgroup.procs";
+    request.cgroups[1] = "/sys/fs/cgroup/unified/box/cgroup.procs";
+    request.cgroup_count = 2;
+    CHECK_SPAWN(request,
+                "open_process open_root watch join_cgroup join_cgroup hide join "
+                "fork chroot setsid drop_inheritable exec");
 }
 
 static void entering_without_the_root(void)
@@ -734,6 +862,7 @@ int main(void)
     RUN(mounts_go_by_the_launcher_in_their_order);
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
+    RUN(what_is_hidden_follows_what_is_mounted);
     RUN(a_read_only_root_is_closed_around_the_mounts);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
@@ -741,13 +870,18 @@ int main(void)
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
+    RUN(clocks_are_set_before_anybody_is_in_their_namespace);
     RUN(credentials_come_late_and_groups_first);
     RUN(forbidding_new_privileges_goes_the_short_way);
     RUN(power_is_given_up_around_the_change_of_user);
+    RUN(securebits_are_set_while_there_is_power);
+    RUN(landlock_comes_last_but_for_a_filter);
     RUN(without_a_list_another_user_keeps_what_is_ambient);
     RUN(a_session_or_a_group_or_neither);
+    RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
     RUN(the_user_namespace_is_joined_last_or_first);

@@ -17,10 +17,12 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 
 static struct nsd_launch launch;
@@ -435,6 +437,17 @@ static void a_host_is_named_in_its_own_namespace(void)
     memset(large, 'x', 65);
     large[65] = '\0';
     CHECK_NUMBER(STEP(SETHOSTNAME, NONE, T(large)), -EINVAL);
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T("example")), 0);
+    CHECK_NUMBER(getdomainname(name, sizeof(name)), 0);
+    CHECK_TEXT(name, "example");
+    CHECK_NUMBER(STEP(SETDOMAINNAME, NONE, T(large)), -EINVAL);
+}
+
+static void only_a_cgroup_is_joined(void)
+{
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/no/such/cgroup.procs")), -ENOENT);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/dev/null")), -ENOTDIR);
+    CHECK_NUMBER(STEP(JOIN_CGROUP, NONE, T("/proc/self/comm")), -ENOTDIR);
 }
 
 static void mounts_lie_where_they_were_meant_to(void)
@@ -570,6 +583,39 @@ static void files_are_placed_below_the_root(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(23, 0), T("/nowhere/at/all")), -ENOENT);
 }
 
+/* In a file system of ours instead of /proc: every name is there, and nothing is left. */
+static void parts_are_hidden_or_closed(void)
+{
+    const char *names = "file:folder:none:file/none";
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", NULL, root)), -ENOENT);
+    CHECK_NUMBER(mkdir(below_root("proc/fs"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder"), 0755), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/folder/secret"), 0755), 0);
+    close(open(below_root("proc/fs/file"), O_CREAT | O_WRONLY, 0600));
+    CHECK_NUMBER(symlink("/etc/passwd", below_root("proc/link")), 0);
+    close(open(below_root("proc/file"), O_CREAT | O_WRONLY, 0600));
+    umask(077);
+    CHECK_NUMBER(STEP(MASK_AT, N(MS_NOEXEC, -1), T(names, "/proc", "fs:none", root)),
+                 0);
+    CHECK_NUMBER(umask(022), 077);
+    CHECK_NUMBER(access(below_root("proc/folder/secret"), F_OK), -1);
+    CHECK_NUMBER(stat(below_root("proc/folder"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFDIR | 0555);
+    CHECK_NUMBER(stat(below_root("proc/file"), &file), 0);
+    CHECK_NUMBER(file.st_mode, S_IFREG | 0444);
+    CHECK_NUMBER(open(below_root("proc/file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(access(below_root("proc/fs/file"), F_OK), 0);
+    CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
+                 MS_RDONLY | MS_NOEXEC);
+    CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ELOOP);
+}
+
 static void links_are_made_below_the_root(void)
 {
     char content[32];
@@ -634,9 +680,38 @@ static void an_overlay_becomes_the_root_to_compare_with(void)
     CHECK_NUMBER(fstat(launch.slot[0], &after), 0);
     CHECK(before.st_dev != after.st_dev);
     CHECK_NUMBER(after.st_mode, before.st_mode);
+    CHECK_NUMBER(fstat(launch.slot[NSD_UPPER_SLOT], &after), 0);
+    CHECK_NUMBER(after.st_mode, before.st_mode);
     CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("", "/proc", "tmpfs", root)), 0);
     CHECK_NUMBER(STEP(PIVOT_ROOT, N(0, 1), T(root)), 0);
     CHECK_NUMBER(unlink("/file"), 0);
+}
+
+static void descriptors_are_handed_over(void)
+{
+    char byte, control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct stat sent, got;
+    int ends[2], fds[2];
+
+    launch.slot[NSD_UPPER_SLOT] = open("/", O_PATH | O_CLOEXEC);
+    launch.slot[10] = open("/usr", O_PATH | O_CLOEXEC);
+    launch.slot[NSD_SOCKET_SLOT] = -1;
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EBADF);
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    launch.slot[NSD_SOCKET_SLOT] = ends[1];
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), 0);
+    CHECK_NUMBER(recvmsg(ends[0], &message, MSG_CMSG_CLOEXEC), 1);
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fds));
+    CHECK_NUMBER(fstat(launch.slot[10], &sent), 0);
+    CHECK_NUMBER(fstat(fds[1], &got), 0);
+    CHECK(sent.st_ino == got.st_ino && sent.st_dev == got.st_dev);
+    close(ends[0]);
+    CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EPIPE);
 }
 
 static void a_root_is_closed_without_what_lies_below_or_alone(void)
@@ -677,6 +752,82 @@ static void a_session_of_its_own(void)
     CHECK_NUMBER(STEP(SETPGID, N(0), NONE), -EPERM); /* a session leader */
 }
 
+/* A terminal as the core opens it; its end for the command becomes descriptor 0. */
+static int open_terminal(void)
+{
+    int ours = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), theirs;
+
+    CHECK(ours >= 0 && unlockpt(ours) == 0);
+    theirs = ioctl(ours, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+    CHECK(theirs > 2);
+    CHECK_NUMBER(dup2(theirs, 0), 0);
+    close(theirs);
+    return ours;
+}
+
+static int received_descriptor(int socket)
+{
+    char byte, room[CMSG_SPACE(sizeof(int))];
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = room,
+                             .msg_controllen = sizeof(room)};
+    int fd = -1;
+
+    if (recvmsg(socket, &message, MSG_DONTWAIT) == 1 && CMSG_FIRSTHDR(&message) != NULL)
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+    return fd;
+}
+
+static void a_terminal_is_the_cores_without_a_devpts(void)
+{
+    int pair[2], null = open("/dev/null", O_RDWR | O_CLOEXEC), ours, kept;
+
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ours = open_terminal();
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -EPERM); /* no session of its own */
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/dev/pts", "tmpfs")), 0);
+    launch.slot[NSD_TERMINAL_SLOT] = pair[1];
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
+    kept = dup(0);
+    CHECK_NUMBER(dup2(null, 0), 0);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -ENOTTY);
+    CHECK_NUMBER(dup2(kept, 0), 0);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), 0);
+    CHECK_NUMBER(received_descriptor(pair[0]), -1);
+    CHECK_NUMBER(tcgetsid(0), getpid());
+    CHECK_NUMBER(write(ours, "key\n", 4), 4);
+    CHECK_NUMBER(read(0, (char[8]){0}, 8), 4);
+}
+
+static void a_terminal_is_of_the_devpts_that_is_there(void)
+{
+    struct winsize size = {.ws_row = 30, .ws_col = 100};
+    int pair[2], cores = open_terminal(), ours;
+    unsigned int number = 99;
+
+    CHECK_NUMBER(ioctl(cores, TIOCSWINSZ, &size), 0);
+    CHECK_NUMBER(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    launch.slot[NSD_TERMINAL_SLOT] = pair[1];
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(
+        STEP(MOUNT_AT, N(0, -1), T("newinstance,ptmxmode=0666", "/dev/pts", "devpts")),
+        0);
+    CHECK_NUMBER(STEP(SETSID, NONE, NONE), getpid());
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), 1);
+    ours = received_descriptor(pair[0]);
+    CHECK(ours >= 0);
+    CHECK_NUMBER(ioctl(ours, TIOCGPTN, &number), 0);
+    CHECK_NUMBER(number, 0);
+    CHECK_NUMBER(ioctl(0, TIOCGWINSZ, &size), 0);
+    CHECK_NUMBER(size.ws_col * 1000 + size.ws_row, 100030);
+    CHECK_NUMBER(write(ours, "key\n", 4), 4);
+    CHECK_NUMBER(read(0, (char[8]){0}, 8), 4);
+    CHECK_NUMBER(STEP(TERMINAL, N(1, -1), NONE), -EPERM); /* it has one */
+}
+
 static void inheritable_capabilities_are_dropped(void)
 {
     CHECK_NUMBER(STEP(DROP_INHERITABLE, NONE, NONE), 0);
@@ -697,6 +848,57 @@ static void a_limit_is_lowered_and_never_raised(void)
 }
 
 /* CAP_KILL is number 5, CAP_SYS_ADMIN 21. */
+static void securebits_are_set_with_power(void)
+{
+    in_new_namespaces(CLONE_NEWUSER);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6 | 3), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_SECUREBITS), 1 << 6 | 3);
+    CHECK_NUMBER(STEP(SECUREBITS, N(1 << 6), NONE), -EPERM); /* it is locked */
+    /* Nothing more becomes ambient; what is stays so. */
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5), NONE), 0);
+    CHECK_NUMBER(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 5, 0, 0), 1);
+    CHECK_NUMBER(STEP(CAPSET, N(-1, 1 << 5 | 1), NONE), -EPERM);
+    CHECK_NUMBER(STEP(CAPSET, NONE, NONE), 0);
+    CHECK_NUMBER(STEP(SECUREBITS, N(3), NONE), -EPERM);
+}
+
+static void nothing_is_opened_but_what_is_allowed(void)
+{
+    char path[128];
+    long version;
+    int fd;
+
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    version = STEP(LANDLOCK, NONE, NONE);
+    CHECK_NUMBER(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (version == -EOPNOTSUPP || version == -ENOSYS) { /* this kernel has none */
+        CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), version);
+        CHECK(STEP(LANDLOCK_RESTRICT, NONE, NONE) < 0);
+        return;
+    }
+    CHECK(version >= 3);
+    snprintf(path, sizeof(path), "%s/file", root);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T("/nowhere/at/all")), -ENOENT);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(0), T(root)), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_ALLOW, N(1), T("/dev/null")), 0);
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), 0);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK_NUMBER(open(path, O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(truncate(path, 0), -1);
+    CHECK_NUMBER(errno, EACCES);
+    CHECK_NUMBER(open("/etc/passwd", O_RDONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EACCES);
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(fd);
+    launch.slot[NSD_RULESET_SLOT] = -1;
+    CHECK_NUMBER(STEP(LANDLOCK_RESTRICT, NONE, NONE), -EBADF);
+}
+
 static void only_what_is_kept_is_left(void)
 {
     in_new_namespaces(CLONE_NEWUSER);
@@ -940,6 +1142,7 @@ int main(void)
     IN_CHILD(nobody_becomes_root_where_there_is_none);
     IN_CHILD(the_loopback_comes_up);
     IN_CHILD(a_host_is_named_in_its_own_namespace);
+    IN_CHILD(only_a_cgroup_is_joined);
     IN_CHILD(mounts_lie_where_they_were_meant_to);
     IN_CHILD(pivoting_lets_go_of_the_old_root);
     IN_CHILD(chroot_moves_the_working_directory_too);
@@ -947,12 +1150,18 @@ int main(void)
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
     IN_CHILD(links_are_made_below_the_root);
+    IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
+    IN_CHILD(descriptors_are_handed_over);
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
     IN_CHILD(a_session_of_its_own);
+    IN_CHILD(a_terminal_is_the_cores_without_a_devpts);
+    IN_CHILD(a_terminal_is_of_the_devpts_that_is_there);
     IN_CHILD(inheritable_capabilities_are_dropped);
+    IN_CHILD(securebits_are_set_with_power);
+    IN_CHILD(nothing_is_opened_but_what_is_allowed);
     IN_CHILD(a_limit_is_lowered_and_never_raised);
     IN_CHILD(only_what_is_kept_is_left);
     IN_CHILD(a_filter_needs_a_promise_and_a_valid_program);

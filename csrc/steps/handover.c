@@ -1,0 +1,57 @@
+/* handover.c - descriptors for the Python process: what it could not open by itself.
+ *
+ * The directory that takes the changes of a root lies in memory, under the overlay, where no
+ * path leads. A descriptor holds it as long as somebody has it, longer than the container.
+ */
+#include "steps.h"
+
+#include <linux/errno.h>
+
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+#define MSG_NOSIGNAL 0x4000
+
+/* As the kernel has them; libc's headers are for programs with one. */
+struct piece {
+    const void *base;
+    size_t size;
+};
+
+struct message {
+    void *name;
+    int name_size;
+    const struct piece *pieces;
+    size_t piece_count;
+    const void *control;
+    size_t control_size;
+    unsigned int flags;
+};
+
+struct rights {
+    size_t size;
+    int level;
+    int type;
+    int fds[2];
+};
+
+/* numbers: slots of the two descriptors */
+long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const struct rights rights = {
+        .size = sizeof(rights),
+        .level = SOL_SOCKET,
+        .type = SCM_RIGHTS,
+        .fds = {launch->slot[step->number[0]], launch->slot[step->number[1]]},
+    };
+    const struct piece piece = {"", 1}; /* a message has a byte at least */
+    const struct message message = {
+        .pieces = &piece,
+        .piece_count = 1,
+        .control = &rights,
+        .control_size = sizeof(rights),
+    };
+    long ret =
+        sys3(__NR_sendmsg, launch->slot[NSD_SOCKET_SLOT], &message, MSG_NOSIGNAL);
+
+    return ret < 0 ? ret : 0;
+}

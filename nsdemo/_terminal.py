@@ -1,0 +1,243 @@
+"""A terminal of its own for a command: both ends of it, its size, and a run on it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import socket
+import sys
+import termios
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ._stdio import PIPE, STDOUT, Stdio
+
+if TYPE_CHECKING:
+    from ._container import CompletedProcess, Container
+    from ._plan import Plan
+
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
+IUTF8 = 0o40000
+_NO_DEVPTS = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM)
+_USUAL = os.terminal_size((80, 24))
+_NAMES = ("stdin", "stdout", "stderr")
+ALL = 7
+
+
+def checked_terminal(given: Any) -> tuple[os.terminal_size | None, int]:
+    """(size or None for the caller's, which of 0, 1, 2 are the terminal: a bit for each)."""
+    tty = given["tty"]
+    if tty is not True and not isinstance(tty, os.terminal_size):
+        raise TypeError(
+            f"tty is True, or a size as os.terminal_size((columns, lines)), not {tty!r}"
+        )
+    if given["start_new_session"] is False or given["process_group"] is not None:
+        raise ValueError("tty=True needs a session of its own: a session has one terminal")
+    if given.get("input") is not None:
+        raise ValueError(
+            "tty=True and input= may not both be used: a terminal has no end of input; "
+            "write to the stdin of spawn(..., tty=True)"
+        )
+    which = 0
+    for number, name in enumerate(_NAMES):
+        if given[name] is None or (number == 2 and _follows_stdout(given[name], which)):
+            which |= 1 << number
+    if not which:
+        raise ValueError("tty=True is for those of stdin, stdout and stderr that are not given")
+    return None if tty is True else checked_size(*tty), which
+
+
+def _follows_stdout(stderr: Any, which: int) -> bool:
+    return bool(stderr == STDOUT and which & 2)
+
+
+def checked_size(columns: Any, lines: Any) -> os.terminal_size:
+    for number in (columns, lines):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"a terminal's size is two whole numbers, not {number!r}")
+        if not 0 < number < 65536:
+            raise ValueError(f"a terminal has 1 to 65535 columns and lines, not {number}")
+    return os.terminal_size((columns, lines))
+
+
+def callers_size() -> os.terminal_size:
+    """The size of the terminal that we are on; 80 columns and 24 lines without one."""
+    for fd in range(3):
+        with suppress(OSError):
+            size = os.get_terminal_size(fd)
+            if size.columns and size.lines:
+                return size
+    return _USUAL
+
+
+def set_size(fd: int, size: os.terminal_size) -> None:
+    termios.tcsetwinsize(fd, (size.lines, size.columns))
+
+
+class Terminal(Stdio):
+    """The standard descriptors of a command that gets a terminal.
+
+    It is one of ours until the launcher has found that the container has a devpts of its own;
+    then our end of that one has come through the socket when the command runs.
+    """
+
+    __slots__ = ("_ours", "_received", "_size", "_which")
+
+    def __init__(
+        self,
+        size: os.terminal_size | None,
+        which: int,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+    ) -> None:
+        given = [stdin, stdout, stderr]
+        for number, value in enumerate(given):
+            follows = number == 2 and _follows_stdout(value, which)
+            if which >> number & 1 and value is not None and not follows:
+                raise ValueError(f"this plan makes {_NAMES[number]} a terminal; leave it out")
+        self._ours = -1
+        self._received: socket.socket | None = None
+        self._which = which
+        self._size = size or callers_size()
+        theirs = self._open()
+        try:
+            super().__init__(
+                *(theirs if which >> n & 1 else given[n] for n in range(3)),
+            )
+            self.close.append(theirs)
+            self._received, sent = socket.socketpair()
+            self.terminal = fcntl.fcntl(sent, fcntl.F_DUPFD_CLOEXEC, 3)
+            self.close.append(self.terminal)
+            sent.close()
+        except BaseException:
+            if theirs not in self.close:
+                os.close(theirs)
+            self.close_all()
+            raise
+
+    def _open(self) -> int:
+        """A terminal of the devpts that we see. Returns the command's end."""
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            self._ours = os.open("/dev/ptmx", flags)
+            fcntl.ioctl(self._ours, TIOCSPTLCK, bytes(4))
+            theirs = fcntl.ioctl(self._ours, TIOCGPTPEER, flags)
+        except OSError as error:
+            self._forget()
+            if error.errno == errno.ENOSPC:
+                error.add_note("as many terminals as the sysctl kernel.pty.max allows are open")
+            if error.errno not in _NO_DEVPTS:
+                raise
+            # There may be one inside. If not, the launcher will say that this is none.
+            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        settings = termios.tcgetattr(theirs)
+        settings[0] |= IUTF8  # backspace takes a character, not a byte
+        termios.tcsetattr(theirs, termios.TCSANOW, settings)
+        set_size(theirs, self._size)
+        return theirs
+
+    def _forget(self) -> None:
+        if self._ours >= 0:
+            os.close(self._ours)
+            self._ours = -1
+
+    def close_all(self) -> None:
+        super().close_all()
+        self._forget()
+        if self._received is not None:
+            self._received.close()
+
+    def settle(self) -> None:
+        """The command runs: find out which terminal it has."""
+        assert self._received is not None
+        with self._received as received:
+            flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            try:
+                byte, messages, _, _ = received.recvmsg(1, socket.CMSG_LEN(4), flags)
+            except BlockingIOError:
+                byte, messages = b"", []
+        if byte and not messages:
+            raise OSError(errno.EMFILE, "no descriptor is left for the command's terminal")
+        for _, _, data in messages:
+            self._forget()
+            self._ours = int.from_bytes(data, sys.byteorder)
+            set_size(self._ours, self._size)
+        first, *more = [n for n in (0, 1, 2) if self._which >> n & 1][:2]
+        self.parent[first], self._ours = self._ours, -1
+        if first == 0 and more:
+            self.parent[more[0]] = os.dup(self.parent[0])
+
+
+def our_end(box: Container[Any]) -> int:
+    """The descriptor of a container's terminal that is ours."""
+    if not box._on_terminal:
+        raise ValueError("it has no terminal: spawn(..., tty=True) gives it one")
+    files: tuple[Any, ...] = (box.stdin, box.stdout, box.stderr)
+    which = box._plan._options["tty"][1]
+    for number, file in enumerate(files):
+        if which >> number & 1 and file is not None and not file.closed:
+            return int(file.fileno())
+    raise ValueError("our end of its terminal is closed")
+
+
+class OurEnd(io.FileIO):
+    """Our end of a terminal for reading. Nobody at the other end is no error, but the end."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return 0
+
+    def readall(self) -> bytes:
+        data = bytearray()
+        piece = bytearray(io.DEFAULT_BUFFER_SIZE)
+        while size := self.readinto(piece):
+            data += piece[:size]
+        return bytes(data)
+
+
+def run_on_terminal(
+    plan: Plan,
+    *,
+    input: Any,
+    capture_output: bool,
+    timeout: float | None,
+    check: bool,
+    **stdio: Any,
+) -> CompletedProcess[Any]:
+    """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
+    from ._container import CompletedProcess, Container
+    from ._interact import must_be_terminal
+
+    if input is not None:
+        raise ValueError("input= cannot be given to a command on a terminal")
+    collects = capture_output or PIPE in (stdio["stdin"], stdio["stdout"], stdio["stderr"])
+    if not collects:
+        must_be_terminal("run", "capture_output=True collects what the command writes")
+    box = Container._start(plan, **stdio)
+    out = err = None
+    try:
+        if collects:
+            out, err = box.communicate(timeout=timeout)
+        else:
+            box.interact(timeout)
+    except BaseException:
+        box.kill()
+        box.wait()
+        box._process.close()
+        raise
+    finally:
+        box._close_files()
+    completed: CompletedProcess[Any] = CompletedProcess(box.args, box.wait(), out, err)
+    completed._record = (plan._core.steps_only(), box._process)
+    box._process.close()
+    if check:
+        completed.check_returncode()
+    return completed

@@ -1,0 +1,186 @@
+"""What init=True and die_with_parent promise: signals, and an end with Python for whoever."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import (
+    IS_ROOT,
+    ORDINARY,
+    QUIET,
+    eventually,
+    new_marker,
+    running_script,
+    script,
+)
+
+import nsdemo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("ordinary_users_may")
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+# SIGCHLD is init's own news; nobody can catch SIGKILL and SIGSTOP; 32 and 33 are the C library's.
+FORWARDED = sorted(set(range(1, 65)) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, 32, 33})
+
+LISTEN = """
+import signal, sys
+signals = set(map(int, sys.argv[1].split(",")))
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print("ready", flush=True)
+for _ in signals:
+    print(int(signal.sigwait(signals)), flush=True)
+"""
+
+
+def test_every_signal_reaches_the_command() -> None:
+    """SIGTSTP, SIGCONT and the real-time signals as well; tini withholds SIGTTIN and SIGTTOU."""
+    command = [*PYTHON, LISTEN, ",".join(map(str, FORWARDED))]
+    with nsdemo.spawn(command, init=True, stdout=nsdemo.PIPE, text=True, **QUIET) as box:
+        assert box.stdout is not None
+        assert box.stdout.readline() == "ready\n"
+        for number in FORWARDED:
+            box.send_signal(number)
+            assert box.stdout.readline() == f"{number}\n"
+        assert box.wait(5) == 0
+
+
+def test_a_command_is_stopped_and_goes_on_under_init() -> None:
+    """SIGTSTP and SIGCONT do to the command what they do without an init."""
+    script = "trap 'echo continued' CONT; trap 'kill -STOP $$' TSTP; echo ready; " + (
+        "while :; do sleep 0.01; done"
+    )
+    with nsdemo.spawn(["sh", "-c", script], init=True, stdout=nsdemo.PIPE, **QUIET) as box:
+        assert box.stdout is not None
+        assert box.stdout.readline() == b"ready\n"
+        (inner,) = map(int, Path(f"/proc/{box.pid}/task/{box.pid}/children").read_text().split())
+
+        def state() -> str:
+            return Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[0]
+
+        box.send_signal(signal.SIGTSTP)
+        assert eventually(lambda: state() == "T")
+        box.send_signal(signal.SIGCONT)
+        assert box.stdout.readline() == b"continued\n"
+        assert state() != "T"
+
+
+@pytest.mark.parametrize("how", [{}, {"init": True}, {"uid": 0, "gid": 0}], ids=str)
+def test_the_command_begins_with_no_signal_blocked_or_ignored(how: dict[str, Any]) -> None:
+    """Whatever Python blocks and ignores, as CPython does SIGPIPE; and init blocks them all."""
+    body = """\
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2, 64})
+        how = json.loads(sys.argv[1])
+        done = nsdemo.run(["cat", "/proc/self/status"], stdin=nsdemo.DEVNULL, text=True,
+                          capture_output=True, **how)
+        report(text=done.stdout, mine=open("/proc/thread-self/status").read())
+    """
+    found = script(body, json.dumps(how)).report
+
+    def masks(text: str) -> dict[str, int]:
+        rows = dict(line.split(":\t") for line in text.splitlines() if line.startswith("Sig"))
+        return {name: int(rows[name], 16) for name in ("SigBlk", "SigIgn", "SigPnd")}
+
+    assert masks(found["text"]) == {"SigBlk": 0, "SigIgn": 0, "SigPnd": 0}
+    blocked = 1 << signal.SIGTERM - 1 | 1 << signal.SIGUSR2 - 1 | 1 << 63
+    assert masks(found["mine"])["SigBlk"] == blocked, "ours are as they were"
+
+
+def test_die_with_parent_costs_no_thread() -> None:
+    before = os.listdir("/proc/self/task")
+    with (
+        nsdemo.spawn(["sleep", "600"], **QUIET),
+        nsdemo.spawn(["sleep", "600"], init=True, **QUIET),
+    ):
+        assert os.listdir("/proc/self/task") == before
+
+
+KILLED = """
+    program, marker, ordinary, call = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    command = [program, marker]
+    ids = {"uid": ordinary, "gid": ordinary}
+    box = nsdemo.spawn(["sleep", "600"], stdin=nsdemo.DEVNULL)
+    def target():
+        match call:
+            case "spawn": nsdemo.spawn(command, **ids, stdin=nsdemo.DEVNULL).wait()
+            case "init": nsdemo.spawn(command, **ids, init=True, stdin=nsdemo.DEVNULL).wait()
+            case "no pid": nsdemo.run(command, pid=False, **ids, stdin=nsdemo.DEVNULL)
+            case "enter": nsdemo.enter(box, command, **ids, stdin=nsdemo.DEVNULL)
+            case "enter no pid":
+                nsdemo.enter(box, command, pid=False, **ids, stdin=nsdemo.DEVNULL)
+            case "chroot_run": nsdemo.chroot_run("/", command, **ids, stdin=nsdemo.DEVNULL)
+    print("started", flush=True)
+    target()
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """pytest closes its own folders to other users whenever it starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root makes a setuid program of root's")
+@pytest.mark.parametrize("call", ["spawn", "init", "no pid", "enter", "enter no pid", "chroot_run"])
+def test_a_setuid_command_ends_with_python(call: str, open_folder: Path) -> None:
+    """It has more power than the user it runs as, and the kernel's own signal is lost."""
+    program = open_folder / "sleep"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    program.chmod(0o4755)
+    marker = new_marker()
+    arguments = (str(program), marker, str(ORDINARY), call)
+    with running_script(KILLED, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        running = partial(with_marker, marker)
+        assert eventually(running)
+        (pid,) = running()
+        ids = Path(f"/proc/{pid}/status").read_text().partition("\nUid:")[2].split()[:2]
+        assert ids == [str(ORDINARY), "0"], "the setuid bit was not honoured"
+        process.kill()
+        process.wait()
+        ended = eventually(lambda: not running())
+        for pid in running():
+            os.kill(pid, signal.SIGKILL)
+        assert ended, "it lived on"
+
+
+def with_marker(marker: str) -> list[int]:
+    """As processes_with, whatever the program's name."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[1:2] == [marker.encode()] and words[0].endswith(b"sleep"):
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_plan_with_ids_started_does_not_end_with_python_unasked() -> None:
+    plan = nsdemo.chroot_run("/", ["sleep", "600"], uid=0, gid=0, dry_run=True, **QUIET)
+    assert "watch" in [step.operation for step in plan]
+    with plan.start() as box:
+        assert "watch" not in [step.operation for step in box.trace]
+    with plan.start(die_with_parent=True) as box:
+        assert "watch" in [step.operation for step in box.trace]
+    spared = nsdemo.chroot_run("/", ["true"], uid=0, gid=0, no_new_privs=True, dry_run=True)
+    assert "watch" not in [step.operation for step in spared]
