@@ -101,9 +101,14 @@ def release(path: StrPath, mount: Any = None) -> None:
 
 def _release_in(mount: Any, path: bytes) -> None:
     from ._api import run
+    from ._targets import Resolved
 
-    ours: dict[str, Any] = {"uts": False, "ipc": False, "pid": False}
-    done = run(["sh", "-c", _UMOUNT, "sh", path], mount=mount, stdin=DEVNULL, stderr=PIPE, **ours)
+    target = Resolved(mount)
+    target.close()
+    # umount reads the /proc there, and finds itself only in that one's pid namespace.
+    pid = mount if target.kind is None else False
+    others: dict[str, Any] = {"uts": False, "ipc": False, "pid": pid}
+    done = run(["sh", "-c", _UMOUNT, "sh", path], mount=mount, stdin=DEVNULL, stderr=PIPE, **others)
     if done.returncode:
         raise OSError(errno.EINVAL, os.fsdecode(done.stderr).strip(), os.fsdecode(path))
 
