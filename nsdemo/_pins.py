@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _core
 from ._stdio import DEVNULL, PIPE
+from ._targets import Resolved
 from ._values import CLONE_FLAGS, KEYWORDS, StrPath, encode_path, names_to_flags
 
 
@@ -66,7 +67,9 @@ def release(path: StrPath, mount: Any = None) -> None:
     Args:
         path: the file. Its last part is not followed if it is a link.
         mount: whose mount namespace it was pinned in, if not in ours: the target that was given
-            to ``persist`` as ``mount``. The host's sh, umount and stat are looked up there.
+            to ``persist`` as ``mount``. sh, umount, stat and rm are looked up there, and run in
+            the user namespace that owns it, with no more than CAP_SYS_ADMIN and
+            CAP_DAC_OVERRIDE: they are the target's programs.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -101,14 +104,19 @@ def release(path: StrPath, mount: Any = None) -> None:
 
 def _release_in(mount: Any, path: bytes) -> None:
     from ._api import run
-    from ._targets import Resolved
 
     target = Resolved(mount)
-    target.close()
+    where: dict[str, Any] = {"mount": target, "user": target.owner_namespace()}
     # umount reads the /proc there, and finds itself only in that one's pid namespace.
-    pid = mount if target.kind is None else False
-    others: dict[str, Any] = {"uts": False, "ipc": False, "pid": pid}
-    done = run(["sh", "-c", _UMOUNT, "sh", path], mount=mount, stdin=DEVNULL, stderr=PIPE, **others)
+    where |= {"uts": False, "ipc": False, "pid": target if target.kind is None else False}
+    done = run(
+        ["sh", "-c", _UMOUNT, "sh", path],
+        **where,
+        capabilities=["sys_admin", "dac_override"],
+        no_new_privs=True,
+        stdin=DEVNULL,
+        stderr=PIPE,
+    )
     if done.returncode:
         raise OSError(errno.EINVAL, os.fsdecode(done.stderr).strip(), os.fsdecode(path))
 

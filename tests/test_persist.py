@@ -258,6 +258,31 @@ def test_no_half_is_left_in_a_holder(tmp_path: Path, more: dict[str, Any]) -> No
             nsdemo.release(taken, holder)
 
 
+SPY = """#!/bin/busybox sh
+cat /proc/self/uid_map > /seen
+grep -E 'CapPrm|NoNewPrivs' /proc/self/status >> /seen
+exec busybox sh "$@"
+"""
+
+
+def test_what_releases_in_a_holder_has_little_power(tmp_path: Path) -> None:
+    """It is the holder's own program: no host's root, and only what a release takes."""
+    with nsdemo.Rootfs.busybox(tmp_path / "root") as root:
+        shell = Path(root) / "bin/sh"
+        shell.unlink()
+        shell.write_text(SPY)
+        shell.chmod(0o755)
+        see = {"pid": False, "mounts": [nsdemo.Bind("/proc", "/proc")]}
+        with nsdemo.spawn(["sleep", "1000"], root=root, user=True, **see, **QUIET) as holder:
+            where = {"mount": holder, "user": holder, "pid": False, "ipc": False, "uts": False}
+            nsdemo.run(["true"], net=True, persist={"net": "/pin"}, **where, **QUIET)
+            nsdemo.release("/pin", holder)
+            own = Path(f"/proc/{holder.pid}/uid_map").read_text().split()
+        seen = (Path(root) / "seen").read_text().split()
+    assert seen[0::2] == ["0", "1", f"{1 << 21 | 1 << 1:016x}", "1"]
+    assert seen[1::2] == [own[1], "CapPrm:", "NoNewPrivs:"]
+
+
 def test_the_message_for_an_ordinary_user_names_the_holder(tmp_path: Path) -> None:
     body = f"""\
         report(**outcome(lambda: nsdemo.run(["true"], net=True, persist={{"net": "{tmp_path}/a"}})))
