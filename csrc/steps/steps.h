@@ -119,7 +119,9 @@ void nsd_unpin_all(const struct nsd_launch *launch);
 /* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
  * that directory. 0, 1 if the file was made for it, or -errno. */
 long nsd_pin_file(long namespace, const char *path, const char *proc);
-void nsd_unpin_file(const char *path, long made);
+/* Takes away the pin of the namespace with this inode (0: of any), and if asked its file, where
+ * that is empty and of mode 0. -EINVAL: there is none; -ESRCH: proc is not ours. */
+long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *proc);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);

@@ -196,11 +196,14 @@ static void a_namespace_is_pinned_on_a_file(void)
     CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
     CHECK_NUMBER(pinned.st_ino, own.st_ino);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -EEXIST);
-    nsd_unpin_file(path, 0);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino + 1, false, "/proc/"), -EINVAL);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino, false, "/none/"), -ESRCH);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino, false, "/proc/"), 0);
+    CHECK_NUMBER(nsd_unpin_file(path, 0, true, "/proc/"), -EINVAL);
     CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
     CHECK_NUMBER(pinned.st_mode & 07777, 0);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
-    nsd_unpin_file(path, 1);
+    CHECK_NUMBER(nsd_unpin_file(path, 0, true, "/proc/"), 0);
     CHECK_NUMBER(access(path, F_OK), -1);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
     CHECK_NUMBER(access(path, F_OK), -1);
