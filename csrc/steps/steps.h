@@ -33,7 +33,8 @@ struct nsd_launch {
     int ends_group;  /* the watchdog ends the command's process group too */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
-    bool borrowed;   /* our memory is Python's: mind where the command leads */
+    bool hides;    /* nobody may read us through /proc until the command is executed */
+    bool borrowed; /* our memory is Python's: mind where the command leads */
 };
 
 /* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
