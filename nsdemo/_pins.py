@@ -112,7 +112,8 @@ def _release_in(mount: Any, path: bytes) -> None:
 
     target = Resolved(mount)
     where: dict[str, Any] = {"mount": target, "user": target.owner_namespace()}
-    where |= dict.fromkeys(("uts", "ipc", "pid"), False)
+    # umount reads the /proc there, and finds itself only in that one's pid namespace.
+    where |= {"uts": False, "ipc": False, "pid": target if target.kind is None else False}
     done = run(
         ["sh", "-c", _UMOUNT, "sh", path],
         **where,

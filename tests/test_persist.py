@@ -44,9 +44,9 @@ def test_a_pin_is_a_step_of_a_plan_by_hand(pins: Path) -> None:
     nsdemo.release(pins / "boxy")
 
 
-def a_holder() -> nsdemo.Container[bytes]:
+def a_holder(pid: bool = False) -> nsdemo.Container[bytes]:
     """A container whose mount namespace is ours to pin in."""
-    box: nsdemo.Container[bytes] = nsdemo.spawn(["sleep", "600"], pid=False, **QUIET)
+    box: nsdemo.Container[bytes] = nsdemo.spawn(["sleep", "600"], pid=pid, **QUIET)
     return box
 
 
@@ -283,6 +283,16 @@ def test_a_holder_keeps_what_may_not_be_pinned_here(tmp_path: Path) -> None:
         made.release()
         assert not place.exists()
         made.release()
+
+
+def test_a_holder_may_have_processes_of_its_own(tmp_path: Path) -> None:
+    """The /proc that is mounted there knows nobody from elsewhere, and umount reads it."""
+    place = tmp_path / "blue"
+    with a_holder(pid=True) as holder:
+        nsdemo.run(["true"], **held(holder) | {"uts": True}, persist={"uts": place}, **QUIET)
+        assert kernel.keepers(Path(f"/proc/{holder.pid}/root{place}"), "uts").mounts
+        nsdemo.release(place, holder)
+        assert not place.exists()
 
 
 @pytest.mark.parametrize("more", [{"cwd": "/no/such"}, {"taken": True}, {"command": "no-such"}])
