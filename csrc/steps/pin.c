@@ -127,6 +127,8 @@ static bool is_our_file(long parent, const char *name)
 
     if (fd < 0)
         return false;
+    found.st_mode = 0;
+    found.st_size = 0;
     if (sys2(__NR_fstat, fd, &found) == 0)
         ours = (found.st_mode & (S_IFMT | 07777)) == S_IFREG && found.st_size == 0;
     sys1(__NR_close, fd);
@@ -149,6 +151,8 @@ long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *
         sys1(__NR_close, parent);
         return pin;
     }
+    filesystem.f_type = 0;
+    pinned.st_ino = 0;
     ret = sys2(__NR_fstatfs, pin, &filesystem);
     if (ret == 0)
         ret = sys2(__NR_fstat, pin, &pinned);
@@ -229,11 +233,12 @@ static long pin_here(const struct nsd_launch *launch, const struct nsd_step *ste
 static void unpin_here(const struct nsd_launch *launch, const struct nsd_step *step,
                        bool made)
 {
-    struct stat pinned = {0};
+    struct stat pinned;
     long namespace = open_namespace(launch, step);
 
     if (namespace < 0)
         return;
+    pinned.st_ino = 0;
     if (sys2(__NR_fstat, namespace, &pinned) == 0 &&
         sys1(__NR_fchdir, launch->slot[step->number[1]]) == 0)
         nsd_unpin_file(nsd_text(launch, step, 1), pinned.st_ino, made, "");
