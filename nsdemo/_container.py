@@ -310,7 +310,8 @@ class Container(Generic[AnyStr]):
         "deleted". Paths are the container's choice: escape them before you show them.
 
         Raises ValueError without overlay=True; PermissionError where the container took away
-        the permission to look; OSError (ENAMETOOLONG) for paths longer than 4095 bytes.
+        the permission to look; OSError for paths longer than 4095 bytes (ENAMETOOLONG), and for
+        a container that makes files faster than they are read (EBUSY).
 
         Example:
             >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:

@@ -26,6 +26,7 @@ from ._case import (
     capabilities,
     filtered,
     no_power,
+    pidfd_refused,
 )
 from ._not_executable import explain_exec, explain_path
 from ._not_granted import (
@@ -103,7 +104,9 @@ def _by_errno(case: Case) -> Hints:
 
 def _start(case: Case) -> Hints:
     stage = case.step.args[0] if case.step.args else ""
-    if stage == "guard" and case.errno == errno.ESRCH:
+    if stage in ("guard", "pidfd_open") and (hints := [*pidfd_refused(case)]):
+        yield from hints
+    elif stage == "guard" and case.errno == errno.ESRCH:
         yield from _parent(case)
     elif case.errno == errno.ENOMEM:
         yield from _dead_pid_namespace()
@@ -184,9 +187,11 @@ def _open_process(case: Case) -> Hints:
             )
         else:
             yield f"process {pid} has ended; a target must be running"
+    yield from pidfd_refused(case)
 
 
 def _parent(case: Case) -> Hints:
+    yield from pidfd_refused(case)
     if case.errno == errno.ESRCH and _machine.children_go_elsewhere():
         yield (
             "this process was moved to another pid namespace (unshare or setns), from where its "

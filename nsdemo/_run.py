@@ -87,14 +87,14 @@ def launch(
             deadline,
             stdio.terminal,
         )
-    except OSError as error:
-        stage = error.strerror or ""
-        if stage == "descriptors" and error.errno == errno.EBADF:
-            stdio.raise_if_closed()
-        step = Step("start", (stage,), None, error.errno or errno.EIO)
-        raise setup_failed(step, (step,), describe(step), hints_for(step, core)) from None
     finally:
         stdio.close = []
+    if isinstance(process, tuple):
+        number, stage = process
+        if stage == "descriptors" and number == errno.EBADF:
+            stdio.raise_if_closed()
+        step = Step("start", (stage,), None, number)
+        raise setup_failed(step, (step,), describe(step), hints_for(step, core))
     if process.failed >= 0:
         _raise_failure(core, trace_of(core, process), process.said)
     return process

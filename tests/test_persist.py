@@ -211,6 +211,60 @@ def test_python_is_killed_while_a_pin_is_asked_for(pins: Path) -> None:
     ]
 
 
+@only_root
+def test_a_path_that_is_swapped_after_the_look_releases_nothing_else(pins: Path) -> None:
+    """strace holds the call up that takes the mount away, and the directory becomes another."""
+    for name in ("mine", "other"):
+        (pins / name).mkdir()
+        nsdemo.run(["true"], net=True, persist={"net": pins / name / "blue"}, **QUIET)
+    kept = inode(pins / "other/blue")
+    body = f"""\
+        print("ready", flush=True)
+        sys.stdin.readline()
+        nsdemo.release("{pins}/mine/blue")
+    """
+    with running_script(body) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        inject = "--inject=umount2:delay_enter=500000"
+        command = ["strace", "-qq", "-o", "/dev/null", inject, "-p", str(process.pid)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+            with suppress(subprocess.TimeoutExpired):
+                tracer.wait(0.3)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.25)
+            (pins / "mine").rename(pins / "moved")
+            (pins / "other").rename(pins / "mine")
+            assert process.wait(5) == 0
+            tracer.wait(5)
+    assert inode(pins / "mine/blue") == kept
+    assert list((pins / "moved").iterdir()) == []
+    nsdemo.release(pins / "mine/blue")
+
+
+@only_root
+def test_without_a_proc_nothing_is_released(pins: Path) -> None:
+    nsdemo.run(["true"], net=True, persist={"net": pins / "blue"}, **QUIET)
+    body = f"""\
+        import nsdemo._pins, nsdemo._stdio, ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(b"none", b"/", None, 1 << 18 | 1 << 14, None) == 0
+        assert libc.mount(b"none", b"/proc", b"tmpfs", 0, None) == 0
+        try:
+            nsdemo.release("{pins}/blue")
+        except OSError as error:
+            report(**facts_of(error))
+    """
+    found = script(body).report
+    assert found["errno"] == errno.ESRCH
+    assert "on /proc" in found["notes"][0]
+    nsdemo.release(pins / "blue")
+
+
 # -- an ordinary user's ------------------------------------------------------------------------
 
 

@@ -33,7 +33,8 @@ struct nsd_launch {
     int ends_group;  /* the watchdog ends the command's process group too */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
-    bool borrowed;   /* our memory is Python's: mind where the command leads */
+    bool hides;    /* nobody may read us through /proc until the command is executed */
+    bool borrowed; /* our memory is Python's: mind where the command leads */
 };
 
 /* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
@@ -128,7 +129,9 @@ void nsd_unpin_all(const struct nsd_launch *launch);
 /* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
  * that directory. 0, 1 if the file was made for it, or -errno. */
 long nsd_pin_file(long namespace, const char *path, const char *proc);
-void nsd_unpin_file(const char *path, long made);
+/* Takes away the pin of the namespace with this inode (0: of any), and if asked its file, where
+ * that is empty and of mode 0. -EINVAL: there is none; -ESRCH: proc is not ours. */
+long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *proc);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
