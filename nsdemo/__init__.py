@@ -25,10 +25,12 @@ if sys.platform != "linux":
 from typing import TYPE_CHECKING, Any
 
 from ._api import chroot_run, enter, namespaces, run, spawn
-from ._container import CalledProcessError, CompletedProcess, Container, TimeoutExpired
+from ._container import Container
 from ._errors import NamespaceError
-from ._plan import Plan, Step
+from ._plan import Plan
+from ._run import CalledProcessError, CompletedProcess, TimeoutExpired
 from ._stdio import DEVNULL, PIPE, STDOUT
+from ._step import Step
 
 if TYPE_CHECKING:
     from ._changes import Change

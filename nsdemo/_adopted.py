@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from ._plan import Plan
 from ._targets import pid_of_pidfd
 
 _INIT = "nsdemo-init"
+_EXECUTES = 0.5  # seconds for what takes microseconds on a machine at rest
 
 
 class Found(NamedTuple):
@@ -82,17 +84,29 @@ def _open_pid(pid: int) -> int:
     raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}: it has ended, or never was")
 
 
+def _words(pid: int) -> list[bytes]:
+    """Its command line, which is empty for a moment while the kernel executes it."""
+    until = time.monotonic() + _EXECUTES
+    while True:
+        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+            words = cmdline.read().split(b"\0")[:-1]
+        if words or time.monotonic() > until:
+            return words
+        os.stat(f"/proc/{pid}/exe")  # a zombie and a thread of the kernel have none
+        time.sleep(0.001)
+
+
 def _read(pid: int) -> Found:
     args: list[str] = []
     name = ""
     root = None
     with suppress(OSError):
+        args = [os.fsdecode(word) for word in _words(pid)]
+    with suppress(OSError):  # read later than those, for it changes earlier
         with open(f"/proc/{pid}/comm", errors="surrogateescape") as comm:
             name = comm.read().rstrip("\n")
-        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-            args = [os.fsdecode(word) for word in cmdline.read().split(b"\0")[:-1]]
-            if name == _INIT:
-                args = args[:1]  # it has wiped the others
+        if name == _INIT:
+            args = args[:1]  # it has wiped the others
     with suppress(OSError):  # not ours to look at
         inside = f"/proc/{pid}/root"
         if not os.path.samestat(os.stat(inside), os.stat("/")):

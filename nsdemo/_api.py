@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import _core
-from ._container import CompletedProcess, Container, run_plan
+from ._container import Container
 from ._plan import Plan
 from ._request import (
     CAP_SYS_CHROOT,
@@ -20,6 +20,7 @@ from ._request import (
     make_plan,
     spawn_plan,
 )
+from ._run import CompletedProcess, run_plan
 from ._targets import Resolved, unreadable
 from ._values import CLONE_FLAGS, KEYWORDS
 

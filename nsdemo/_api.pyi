@@ -9,9 +9,10 @@ from typing import IO, Any, Literal, Protocol, overload
 
 from _typeshed import HasFileno, ReadableBuffer, StrOrBytesPath
 
-from ._container import CompletedProcess, Container
+from ._container import Container
 from ._landlock import Landlock
 from ._plan import Plan
+from ._run import CompletedProcess
 from .mounts import Mount
 
 _Path = str | os.PathLike[str]

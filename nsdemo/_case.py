@@ -5,6 +5,7 @@ What ``_diagnosis``, ``_not_mounted`` and ``_not_executable`` share.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from . import _machine
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
-    from ._plan import Step
+    from ._step import Step
 
 NEWNS = 0x00020000
 NEWUTS = 0x04000000
@@ -142,6 +143,23 @@ def filtered(otherwise: str = "") -> list[str]:
         f"{either}a seccomp filter is in force and most likely refuses it ({capabilities()})"
         f"{docker_flags()}"
     ]
+
+
+def pidfd_refused(case: Case) -> Hints:
+    """pidfd_open(2) asks for no power, so a refusal is a filter's, or the kernel is too old."""
+    if case.errno not in (errno.EPERM, errno.ENOSYS):
+        return
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        if error.errno != case.errno:
+            return
+        old = "the kernel is older than Linux 5.3, or " if case.errno == errno.ENOSYS else ""
+        yield (
+            f"pidfd_open is refused to this process: {old}a seccomp filter does it. Without a "
+            "pidfd a number might name another process by the time it is signalled, so nothing "
+            f"is started: allow pidfd_open and pidfd_send_signal in the filter{docker_flags()}"
+        )
 
 
 def apparmor() -> Hints:

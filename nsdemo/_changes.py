@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SOCKET_SLOT = 65  # NSD_SOCKET_SLOT
 _PATH_MAX = 4096
+_STRIDE = 32
+_MANY = 10_000_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -59,52 +61,59 @@ class Layers:
         # Its owner may be one that a user namespace does not know, and then is ours.
         if os.stat(".", dir_fd=self.upper).st_mode != os.stat(".", dir_fd=self.lower).st_mode:
             found.append(Change("/", "modified"))
-        folders: list[tuple[tuple[bytes, ...], bool, bool]] = [((), True, False)]
-        while folders:
-            names, has_lower, hides = folders.pop()
-            upper = _open(self.upper, names)
-            if upper is None:
-                continue  # gone while we looked
-            lower = _open(self.lower, names) if has_lower else None
-            try:
-                folders += self._compare(names, upper, lower, hides, found)
-            finally:
-                os.close(upper)
-                if lower is not None:
-                    os.close(lower)
+        # In memory each name takes an inode, so that more than these are never there at once.
+        self._left = os.statvfs(self.upper).f_files or _MANY
+        way = _Way(self.upper, self.lower)
+        try:
+            self._compare(way, b"", False, found)
+            while way.folders:
+                here = way.folders[-1]
+                if not here.below:
+                    way.leave()
+                elif way.enter(*here.below.pop()):
+                    self._compare(way, way.folders[-1].path, here.hides, found)
+        finally:
+            way.close()
         return tuple(sorted(found))
 
-    def _compare(
-        self,
-        names: tuple[bytes, ...],
-        upper: int,
-        lower: int | None,
-        hides: bool,
-        found: list[Change],
-    ) -> list[tuple[tuple[bytes, ...], bool, bool]]:
-        """Note what changed in one directory; the directories in it that are to be looked at."""
-        folders = []
-        hides = hides or self._is_opaque(upper)
-        mine = set(map(os.fsencode, os.listdir(upper)))
+    def _compare(self, way: _Way, path: bytes, hides: bool, found: list[Change]) -> None:
+        """Note what changed in the directory where we are, and which in it are to be looked at."""
+        here = way.folders[-1]
+        assert here.upper is not None
+        here.hides = hides = hides or self._is_opaque(here.upper)
+        mine = self._names(here.upper)
         for name in mine:
-            new, old = _status(upper, name), _status(lower, name)
-            path = _path(names, name)
+            new, old = _status(here.upper, name), _status(here.lower, name)
             if new is None:
                 continue
+            where = _path(path, name)
             if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:
-                found.append(Change(path, "deleted"))
+                found.append(Change(where, "deleted"))
                 continue
             both = old is not None and stat.S_ISDIR(new.st_mode) and stat.S_ISDIR(old.st_mode)
             if old is None:
-                found.append(Change(path, "added"))
+                found.append(Change(where, "added"))
             elif not both or _owner_and_mode(new) != _owner_and_mode(old):
-                found.append(Change(path, "modified"))
+                found.append(Change(where, "modified"))
             if stat.S_ISDIR(new.st_mode):
-                folders.append(((*names, name), both, hides))
-        if hides and lower is not None:
-            gone = set(map(os.fsencode, os.listdir(lower))) - mine
-            found += [Change(_path(names, name), "deleted") for name in gone]
-        return folders
+                here.below.append((name, both))
+        if hides and here.lower is not None:
+            gone = set(map(os.fsencode, os.listdir(here.lower))) - mine
+            found += [Change(_path(path, name), "deleted") for name in gone]
+
+    def _names(self, folder: int) -> set[bytes]:
+        """What is in a directory; who adds to it while we look does not keep us for ever."""
+        names = set()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                names.add(os.fsencode(entry.name))
+                self._left -= 1
+                if self._left < 0:
+                    raise OSError(
+                        errno.EBUSY,
+                        "the container makes files faster than they are read: stop it first",
+                    )
+        return names
 
     def _is_opaque(self, folder: int) -> bool:
         try:
@@ -119,8 +128,8 @@ def _owner_and_mode(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_mode, status.st_uid, status.st_gid
 
 
-def _path(names: tuple[bytes, ...], name: bytes) -> str:
-    path = b"/" + b"/".join((*names, name))
+def _path(folder: bytes, name: bytes) -> str:
+    path = folder + b"/" + name
     if len(path) >= _PATH_MAX:
         raise OSError(
             errno.ENAMETOOLONG,
@@ -138,21 +147,95 @@ def _status(folder: int | None, name: bytes) -> os.stat_result | None:
     return None
 
 
-def _open(top: int, names: tuple[bytes, ...]) -> int | None:
-    """A directory, name by name from the top; None if there is none any more."""
-    folder = os.open(".", _DIRECTORY, dir_fd=top)
-    for name in names:
-        try:
-            below = os.open(name, _DIRECTORY, dir_fd=folder)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return None
-            error.filename = _path(names[: names.index(name)], name)
-            raise
-        finally:
-            os.close(folder)
-        folder = below
-    return folder
+class _Folder:
+    """A directory on the way from the top to where we are.
+
+    Attributes:
+        upper, lower: its descriptors; None while it is closed, or where there is none.
+        below: directories in it that are still to be looked at, and whether both layers have them.
+    """
+
+    __slots__ = ("below", "has_lower", "hides", "lower", "name", "path", "upper")
+
+    def __init__(self, path: bytes, name: bytes, upper: int, lower: int | None) -> None:
+        self.path = path
+        self.name = name
+        self.upper: int | None = upper
+        self.lower = lower
+        self.has_lower = lower is not None
+        self.hides = False
+        self.below: list[tuple[bytes, bool]] = []
+
+    def close(self) -> None:
+        for fd in (self.upper, self.lower):
+            if fd is not None:
+                os.close(fd)
+        self.upper = self.lower = None
+
+
+class _Way:
+    """The directories from the top to where we are; of the far ones every 32nd is open.
+
+    So a depth that the container chooses takes few descriptors, and the way back does not begin
+    at the top each time.
+    """
+
+    def __init__(self, upper: int, lower: int) -> None:
+        top = os.open(".", _DIRECTORY, dir_fd=upper)
+        self.folders = [_Folder(b"", b"", top, os.open(".", _DIRECTORY, dir_fd=lower))]
+
+    def enter(self, name: bytes, both: bool) -> bool:
+        """Go down; False if the directory is gone, or ours is."""
+        if not self._reopen():
+            self.folders[-1].below.clear()
+            return False
+        here = self.folders[-1]
+        path = here.path + b"/" + name
+        assert here.upper is not None
+        upper = _open(here.upper, name, path)
+        if upper is None:
+            return False
+        lower = _open(here.lower, name, path) if both and here.lower is not None else None
+        self.folders.append(_Folder(path, name, upper, lower))
+        depth = len(self.folders)
+        if depth % _STRIDE == 1:
+            for folder in self.folders[depth - _STRIDE : depth - 1]:
+                folder.close()
+        return True
+
+    def leave(self) -> None:
+        self.folders.pop().close()
+
+    def _reopen(self) -> bool:
+        """Open where we are once more, from the nearest on the way that is open."""
+        at = len(self.folders) - 1
+        while self.folders[at].upper is None:
+            at -= 1
+        for folder in self.folders[at + 1 :]:
+            above = self.folders[at]
+            assert above.upper is not None
+            folder.upper = _open(above.upper, folder.name, folder.path)
+            if folder.upper is None:
+                return False
+            if folder.has_lower and above.lower is not None:
+                folder.lower = _open(above.lower, folder.name, folder.path)
+            at += 1
+        return True
+
+    def close(self) -> None:
+        for folder in self.folders:
+            folder.close()
+
+
+def _open(folder: int, name: bytes, path: bytes) -> int | None:
+    """A directory in another; None if there is none any more."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        error.filename = os.fsdecode(path)
+        raise
 
 
 class Handover:

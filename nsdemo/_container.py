@@ -1,25 +1,20 @@
-"""A launched command: Container, and CompletedProcess when it is over."""
+"""A command that runs: Container, which has the surface of subprocess.Popen."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
-import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
-from ._errors import setup_failed
-from ._explain import describe, hints_for
-from ._plan import Plan, Step, trace_of
+from ._plan import Plan
+from ._run import CompletedProcess, TimeoutExpired, deadline_of, launch, returncode_of
 from ._stdio import (
-    PIPE,
     Stdio,
     as_file,
     check_pass_fds,
@@ -27,184 +22,13 @@ from ._stdio import (
     encode,
     text_settings,
 )
+from ._step import Step, trace_of
 
 if TYPE_CHECKING:
     from ._changes import Change, Layers
 
-TimeoutExpired = subprocess.TimeoutExpired
-CalledProcessError = subprocess.CalledProcessError
-
-FOREVER = 2**63 - 1
 # Let go of and dropped, and still to be reaped as long as we are their parent.
 _detached: list[_core.Process] = []
-_IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
-
-
-class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
-    """subprocess.CompletedProcess and the trace of how the container was made.
-
-    Attributes:
-        trace: a tuple of Step, every step of the set-up in order.
-    """
-
-    _record: tuple[_core.Plan, _core.Process] | None = None
-    _trace: tuple[Step, ...] = ()
-
-    @property
-    def trace(self) -> tuple[Step, ...]:
-        # Most callers never look, and putting it into words takes longer than some steps.
-        if self._record is not None:
-            self._trace = trace_of(*self._record)
-            self._record = None
-        return self._trace
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: status, output, and how the container was made."""
-        from .notebook import completed
-
-        return completed(self)._repr_html_()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        values = (self.args, self.returncode, self.stdout, self.stderr)
-        return CompletedProcess, values, {"_trace": self.trace}
-
-
-CompletedProcess.__module__ = "nsdemo"
-
-
-def _deadline(timeout: float | None) -> int:
-    """A timeout in seconds as a point on CLOCK_MONOTONIC, in ns."""
-    if timeout is None:
-        return FOREVER
-    if timeout != timeout:
-        raise ValueError("timeout is not a number")
-    # A century is as good as for ever, and fits.
-    return time.monotonic_ns() + int(min(max(timeout, 0), 3e9) * 1e9)
-
-
-def _launch(
-    core: _core.Plan,
-    stdio: Stdio,
-    pass_fds: tuple[int, ...],
-    streams: tuple[int, ...] | None,
-    input: bytes | None,
-    deadline: int,
-) -> _core.Process:
-    """Start a plan; what went wrong becomes the exception that says so."""
-    try:
-        process = _core.launch(
-            core,
-            tuple(stdio.child),
-            pass_fds,
-            tuple(stdio.close),
-            _IMAGE,
-            streams,
-            input,
-            deadline,
-            stdio.terminal,
-        )
-    except OSError as error:
-        stage = error.strerror or ""
-        if stage == "descriptors" and error.errno == errno.EBADF:
-            stdio.raise_if_closed()
-        step = Step("start", (stage,), None, error.errno or errno.EIO)
-        raise setup_failed(step, (step,), describe(step), hints_for(step, core)) from None
-    finally:
-        stdio.close = []
-    if process.failed >= 0:
-        _raise_failure(core, trace_of(core, process), process.said)
-    return process
-
-
-def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
-    """``said``: by newuidmap, which tells why in its own words."""
-    step = trace[-1]
-    hints = hints_for(step, core, trace)
-    if step.operation != "exec":
-        raise setup_failed(step, trace, describe(step), hints, said or b"")
-    # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
-    path, name = step.args[0], step.args[1]
-    filename = name if step.errno == errno.ENOENT else path
-    failure = OSError(step.errno, os.strerror(step.errno), filename)
-    failure.trace = trace  # type: ignore[attr-defined]
-    for hint in hints:
-        failure.add_note(hint)
-    raise failure
-
-
-def run_plan(
-    plan: Plan,
-    *,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    text: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    pass_fds: Sequence[int] = (),
-) -> CompletedProcess[Any]:
-    """Start a plan, talk to the command, wait for its end: one trip into C."""
-    given = locals()  # first of all: the arguments and nothing else
-    if capture_output and (stdout is not None or stderr is not None):
-        raise ValueError("stdout and stderr may not be used with capture_output")
-    if "tty" in plan._options:
-        from ._terminal import run_on_terminal
-
-        return run_on_terminal(**given)
-    if input is not None:
-        if stdin is not None:
-            raise ValueError("stdin and input may not both be used")
-        stdin = PIPE
-    if capture_output:
-        stdout = stderr = PIPE
-    settings = text_settings(text, encoding, errors)
-    data = encode(input, settings)
-    passed = check_pass_fds(pass_fds)
-    deadline = _deadline(timeout)
-    sys.audit("nsdemo.launch", plan)
-    args = plan._options.get("args") or plan._core.command()[0]
-    stdio = Stdio(stdin, stdout, stderr)
-    streams = tuple(stdio.parent)
-    stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    if "overlay" in plan._options:  # nobody will ask for changes()
-        plan = Plan._from_core(plan._core.without("hand_over"))
-    process = _launch(plan._core, stdio, passed, streams, data, deadline)
-    raw = [
-        data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
-    ]
-    if not process.ended:
-        process.kill()
-        process.wait(-1)
-        process.close()
-        assert timeout is not None
-        # Bytes also in text mode, as subprocess has it: a character may be half read.
-        raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
-    process.close()
-    out, err = (decode(data, settings) for data in raw)
-    completed: CompletedProcess[Any] = CompletedProcess(args, _returncode(process), out, err)
-    completed._record = (plan._core.steps_only(), process)
-    if check:
-        completed.check_returncode()
-    return completed
-
-
-def _returncode(process: _core.Process) -> int:
-    returncode = process.returncode
-    if returncode is None and process.detached:
-        raise ChildProcessError(
-            errno.ECHILD, f"process {process.pid} has ended; its parent alone was told how"
-        )
-    if returncode is None:
-        raise ChildProcessError(
-            errno.ECHILD,
-            "the command's status was taken by another waitpid() in this process, or thrown "
-            "away because SIGCHLD is ignored",
-        )
-    return returncode
 
 
 class Container(Generic[AnyStr]):
@@ -274,7 +98,7 @@ class Container(Generic[AnyStr]):
             if "overlay" in plan._options:
                 process = self._launch_with_layers(plan._core, stdio, passed)
             else:
-                process = _launch(plan._core, stdio, passed, None, None, 0)
+                process = launch(plan._core, stdio, passed, None, None, 0)
             stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
@@ -299,7 +123,7 @@ class Container(Generic[AnyStr]):
 
         handover = Handover(core)
         try:
-            process = _launch(handover.core, stdio, passed, None, None, 0)
+            process = launch(handover.core, stdio, passed, None, None, 0)
             self._layers = handover.receive()
             return process
         finally:
@@ -373,17 +197,17 @@ class Container(Generic[AnyStr]):
 
     def poll(self) -> int | None:
         """The returncode if the command has ended, else None."""
-        return _returncode(self._process) if self._process.wait(0) else None
+        return returncode_of(self._process) if self._process.wait(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the command to end and return its returncode.
 
         Raises TimeoutExpired after ``timeout`` seconds; the command runs on.
         """
-        if not self._process.wait(-1 if timeout is None else _deadline(timeout)):
+        if not self._process.wait(-1 if timeout is None else deadline_of(timeout)):
             assert timeout is not None
             raise TimeoutExpired(self.args, timeout)
-        return _returncode(self._process)
+        return returncode_of(self._process)
 
     def communicate(
         self, input: AnyStr | None = None, timeout: float | None = None
@@ -396,7 +220,7 @@ class Container(Generic[AnyStr]):
         if self._talking:
             if input is not None:
                 raise ValueError("input cannot be given again after a time-out")
-            ended = self._process.communicate(None, None, _deadline(timeout))
+            ended = self._process.communicate(None, None, deadline_of(timeout))
         else:
             if input is not None and (self.stdin is None or self._on_terminal):
                 raise ValueError("input needs stdin=PIPE")
@@ -405,7 +229,7 @@ class Container(Generic[AnyStr]):
                 with suppress(BrokenPipeError):
                     self.stdin.flush()
             self._talking = True
-            ended = self._process.communicate(self._borrowed(), data, _deadline(timeout))
+            ended = self._process.communicate(self._borrowed(), data, deadline_of(timeout))
         files = (self.stdout, self.stderr)
         raw = [
             data if file is not None else None
@@ -450,7 +274,7 @@ class Container(Generic[AnyStr]):
         self._process.stopping()
         if not self._process.wait(0) and self._notices(signal.SIGTERM):
             self.send_signal(signal.SIGTERM)
-            if not self._process.wait(_deadline(timeout)):
+            if not self._process.wait(deadline_of(timeout)):
                 self._process.kill()
         elif not self._process.ended:
             self._process.kill()
@@ -486,7 +310,8 @@ class Container(Generic[AnyStr]):
         "deleted". Paths are the container's choice: escape them before you show them.
 
         Raises ValueError without overlay=True; PermissionError where the container took away
-        the permission to look; OSError (ENAMETOOLONG) for paths longer than 4095 bytes.
+        the permission to look; OSError for paths longer than 4095 bytes (ENAMETOOLONG), and for
+        a container that makes files faster than they are read (EBUSY).
 
         Example:
             >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:

@@ -2,7 +2,8 @@
 
 ``diagnose`` looks up the operation in a table and asks its function. Each function proves a
 cause before it names it, by reading /proc, the root and the plan; where no cause is proven,
-nothing is said. Mounts and roots are in ``_not_mounted``, commands in ``_not_executable``.
+nothing is said. Namespaces are in ``_not_joined``, mounts and roots in ``_not_mounted``, commands
+in ``_not_executable``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ._case import (
     capabilities,
     filtered,
     no_power,
+    pidfd_refused,
 )
-from ._explain import CLONE_NAMES, OPTIONS, flag_names
 from ._not_executable import explain_exec, explain_path
 from ._not_granted import (
     explain_bounding,
@@ -38,6 +39,7 @@ from ._not_granted import (
     explain_securebits,
     explain_terminal,
 )
+from ._not_joined import explain_join, explain_unshare
 from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
@@ -57,14 +59,11 @@ from ._not_placed import (
     explain_source,
 )
 from ._not_set import explain_cgroup, explain_offsets
-from ._nsfs import owner_of_file
 from ._proc import parse_id_map
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
-    from ._plan import Step
-
-_FILES = {0x00020000: "mnt"}  # in /proc/PID/ns and user.max_*_namespaces; the others as the option
+    from ._step import Step
 
 
 def diagnose(step: Step, core: CorePlan, trace: Sequence[Step]) -> Hints:
@@ -105,7 +104,9 @@ def _by_errno(case: Case) -> Hints:
 
 def _start(case: Case) -> Hints:
     stage = case.step.args[0] if case.step.args else ""
-    if stage == "guard" and case.errno == errno.ESRCH:
+    if stage in ("guard", "pidfd_open") and (hints := [*pidfd_refused(case)]):
+        yield from hints
+    elif stage == "guard" and case.errno == errno.ESRCH:
         yield from _parent(case)
     elif case.errno == errno.ENOMEM:
         yield from _dead_pid_namespace()
@@ -170,7 +171,7 @@ def _clone(case: Case) -> Hints:
     elif case.errno == errno.ENOMEM:
         yield from _fork(case)
     else:
-        yield from _unshare(case)
+        yield from explain_unshare(case)
 
 
 # -- processes and roots ----------------------------------------------------------------------
@@ -186,9 +187,11 @@ def _open_process(case: Case) -> Hints:
             )
         else:
             yield f"process {pid} has ended; a target must be running"
+    yield from pidfd_refused(case)
 
 
 def _parent(case: Case) -> Hints:
+    yield from pidfd_refused(case)
     if case.errno == errno.ESRCH and _machine.children_go_elsewhere():
         yield (
             "this process was moved to another pid namespace (unshare or setns), from where its "
@@ -205,149 +208,6 @@ def _open_root(case: Case) -> Hints:
 
 
 # -- namespaces -------------------------------------------------------------------------------
-
-
-def _limit_name(flag: int) -> str:
-    return f"user.max_{_FILES.get(flag, OPTIONS[flag][2:])}_namespaces"
-
-
-def _no_space(flags: int) -> Hints:
-    names = [_limit_name(flag) for flag in OPTIONS if flags & flag]
-    wanted = {name: value for name in names if (value := _machine.sysctl(name)) is not None}
-    none = [name for name, value in wanted.items() if value == 0]
-    if none:
-        yield (
-            f"this is not disk space: the sysctl {none[0]} is 0, so that nobody here can make such "
-            f"a namespace; sudo sysctl -w {none[0]}=1000 allows them"
-        )
-        return
-    limits = ", ".join(f"{name} is {value}" for name, value in wanted.items())
-    deep = (
-        ", or namespaces lie more than 32 deep in each other" if flags & (NEWUSER | NEWPID) else ""
-    )
-    yield (
-        f"this is not disk space: a limit on the number of namespaces ({limits}) is reached here "
-        f"or in an outer user namespace{deep}; end containers, or raise the limit"
-    )
-
-
-def _unshare(case: Case) -> Hints:
-    flags = case.step.args[0]
-    if case.errno in (errno.ENOSPC, errno.EUSERS):
-        yield from _no_space(flags)
-    elif case.errno == errno.EINVAL:
-        for flag, name in CLONE_NAMES.items():
-            file = _FILES.get(flag, OPTIONS[flag][2:])
-            if flags & flag and not _machine.exists(f"/proc/self/ns/{file}"):
-                yield f"this kernel was built without {name}: leave {OPTIONS[flag][2:]} out"
-    elif case.errno in (errno.EPERM, errno.EACCES):
-        if flags & NEWUSER and not case.did("chroot"):
-            yield from _no_user_namespace(case)
-        elif flags & NEWUSER:
-            yield "a process that has been chrooted may make no user namespace: make it first"
-        else:
-            yield from no_power(case, f"unshare({flag_names(flags, CLONE_NAMES)})")
-
-
-def _no_user_namespace(case: Case) -> Hints:
-    """unshare(CLONE_NEWUSER) is refused although the kernel has it."""
-    said = False
-    if _machine.is_gvisor():
-        yield (
-            "this is gVisor, not Linux; whoever runs it decided that user namespaces are not "
-            "to be had"
-        )
-        return
-    if _machine.is_chrooted():
-        said = True
-        yield (
-            "this process is chrooted, and the kernel gives a chrooted process no user "
-            "namespace: start from outside of the chroot"
-        )
-    for kind, number in (("uid", os.geteuid()), ("gid", os.getegid())):
-        ids = _machine.id_map(kind)
-        if _machine.status("Uid") and not _machine.has_id(ids, number):
-            said = True
-            shown = case.map(kind) or "empty"
-            yield (
-                f"our own {kind} {number} is not in the map of the user namespace we are in "
-                f"({shown}), so it cannot be mapped again"
-            )
-    if _machine.sysctl("kernel.unprivileged_userns_clone") == 0 and not _machine.passes_on(
-        _machine.CAP_SYS_ADMIN
-    ):
-        said = True
-        yield (
-            "the sysctl kernel.unprivileged_userns_clone is 0: only root may make user "
-            "namespaces; sudo sysctl -w kernel.unprivileged_userns_clone=1 allows everybody"
-        )
-    if _machine.apparmor_restricts():
-        said = True
-        yield from apparmor()
-    if not said:
-        yield from filtered()
-
-
-def _join(case: Case) -> Hints:
-    flags = case.step.args[0]
-    pid = case.target(case.raw[2][0]) if case.raw else 0
-    if case.errno == errno.ESRCH:
-        yield "the target has ended; a target must be running"
-    elif case.errno == errno.EINVAL and flags & NEWUSER and pid:
-        same = _inode(f"/proc/{pid}/ns/user") == _inode("/proc/self/ns/user")
-        if same:
-            yield "the target's user namespace is ours already: leave user out"
-    elif case.errno == errno.EPERM and pid:
-        yield from _join_refused(case, flags, pid)
-    elif case.errno == errno.EPERM and not case.joined(NEWUSER):
-        if os.geteuid() == 0:
-            yield from no_power(case, "setns()")
-        else:
-            yield (
-                "joining needs CAP_SYS_ADMIN over the namespace, which "
-                f"uid {os.geteuid()} has not: join the user namespace that owns it, too, or be root"
-            )
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0
-
-
-def _join_refused(case: Case, flags: int, pid: int) -> Hints:
-    joins_user = bool(flags & NEWUSER) or case.joined(NEWUSER)
-    ours = _inode("/proc/self/ns/user")
-    for flag, option in OPTIONS.items():
-        if not flags & flag:
-            continue
-        owner = owner_of_file(pid, _FILES.get(flag, option[2:]))
-        name = option[2:]
-        if owner is None:
-            yield (
-                f"the {name} namespace of process {pid} belongs to a user namespace that "
-                f"uid {os.geteuid()} cannot look into: only its owner, or root, may join it"
-            )
-        elif owner.identity[1] == ours and not _machine.passes_on(_machine.CAP_SYS_ADMIN):
-            yield (
-                f"joining the {name} namespace of process {pid} needs CAP_SYS_ADMIN, which "
-                f"uid {os.geteuid()} has not: be root"
-            )
-        elif owner.identity[1] != ours and not joins_user:
-            yield (
-                f"the {name} namespace of process {pid} belongs to a user namespace whose "
-                f"owner uid is {owner.uid}; join user too"
-            )
-        elif owner.identity[1] != ours and owner.uid != os.geteuid():
-            yield (
-                f"the {name} namespace of process {pid} belongs to a user namespace whose "
-                f"owner uid is {owner.uid}; you are uid {os.geteuid()}"
-            )
-        else:
-            continue
-        return
-    yield from filtered()
 
 
 def _write(case: Case) -> Hints:
@@ -497,8 +357,8 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "watch": _parent,
     "owner": explain_owner,
     "map_ids": explain_map,
-    "join": _join,
-    "unshare": _unshare,
+    "join": explain_join,
+    "unshare": explain_unshare,
     "write": _write,
     "fork": _fork,
     "pin": explain_pin,

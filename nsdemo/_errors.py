@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._plan import Step
+    from ._step import Step
 
 
 class NamespaceError(OSError):

@@ -60,7 +60,7 @@ def relay(box: Container[Any], timeout: float | None) -> int:
         with _Keyboard(loop.inside, bool(loop.which & 1)) as keyboard:
             while box.poll() is None:
                 if deadline is not None and time.monotonic() >= deadline:
-                    from ._container import TimeoutExpired
+                    from ._run import TimeoutExpired
 
                     raise TimeoutExpired(box.args, timeout or 0)
                 loop.serve(keyboard, deadline)

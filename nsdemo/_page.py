@@ -15,7 +15,8 @@ from collections.abc import Iterable
 
 import nsdemo
 
-from ._explain import command_line, describe, system_call
+from ._equals import command_line
+from ._explain import describe, system_call
 
 _ASCII = str.maketrans({"µ": "u", "─": "-"})
 BOLD, DIM, GREEN, YELLOW, CYAN = "1", "2", "32", "33", "36"

@@ -94,6 +94,11 @@ def release(path: StrPath, mount: Any = None) -> None:
         failure = OSError(number, os.strerror(number), os.fsdecode(encoded))
         if number == errno.EINVAL:
             failure = OSError(number, "no namespace is pinned here", os.fsdecode(encoded))
+        elif number == errno.ESRCH:
+            failure.add_note(
+                "a pin is taken away by its descriptor, so that nobody can slip in another: mount "
+                "the proc of this pid namespace on /proc"
+            )
         elif number in (errno.EPERM, errno.EACCES):
             failure.add_note(
                 "a pin is a mount: only root of the mount namespace in which it was made takes "
@@ -107,7 +112,8 @@ def _release_in(mount: Any, path: bytes) -> None:
 
     target = Resolved(mount)
     where: dict[str, Any] = {"mount": target, "user": target.owner_namespace()}
-    where |= dict.fromkeys(("uts", "ipc", "pid"), False)
+    # umount reads the /proc there, and finds itself only in that one's pid namespace.
+    where |= {"uts": False, "ipc": False, "pid": target if target.kind is None else False}
     done = run(
         ["sh", "-c", _UMOUNT, "sh", path],
         **where,

@@ -387,7 +387,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = entries(given["mounts"])
         covers_proc = covers(given["mounts"], "/proc")
     mount_proc = given["mount_proc"]
-    if isinstance(mount_proc, (str, os.PathLike)):
+    if mount_proc not in (None, True, False) and isinstance(mount_proc, (str, os.PathLike)):
         from .mounts import Proc, entries
 
         if not new_mount:

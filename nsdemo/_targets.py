@@ -47,12 +47,12 @@ class Resolved:
             raise TypeError("a target is a Container, a pid, an object with fileno() or a path")
         if isinstance(target, int):
             self._take_process(target)
+        elif hasattr(target, "_process"):
+            self._take_container(target)
         elif isinstance(target, (str, os.PathLike)):
             self._take_file(_open_namespace(text_value(target)), str(target))
         elif hasattr(target, "fileno"):
             self._take_descriptor(target.fileno())
-        elif hasattr(target, "_process"):
-            self._take_container(target)
         else:
             raise TypeError(
                 "a target is a Container, a pid, an object with fileno() or a path to a "

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ._stdio import PIPE, STDOUT, Stdio
 
 if TYPE_CHECKING:
-    from ._container import CompletedProcess, Container
+    from ._container import Container
     from ._plan import Plan
+    from ._run import CompletedProcess
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
@@ -213,8 +214,9 @@ def run_on_terminal(
     **stdio: Any,
 ) -> CompletedProcess[Any]:
     """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
-    from ._container import CompletedProcess, Container
+    from ._container import Container
     from ._interact import must_be_terminal
+    from ._run import CompletedProcess
 
     if input is not None:
         raise ValueError("input= cannot be given to a command on a terminal")

@@ -10,13 +10,28 @@ passed on, so the defaults are those of the Python calls.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import nsdemo
 
+from ._flag_words import (
+    FlagError,
+    LandlockOption,
+    LimitOption,
+    MountOption,
+    NamespaceSwitch,
+    Pair,
+    Parser,
+    PlaceSwitch,
+    file_content,
+    groups,
+    names,
+    octal,
+    target,
+    userspec,
+)
 from ._user_flags import add_user_options
 
 __all__ = [
@@ -32,265 +47,51 @@ __all__ = [
 
 NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
 
-EPILOG = """\
-exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
-125 if the container could not be set up; 126 if the command is not executable;
-127 if it is not found"""
-
-
-class FlagError(ValueError):
-    """A command line that cannot be understood; a note says where to look it up."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are a FlagError, and that stops at the first word of the command."""
-
-    def __init__(self, name: str, usage: str, description: str, epilog: str = EPILOG) -> None:
-        super().__init__(
-            prog=f"nsdemo {name}",
-            usage=f"nsdemo {name} {usage}",
-            description=description,
-            epilog=epilog,
-            formatter_class=_Help,
-            allow_abbrev=False,
-            argument_default=argparse.SUPPRESS,
-        )
-        self.valued: dict[str, int] = {}  # options that take the next words, and how many
-
-    def option(self, *names: str, **settings: Any) -> None:
-        """An option that may take the next words."""
-        action = self.add_argument(*names, **settings)
-        if action.nargs is None or isinstance(action.nargs, int):
-            words = 1 if action.nargs is None else action.nargs
-            self.valued.update(dict.fromkeys(names, words))
-
-    def switch(self, name: str, help: str) -> None:
-        """--NAME and --no-NAME."""
-        self.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=help)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise FlagError."""
-        mistake = FlagError(message)
-        mistake.add_note(f"{self.prog} --help lists the options")
-        raise mistake
-
-    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Our options at the front, and what follows them: that is not ours to understand."""
-        here = 0
-        while here < len(words) and words[here].startswith("-") and words[here] != "-":
-            if words[here] == "--":
-                return list(words[:here]), list(words[here + 1 :])
-            here += 1 + self.valued.get(words[here], 0)
-        return list(words[:here]), list(words[here:])
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if isinstance(action, _NamespaceSwitch):
-            word = action.metavar
-            return f"{action.option_strings[0]}[={word}], {action.option_strings[1]}"
-        return super()._format_action_invocation(action)
-
-
-class _NamespaceSwitch(argparse.Action):
-    """--net: a new one; --net=PID or --net=FILE: that one; --no-net: ours."""
-
-    wanted = "a pid or a file"
-
-    def read(self, text: str) -> Any:
-        """The value as the Python call takes it."""
-        return target(text)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        negative = option_string is not None and option_string.startswith("--no-")
-        if values is not None and (negative or values == ""):
-            what = "takes no value" if negative else f"needs {self.wanted} after ="
-            parser.error(f"{option_string} {what}")
-        setattr(namespace, self.dest, not negative if values is None else self.read(values))
-
-
-class _PlaceSwitch(_NamespaceSwitch):
-    """--mount-proc: the usual one; --mount-proc=DIR: there; --no-mount-proc: none."""
-
-    wanted = "a directory"
-
-    def read(self, text: str) -> str:
-        return text
-
-
-class _Pair(argparse.Action):
-    """--env NAME=VALUE, any number of times."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        name, equals, value = values.partition("=")
-        if not name or not equals:
-            parser.error(f"{option_string} takes {self.metavar}, not {values!r}")
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
-
-
-class _Mount(argparse.Action):
-    """--bind SOURCE TARGET and its like, any number of times, in their order."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        made: Any
-        try:
-            match option_string:
-                case "--bind" | "--ro-bind":
-                    made = nsdemo.Bind(values[0], values[1], option_string == "--ro-bind")
-                case "--tmpfs":
-                    made = nsdemo.Tmpfs(*values)
-                case "--proc" | "--masked-proc":
-                    made = nsdemo.Proc(*values, masked=option_string == "--masked-proc")
-                case "--dev":
-                    made = nsdemo.Dev(*values)
-                case _:
-                    made = nsdemo.Sysfs(*values, masked=option_string == "--masked-sysfs")
-        except (ValueError, OSError) as error:
-            parser.error(f"{option_string}: {error}")
-        namespace.mounts = [*getattr(namespace, "mounts", ()), made]
-
-
-class _Landlock(argparse.Action):
-    """--landlock-read PATH and --landlock-write PATH, any number of times."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        read, write = getattr(namespace, self.dest, ((), ()))
-        try:
-            if option_string == "--landlock-read":
-                made = nsdemo.Landlock((*read, values), write)
-            else:
-                made = nsdemo.Landlock(read, (*write, values))
-        except ValueError as error:
-            parser.error(f"{option_string}: {error}")
-        setattr(namespace, self.dest, made)
-
-
-class _RLimit(argparse.Action):
-    """--rlimit NAME=SOFT[:HARD], any number of times."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        name, _, value = values.partition("=")
-        numbers = value.split(":")
-        if not name or not all(n == "unlimited" or n.isdecimal() for n in numbers):
-            parser.error(f"{option_string} takes NAME=SOFT[:HARD], not {values!r}")
-        pair = [n if n == "unlimited" else int(n) for n in numbers]
-        found = {name: pair[0] if len(pair) == 1 else tuple(pair)}
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), **found})
-
-
-def target(text: str) -> int | str:
-    """A pid, or the path of a namespace file."""
-    return int(text) if text.isascii() and text.isdecimal() else text
-
-
-def _octal(text: str) -> int:
-    return int(text, 8)
-
-
-_octal.__name__ = "octal number"
-
-
-def _groups(text: str) -> tuple[int, ...]:
-    return tuple(int(group) for group in text.split(",") if group)
-
-
-_groups.__name__ = "list of group numbers"
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
-
-
-_names.__name__ = "list of names"
-
-
-def _file(text: str) -> bytes:
-    try:
-        with open(text, "rb") as file:
-            return file.read(1 << 20)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
-
-
-def _userspec(text: str) -> tuple[int | None, int | None]:
-    uid, _, gid = text.partition(":")
-    return int(uid) if uid else None, int(gid) if gid else None
-
-
-_userspec.__name__ = "UID:GID in numbers"
-
 
 def _common(parser: Parser) -> None:
     """What all three calls take."""
     parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
-    parser.option("--env", action=_Pair, metavar="NAME=VALUE", help="add to the environment")
+    parser.option("--env", action=Pair, metavar="NAME=VALUE", help="add to the environment")
     parser.option("--clear-env", action="store_true", help="begin with an empty environment")
     parser.option("--setuid", "--uid", dest="uid", type=int, metavar="UID", help="become this user")
     parser.option(
         "--setgid", "--gid", dest="gid", type=int, metavar="GID", help="become this group"
     )
     parser.option(
-        "--groups", type=_groups, metavar="G,...", help="supplementary groups ('' for none)"
+        "--groups", type=groups, metavar="G,...", help="supplementary groups ('' for none)"
     )
-    parser.option("--umask", type=_octal, metavar="MODE", help="file mode mask, octal")
+    parser.option("--umask", type=octal, metavar="MODE", help="file mode mask, octal")
     parser.option(
         "--no-new-privs",
         action="store_true",
         help="let no program give it more power, setuid or not",
     )
     parser.option(
-        "--capabilities", type=_names, metavar="CAP,...", help="keep these alone ('' for none)"
+        "--capabilities", type=names, metavar="CAP,...", help="keep these alone ('' for none)"
     )
     parser.option(
-        "--ambient", type=_names, metavar="CAP,...", help="keep these when it is not root, too"
+        "--ambient", type=names, metavar="CAP,...", help="keep these when it is not root, too"
     )
     parser.option(
         "--rlimit",
         dest="rlimits",
-        action=_RLimit,
+        action=LimitOption,
         metavar="NAME=SOFT[:HARD]",
         help="set a limit of getrlimit(2)",
     )
     parser.option(
-        "--seccomp", type=_file, metavar="FILE", help="a BPF program that judges system calls"
+        "--seccomp",
+        type=file_content,
+        metavar="FILE",
+        help="a BPF program that judges system calls",
     )
     parser.option(
-        "--securebits", type=_names, metavar="NAME,...", help="what root gains by being root"
+        "--securebits", type=names, metavar="NAME,...", help="what root gains by being root"
     )
     for way, what in (("read", "read and executed"), ("write", "changed, too")):
         parser.option(
             f"--landlock-{way}",
-            action=_Landlock,
+            action=LandlockOption,
             dest="landlock",
             metavar="PATH",
             help=f"nothing may be opened but this and its like; this may be {what}",
@@ -314,7 +115,7 @@ def chroot_parser() -> Parser:
         "[OPTION...] ROOT [CMD [ARG...]]",
         "Run a command (default: sh) with ROOT as its /. No jail: for that, spawn --root.",
     )
-    parser.option("--userspec", type=_userspec, metavar="UID:GID", help="ids to become")
+    parser.option("--userspec", type=userspec, metavar="UID:GID", help="ids to become")
     add_user_options(parser)
     _common(parser)
     return parser
@@ -334,7 +135,7 @@ def spawn_parser() -> Parser:
             f"--{name}",
             f"--no-{name}",
             dest=name,
-            action=_NamespaceSwitch,
+            action=NamespaceSwitch,
             nargs="?",
             metavar="TARGET",
             help=f"{name} namespace: a new one, the target's, or ours",
@@ -346,7 +147,7 @@ def spawn_parser() -> Parser:
         "--mount-proc",
         "--no-mount-proc",
         dest="mount_proc",
-        action=_PlaceSwitch,
+        action=PlaceSwitch,
         nargs="?",
         metavar="DIR",
         help="mount a new /proc (default: with new mount and pid namespaces), or one at DIR",
@@ -377,7 +178,7 @@ def spawn_parser() -> Parser:
     ):
         parser.option(
             f"--{option}",
-            action=_Mount,
+            action=MountOption,
             dest="mounts",
             nargs=len(values),
             metavar=values if len(values) > 1 else values[0],
@@ -388,7 +189,7 @@ def spawn_parser() -> Parser:
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     parser.option(
         "--persist",
-        action=_Pair,
+        action=Pair,
         metavar="NAMESPACE=FILE",
         help="keep a new namespace alive on FILE; repeatable",
     )

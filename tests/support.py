@@ -225,7 +225,7 @@ import signal, subprocess, sys, tempfile, threading, time, traceback, warnings
 import encodings.ascii, encodings.unicode_escape  # an ordinary user may not read root's Python
 sys.path[:0] = {paths!r}
 import nsdemo, nsdemo._explain, nsdemo._diagnosis, nsdemo._api, nsdemo._targets, nsdemo.rootfs
-import nsdemo.kernel, nsdemo.notebook, nsdemo.mounts
+import nsdemo.kernel, nsdemo.notebook, nsdemo.mounts, nsdemo._equals
 from support import *
 """
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import resource
 import shutil
+import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from support import (
 )
 
 import nsdemo
+from nsdemo._changes import Layers
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -131,10 +135,10 @@ def test_a_directory_swapped_for_a_link_is_not_followed(
         assert box.stdin is not None
         assert box.stdout is not None
         box.stdout.readline()
-        listdir, listed = os.listdir, []
+        look, listed = Layers._names, []
 
-        def swap(folder: int) -> list[str]:
-            names = listdir(folder)
+        def swap(self: Layers, folder: int) -> set[bytes]:
+            names = look(self, folder)
             if not listed:
                 listed.extend(names)
                 assert box.stdin is not None
@@ -144,10 +148,10 @@ def test_a_directory_swapped_for_a_link_is_not_followed(
                 box.stdout.readline()
             return names
 
-        monkeypatch.setattr(os, "listdir", swap)
+        monkeypatch.setattr(Layers, "_names", swap)
         found = box.changes()
         monkeypatch.undo()
-        assert listed == ["d"]
+        assert listed == [b"d"]
         assert found == (nsdemo.Change("/d", "added"),)
         assert box.changes() == found
 
@@ -170,6 +174,48 @@ def test_deeper_than_a_path_can_be_long(root: Path, ordinary: bool) -> None:
     found = script(body, ordinary=ordinary).report
     assert found["errno"] == errno.ENAMETOOLONG
     assert "deeper than a path can be long" in found["text"]
+
+
+def test_a_deep_tree_takes_few_descriptors_and_no_time_for_its_depth(root: Path) -> None:
+    """As many directories side by side in another tree; depth makes no more than a few times."""
+    (root / "old/d/d").mkdir(parents=True)
+
+    def changed(text: str) -> tuple[int, float]:
+        command = ["sh", "-c", f"cd /old; {text}"]
+        with nsdemo.spawn(command, root=root, overlay=True, **QUIET) as box:
+            assert box.wait() == 0
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 300, hard))
+        try:
+            best = float("inf")
+            for _ in range(2):
+                began = time.process_time()
+                found = len(box.changes())
+                best = min(best, time.process_time() - began)
+            return found, best
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    chain = "i=0; while [ $i -lt 1900 ]; do mkdir -p d e; cd d; i=$((i+1)); done"
+    wide = "i=0; while [ $i -lt 1900 ]; do mkdir -p f$i/e; i=$((i+1)); done"
+    deep, slow = changed(chain)
+    flat, fast = changed(wide)
+    assert (deep, flat) == (2 * 1900 - 2, 2 * 1900)
+    assert slow < 5 * fast
+
+
+def test_who_makes_files_while_we_look_does_not_keep_us(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More names than the file system has inodes: they were not there at the same time."""
+    with nsdemo.spawn(["mkdir", "/a", "/b", "/c"], root=root, overlay=True, **QUIET) as box:
+        box.wait()
+    assert len(box.changes()) == 3
+    few = types.SimpleNamespace(f_files=2)
+    monkeypatch.setattr(os, "statvfs", lambda fd: few)
+    with pytest.raises(OSError, match="stop it first") as caught:
+        box.changes()
+    assert caught.value.errno == errno.EBUSY
 
 
 def test_who_may_not_look_is_told(root: Path) -> None:

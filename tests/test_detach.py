@@ -209,6 +209,18 @@ def test_a_container_of_another_python(how: dict[str, Any], expected: int) -> No
         box.kill()
 
 
+def test_one_that_is_taken_in_at_once() -> None:
+    """An init that does not look like one yet, or a command whose words are not there yet."""
+    body = """\
+        found = []
+        for how in ({"init": True}, {"pid": False}) * 40:
+            with nsdemo.spawn(["sleep", "600"], stdin=nsdemo.DEVNULL, **how) as box:
+                found.append(nsdemo.Container.adopt(box.pid).args)
+        report(found=found)
+    """
+    assert script(body).report["found"] == [["nsdemo-init"], ["sleep", "600"]] * 40
+
+
 def test_it_is_neither_killed_nor_warned_of() -> None:
     with somebody_elses("sleep", "600") as pid:
         with nsdemo.Container.adopt(pid):

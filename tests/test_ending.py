@@ -236,6 +236,28 @@ def test_interrupt(call: str, marker: str) -> None:
     assert '"left": []' in output
 
 
+def test_what_a_handler_raises_is_raised_as_it_is() -> None:
+    """An OSError of its own is not taken for one of the launch, wherever it comes in."""
+    body = """
+        def handler(number, frame):
+            raise OSError(errno.EDOM, "by the handler")
+
+        signal.signal(signal.SIGALRM, handler)
+        warnings.simplefilter("ignore", ResourceWarning)  # it comes in before box is bound
+        found = []
+        for delay in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 5e-5 * (delay + 1))
+            try:
+                box = nsdemo.spawn(["true"], init=True, stdin=nsdemo.DEVNULL)
+                time.sleep(0.02)
+            except OSError as error:
+                found.append([*error.args, hasattr(error, "step")])
+            box = None
+        report(found=found)
+    """
+    assert script(body).report["found"] == [[errno.EDOM, "by the handler", False]] * 100
+
+
 def test_a_handler_that_raises_nothing_does_not_end_the_wait() -> None:
     """PEP 475: the handler runs, the wait goes on."""
     seen = []

@@ -369,7 +369,7 @@ private_mounts()
 for place in ("/dev/shm", "/tmp", "/var/tmp", "/run"):
     if os.path.isdir(place):
         mount("none", place, "tmpfs", MS_NOEXEC)
-nsdemo._container._IMAGE = b"/nowhere"
+nsdemo._run._IMAGE = b"/nowhere"
 """
     found = outcome("nsdemo.run(['/bin/true'])", before=before)
     check(found, "start", errno.EACCES, "vm.memfd_noexec is 2")

@@ -8,13 +8,14 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import descendants, private_places, running_lab
+from lab import descendants, private_places, running_lab, without_engines
 from support import IMPORTABLE, eventually
 
 from nsdemo import _learn
@@ -327,7 +328,10 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ordinary_users_may")
 def test_pages(tmp_path: Path) -> None:
     folder = tmp_path / "pages"
-    done = learn("--html", folder, env=private_places(tmp_path))
+    with tempfile.TemporaryDirectory() as programs:
+        os.chmod(programs, 0o755)  # lesson 4's root of a container is somebody else than root
+        places = {**private_places(tmp_path), "PATH": without_engines(Path(programs))}
+        done = learn("--html", folder, env=places)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert sorted(os.listdir(folder)) == [
@@ -339,7 +343,7 @@ def test_pages(tmp_path: Path) -> None:
     for lesson in LESSONS:
         page = (folder / f"{lesson.name}.html").read_text()
         assert f'href="{lesson.name}.html"' in index
-        assert page.count("<svg") >= 3
+        assert page.count('<div class="nsdemo ') >= 3
         assert "Traceback" not in page
         # Nothing is loaded from elsewhere; links to manual pages are only links.
         loads = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?!data:)[^\"]+", page)

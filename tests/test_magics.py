@@ -282,7 +282,7 @@ def test_what_a_script_leaves_in_a_container_lives_as_long_as_that(
 ) -> None:
     kernel.fine("box = nsdemo.spawn(['sleep', '600'], stdin=nsdemo.DEVNULL)")
     kernel.fine(f"%%enter box\nsleep {marker} &\n")
-    assert processes_with(marker)
+    assert eventually(lambda: processes_with(marker)), "the shell may end before that is executed"
     kernel.fine("box.stop()")
     assert eventually(lambda: not processes_with(marker))
 

@@ -44,9 +44,9 @@ def test_a_pin_is_a_step_of_a_plan_by_hand(pins: Path) -> None:
     nsdemo.release(pins / "boxy")
 
 
-def a_holder() -> nsdemo.Container[bytes]:
+def a_holder(pid: bool = False) -> nsdemo.Container[bytes]:
     """A container whose mount namespace is ours to pin in."""
-    box: nsdemo.Container[bytes] = nsdemo.spawn(["sleep", "600"], pid=False, **QUIET)
+    box: nsdemo.Container[bytes] = nsdemo.spawn(["sleep", "600"], pid=pid, **QUIET)
     return box
 
 
@@ -211,6 +211,60 @@ def test_python_is_killed_while_a_pin_is_asked_for(pins: Path) -> None:
     ]
 
 
+@only_root
+def test_a_path_that_is_swapped_after_the_look_releases_nothing_else(pins: Path) -> None:
+    """strace holds the call up that takes the mount away, and the directory becomes another."""
+    for name in ("mine", "other"):
+        (pins / name).mkdir()
+        nsdemo.run(["true"], net=True, persist={"net": pins / name / "blue"}, **QUIET)
+    kept = inode(pins / "other/blue")
+    body = f"""\
+        print("ready", flush=True)
+        sys.stdin.readline()
+        nsdemo.release("{pins}/mine/blue")
+    """
+    with running_script(body) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        inject = "--inject=umount2:delay_enter=500000"
+        command = ["strace", "-qq", "-o", "/dev/null", inject, "-p", str(process.pid)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+            with suppress(subprocess.TimeoutExpired):
+                tracer.wait(0.3)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.25)
+            (pins / "mine").rename(pins / "moved")
+            (pins / "other").rename(pins / "mine")
+            assert process.wait(5) == 0
+            tracer.wait(5)
+    assert inode(pins / "mine/blue") == kept
+    assert list((pins / "moved").iterdir()) == []
+    nsdemo.release(pins / "mine/blue")
+
+
+@only_root
+def test_without_a_proc_nothing_is_released(pins: Path) -> None:
+    nsdemo.run(["true"], net=True, persist={"net": pins / "blue"}, **QUIET)
+    body = f"""\
+        import nsdemo._pins, nsdemo._stdio, ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(b"none", b"/", None, 1 << 18 | 1 << 14, None) == 0
+        assert libc.mount(b"none", b"/proc", b"tmpfs", 0, None) == 0
+        try:
+            nsdemo.release("{pins}/blue")
+        except OSError as error:
+            report(**facts_of(error))
+    """
+    found = script(body).report
+    assert found["errno"] == errno.ESRCH
+    assert "on /proc" in found["notes"][0]
+    nsdemo.release(pins / "blue")
+
+
 # -- an ordinary user's ------------------------------------------------------------------------
 
 
@@ -229,6 +283,16 @@ def test_a_holder_keeps_what_may_not_be_pinned_here(tmp_path: Path) -> None:
         made.release()
         assert not place.exists()
         made.release()
+
+
+def test_a_holder_may_have_processes_of_its_own(tmp_path: Path) -> None:
+    """The /proc that is mounted there knows nobody from elsewhere, and umount reads it."""
+    place = tmp_path / "blue"
+    with a_holder(pid=True) as holder:
+        nsdemo.run(["true"], **held(holder) | {"uts": True}, persist={"uts": place}, **QUIET)
+        assert kernel.keepers(Path(f"/proc/{holder.pid}/root{place}"), "uts").mounts
+        nsdemo.release(place, holder)
+        assert not place.exists()
 
 
 @pytest.mark.parametrize("more", [{"cwd": "/no/such"}, {"taken": True}, {"command": "no-such"}])

@@ -67,3 +67,5 @@ def test_no_pidfd_no_command(error: str, rootfs: Path) -> None:
         assert each["error"]["errno"] == getattr(errno, error), name
         assert each["at_once"] == [], name
         assert each["error"]["operation"] in ("start", "watch", "open_process"), name
+        assert "pidfd_open is refused to this process" in each["error"]["notes"][0], name
+        assert "allow pidfd_open and pidfd_send_signal" in each["error"]["notes"][0], name

@@ -74,7 +74,9 @@ def run(server: Server, name: str) -> dict[str, Any]:
     server.ask(f"kernels/{kernel}", method="DELETE")
     return {
         "errors": [each["evalue"] for each in outputs if each["type"] == "error"],
-        "pictures": sum("<svg" in each.get("data", {}).get("text/html", "") for each in outputs),
+        "pictures": sum(
+            '<div class="nsdemo ' in each.get("data", {}).get("text/html", "") for each in outputs
+        ),
         "text": "".join(each.get("text", "") for each in outputs),
     }
 

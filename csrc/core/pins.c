@@ -5,21 +5,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 struct nsd_pin {
     const char *file; /* in /proc/PID/ns */
     const char *path;
+    uint64_t inode; /* of the namespace */
     bool made_file;
 };
 
@@ -84,6 +82,7 @@ int nsd_pins_of(const struct nsd_builder *plan, struct nsd_pins **ret_pins)
 
 static int make_pin(pid_t pid, struct nsd_pin *pin)
 {
+    struct stat pinned;
     char name[64];
     long ret;
     int namespace;
@@ -92,7 +91,10 @@ static int make_pin(pid_t pid, struct nsd_pin *pin)
     namespace = open(name, O_RDONLY | O_CLOEXEC);
     if (namespace < 0)
         return -errno;
-    ret = nsd_pin_file(namespace, pin->path, "/proc/");
+    ret = fstat(namespace, &pinned) < 0 ? -errno
+                                        : nsd_pin_file(namespace, pin->path, "/proc/");
+    if (ret >= 0)
+        pin->inode = pinned.st_ino;
     close(namespace);
     pin->made_file = ret == 1;
     return (int)ret;
@@ -134,7 +136,7 @@ void nsd_pins_undo(struct nsd_child *child)
     while (pins != NULL && pins->made > 0) {
         const struct nsd_pin *pin = &pins->pin[--pins->made];
 
-        nsd_unpin_file(pin->path, pin->made_file);
+        nsd_unpin_file(pin->path, pin->inode, pin->made_file, "/proc/");
     }
     nsd_pins_keep(child);
 }
@@ -147,21 +149,5 @@ void nsd_pins_keep(struct nsd_child *child)
 
 int nsd_unpin(const char *path)
 {
-    struct statfs filesystem;
-    struct stat left;
-    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int ret;
-
-    if (fd < 0)
-        return -errno;
-    ret = fstatfs(fd, &filesystem) < 0        ? -errno
-          : (filesystem.f_type != NSFS_MAGIC) ? -EINVAL
-                                              : 0;
-    close(fd);
-    if (ret == 0 && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-        ret = -errno;
-    if (ret == 0 && lstat(path, &left) == 0 && S_ISREG(left.st_mode) &&
-        (left.st_mode & 07777) == 0 && left.st_size == 0)
-        unlink(path);
-    return ret;
+    return (int)nsd_unpin_file(path, 0, true, "/proc/");
 }

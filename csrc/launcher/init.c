@@ -159,6 +159,7 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
     forget_plan(launch);
     close_from(0);
     rename_to(launch, "nsdemo-init");
+    nsd_announce(launch); /* by now whoever looks at it sees what it is */
     for (;;) {
         int status = 0;
         long pid = sys4(__NR_wait4, -1, &status, WNOHANG, 0);

@@ -223,7 +223,6 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
         nsd_exit(1);
     result_of(launch, index)->value = pid;
     exec->end = nsd_counter();
-    nsd_announce(launch);
     nsd_stay_as_init(launch, pid);
 }
 

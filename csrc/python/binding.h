@@ -37,6 +37,10 @@ extern PyType_Spec nsd_process_spec;
 PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
                                 PyObject *keep);
 
+/* Appends the command: sequences of bytes. 0, or -1 with an exception set. */
+int nsd_add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
+                    PyObject *paths);
+
 /* None: NULL; bytes: their content. False with an exception set otherwise. */
 int nsd_optional_bytes(PyObject *object, const char **ret_bytes);
 
@@ -57,6 +61,7 @@ PyObject *nsd_unpin_at(PyObject *module, PyObject *path);
 int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 
+/* recipe.c */
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_adopt(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);

@@ -85,6 +85,7 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
 /* environment_term() -> TERM as bytes, or None: os.environ takes ten times as long */
 static PyObject *environment_term(PyObject *module, PyObject *unused)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): who changes it from Python holds the GIL, too */
     const char *term = getenv("TERM");
 
     (void)module;

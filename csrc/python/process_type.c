@@ -191,24 +191,14 @@ static struct process_object *new_process(PyTypeObject *type)
     return self;
 }
 
-static PyObject *raise_stage(int error, enum nsd_start_stage stage)
-{
-    PyObject *details = Py_BuildValue("(is)", -error, stage_names[stage]);
-
-    if (details != NULL) {
-        PyErr_SetObject(PyExc_OSError, details);
-        Py_DECREF(details);
-    }
-    return NULL;
-}
-
 /* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
- * -> Process
+ * -> Process, or (errno, stage)
  *
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
  * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
  * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
- * terminal: a socket, see core/launch.h; or 0. OSError(errno, stage): the launcher did not start. A failed step: read .failed. */
+ * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start; an
+ * OSError is a signal handler's. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *args)
 {
     PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
@@ -216,6 +206,7 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
     struct call call = {.stage = NSD_START_CLONE};
     struct process_object *self = NULL;
     int *passed = NULL, *closed = NULL;
+    PyObject *not_started = NULL;
     long long deadline;
     int ret = -ENOMEM;
 
@@ -244,13 +235,13 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         PyEval_RestoreThread(thread);
         if (ret < 0) {
             if (!call.interrupted)
-                raise_stage(ret, call.stage);
+                not_started = Py_BuildValue("(is)", -ret, stage_names[call.stage]);
             Py_CLEAR(self); /* which ends and reaps the command, if there is one */
         }
     }
     PyMem_Free(passed);
     PyMem_Free(closed);
-    return (PyObject *)self;
+    return self != NULL ? (PyObject *)self : not_started;
 }
 
 /* adopt(pid, pidfd, is_init) -> Process that is not our child; the pidfd is taken over */

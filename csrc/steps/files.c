@@ -22,12 +22,6 @@
 #define S_IFLNK 0120000
 #define NAME_MAX 255
 
-static long close_after(long fd, long result)
-{
-    sys1(__NR_close, fd);
-    return result;
-}
-
 static long kind_of(long fd)
 {
     struct stat file;

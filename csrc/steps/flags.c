@@ -17,12 +17,6 @@ struct line {
     bool below; /* the mount that we look at, or itself */
 };
 
-static long close_after(long fd, long result)
-{
-    sys1(__NR_close, fd);
-    return result;
-}
-
 static const char *path_below(const char *folder, long fd, char path[NSD_FD_PATH])
 {
     char digits[12];

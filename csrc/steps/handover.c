@@ -34,14 +34,13 @@ struct rights {
     int fds[2];
 };
 
-/* numbers: slots of the two descriptors */
-long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_send_descriptors(long socket, int count, long first, long second)
 {
     const struct rights rights = {
-        .size = sizeof(rights),
+        .size = __builtin_offsetof(struct rights, fds) + sizeof(int) * (size_t)count,
         .level = SOL_SOCKET,
         .type = SCM_RIGHTS,
-        .fds = {launch->slot[step->number[0]], launch->slot[step->number[1]]},
+        .fds = {(int)first, (int)second},
     };
     const struct piece piece = {"", 1}; /* a message has a byte at least */
     const struct message message = {
@@ -50,8 +49,15 @@ long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
         .control = &rights,
         .control_size = sizeof(rights),
     };
-    long ret =
-        sys3(__NR_sendmsg, launch->slot[NSD_SOCKET_SLOT], &message, MSG_NOSIGNAL);
+    long ret = sys3(__NR_sendmsg, socket, &message, MSG_NOSIGNAL);
 
     return ret < 0 ? ret : 0;
+}
+
+/* numbers: slots of the two descriptors */
+long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return nsd_send_descriptors(launch->slot[NSD_SOCKET_SLOT], 2,
+                                launch->slot[step->number[0]],
+                                launch->slot[step->number[1]]);
 }

@@ -16,13 +16,6 @@
 #define NAME_SIZE 64
 #define NOTHING_MAY (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
-static long close_after(long fd, long result)
-{
-    if (fd >= 0)
-        sys1(__NR_close, fd);
-    return result;
-}
-
 static long open_path(long folder, const char *name)
 {
     return sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);

@@ -10,12 +10,6 @@
 
 #define OPTIONS_MAX 4096
 
-static long close_after(long fd, long result)
-{
-    sys1(__NR_close, fd);
-    return result;
-}
-
 /* Appends text to the options, if there is room: the kernel refuses what was cut. */
 static size_t add(char options[OPTIONS_MAX], size_t length, const char *text)
 {

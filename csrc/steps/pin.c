@@ -18,7 +18,7 @@
 
 #define ROUNDS 600 /* of 100 ms: by then nobody will answer any more */
 #define MNT_DETACH 2
-#define UMOUNT_NOFOLLOW 8
+#define PATH_MAX 4096
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFDIR 0040000
@@ -43,19 +43,40 @@ static void name_descriptor(char *at, const char *proc, long fd)
     *at = '\0';
 }
 
+/* The directory a path leads to, and the name in it. */
+static long open_parent(const char *path, const char **ret_name)
+{
+    char parent[PATH_MAX];
+    size_t length = 0, name = 0;
+
+    for (; path[length] != '\0'; length++) {
+        if (length == sizeof(parent) - 1)
+            return -ENAMETOOLONG;
+        parent[length] = path[length];
+        if (path[length] == '/')
+            name = length + 1;
+    }
+    if (name == length)
+        return -EISDIR;
+    *ret_name = path + name;
+    parent[name] = '\0';
+    return sys4(__NR_openat, AT_FDCWD, name == 0 ? "." : parent,
+                O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
 /* The file to mount on, following no link; it is made if it is missing. */
-static long open_place(const char *path, long *ret_made)
+static long open_place(long parent, const char *name, long *ret_made)
 {
     struct statfs filesystem;
     struct stat found;
     unsigned int kind;
-    long fd = sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    long fd = sys4(__NR_openat, parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
     long ret;
 
     *ret_made = 0;
     if (fd == -ENOENT) {
-        fd = sys4(__NR_openat, AT_FDCWD, path,
-                  O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0);
+        fd = sys4(__NR_openat, parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                  0);
         *ret_made = fd >= 0;
     }
     if (fd < 0)
@@ -76,26 +97,80 @@ static long open_place(const char *path, long *ret_made)
 long nsd_pin_file(long namespace, const char *path, const char *proc)
 {
     char source[40], target[40];
-    long made;
-    long place = open_place(path, &made);
-    long ret;
+    const char *name;
+    long parent = open_parent(path, &name);
+    long made, place, ret;
 
-    if (place < 0)
+    if (parent < 0)
+        return parent;
+    place = open_place(parent, name, &made);
+    if (place < 0) {
+        sys1(__NR_close, parent);
         return place;
+    }
     name_descriptor(source, proc, namespace);
     name_descriptor(target, proc, place);
     ret = sys5(__NR_mount, source, target, 0, MS_BIND, 0);
     sys1(__NR_close, place);
     if (ret < 0 && made)
-        sys3(__NR_unlinkat, AT_FDCWD, path, 0);
+        sys3(__NR_unlinkat, parent, name, 0);
+    sys1(__NR_close, parent);
     return ret < 0 ? ret : made;
 }
 
-void nsd_unpin_file(const char *path, long made)
+/* What persist= made: empty, and of mode 0. */
+static bool is_our_file(long parent, const char *name)
 {
-    sys2(__NR_umount2, path, MNT_DETACH | UMOUNT_NOFOLLOW);
-    if (made)
-        sys3(__NR_unlinkat, AT_FDCWD, path, 0);
+    struct stat found;
+    bool ours = false;
+    long fd = sys4(__NR_openat, parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return false;
+    found.st_mode = 0;
+    found.st_size = 0;
+    if (sys2(__NR_fstat, fd, &found) == 0)
+        ours = (found.st_mode & (S_IFMT | 07777)) == S_IFREG && found.st_size == 0;
+    sys1(__NR_close, fd);
+    return ours;
+}
+
+long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *proc)
+{
+    struct statfs filesystem;
+    struct stat pinned;
+    const char *name;
+    char mount[40];
+    long parent = open_parent(path, &name);
+    long pin, ret;
+
+    if (parent < 0)
+        return parent;
+    pin = sys4(__NR_openat, parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (pin < 0) {
+        sys1(__NR_close, parent);
+        return pin;
+    }
+    filesystem.f_type = 0;
+    pinned.st_ino = 0;
+    ret = sys2(__NR_fstatfs, pin, &filesystem);
+    if (ret == 0)
+        ret = sys2(__NR_fstat, pin, &pinned);
+    if (ret == 0 && (filesystem.f_type != NSFS_MAGIC ||
+                     (inode != 0 && (uint64_t)pinned.st_ino != inode)))
+        ret = -EINVAL;
+    /* By the descriptor: by now the path may lead elsewhere. */
+    if (ret == 0) {
+        name_descriptor(mount, proc, pin);
+        ret = sys2(__NR_umount2, mount, MNT_DETACH);
+        if (ret == -ENOENT)
+            ret = -ESRCH;
+    }
+    sys1(__NR_close, pin);
+    if (ret == 0 && removes && is_our_file(parent, name))
+        sys3(__NR_unlinkat, parent, name, 0);
+    sys1(__NR_close, parent);
+    return ret;
 }
 
 static bool is_parent_dead(const struct nsd_launch *launch)
@@ -123,17 +198,23 @@ static long ask(const struct nsd_launch *launch)
 }
 
 /* From the caller's /proc: the one that is mounted here may be anything. */
-static long pin_here(const struct nsd_launch *launch, const struct nsd_step *step)
+static long open_namespace(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *file = nsd_text(launch, step, 0);
     char name[40] = "self/ns/";
     size_t length = 8;
-    long here, namespace, ret;
 
     while (*file != '\0' && length < sizeof(name) - 1)
         name[length++] = *file++;
     name[length] = '\0';
-    namespace = sys4(__NR_openat, launch->slot[step->number[1]], name, O_CLOEXEC, 0);
+    return sys4(__NR_openat, launch->slot[step->number[1]], name, O_CLOEXEC, 0);
+}
+
+static long pin_here(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long namespace = open_namespace(launch, step);
+    long here, ret;
+
     if (namespace < 0)
         return namespace;
     here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -146,6 +227,22 @@ static long pin_here(const struct nsd_launch *launch, const struct nsd_step *ste
     }
     sys1(__NR_close, namespace);
     return ret;
+}
+
+/* The launch has failed, so nobody minds where we are: in the caller's /proc. */
+static void unpin_here(const struct nsd_launch *launch, const struct nsd_step *step,
+                       bool made)
+{
+    struct stat pinned;
+    long namespace = open_namespace(launch, step);
+
+    if (namespace < 0)
+        return;
+    pinned.st_ino = 0;
+    if (sys2(__NR_fstat, namespace, &pinned) == 0 &&
+        sys1(__NR_fchdir, launch->slot[step->number[1]]) == 0)
+        nsd_unpin_file(nsd_text(launch, step, 1), pinned.st_ino, made, "");
+    sys1(__NR_close, namespace);
 }
 
 /* numbers: CLONE_NEW* flag, slot of the caller's /proc to do it here, or -1 to ask;
@@ -165,6 +262,6 @@ void nsd_unpin_all(const struct nsd_launch *launch)
 
         if (step->operation == NSD_PIN && step->number[1] >= 0 &&
             result->process != NSD_NOBODY && result->error == 0)
-            nsd_unpin_file(nsd_text(launch, step, 1), result->value);
+            unpin_here(launch, step, result->value == 1);
     }
 }

@@ -36,12 +36,6 @@ static long open_directory(const char *path)
     return open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY);
 }
 
-static long close_after(long fd, long result)
-{
-    sys1(__NR_close, fd);
-    return result;
-}
-
 long nsd_same_file(long a, long b)
 {
     struct stat one, two;
@@ -371,6 +365,19 @@ static long die_with_parent(struct nsd_launch *launch)
     return ret;
 }
 
+static long hide(struct nsd_launch *launch)
+{
+    launch->hides = true;
+    return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* With other ids, or in another user namespace, the kernel sets the flag anew, to the sysctl
+ * fs.suid_dumpable; where that is 1, we could be read. */
+static long hide_again(struct nsd_launch *launch, long ret)
+{
+    return ret == 0 && launch->hides ? hide(launch) : ret;
+}
+
 long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
 {
     switch ((enum nsd_operation)step->operation) {
@@ -389,7 +396,7 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_JOIN_CGROUP:
         return join_cgroup(launch, step);
     case NSD_JOIN:
-        return join(launch, step);
+        return hide_again(launch, join(launch, step));
     case NSD_UNSHARE: /* numbers: CLONE_NEW* flags */
         return sys1(__NR_unshare, step->number[0]);
     case NSD_WRITE_PROC: /* texts: path under /proc, content */
@@ -397,9 +404,9 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_PIN:
         return nsd_pin(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */
-        return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+        return hide(launch);
     case NSD_BECOME_ROOT:
-        return become_root();
+        return hide_again(launch, become_root());
     case NSD_LOOPBACK_UP:
         return loopback_up();
     case NSD_SETHOSTNAME:
@@ -467,9 +474,11 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_SETGROUPS: /* numbers: count; texts: that many 32-bit ids */
         return sys2(__NR_setgroups, step->number[0], nsd_text(launch, step, 0));
     case NSD_SETGID: /* numbers: id */
-        return sys3(__NR_setresgid, step->number[0], step->number[0], step->number[0]);
+        return hide_again(launch, sys3(__NR_setresgid, step->number[0], step->number[0],
+                                       step->number[0]));
     case NSD_SETUID: /* numbers: id */
-        return sys3(__NR_setresuid, step->number[0], step->number[0], step->number[0]);
+        return hide_again(launch, sys3(__NR_setresuid, step->number[0], step->number[0],
+                                       step->number[0]));
     case NSD_DIE_WITH_PARENT:
         return die_with_parent(launch);
     case NSD_CLONE: /* numbers: CLONE_NEW* flags, enum nsd_end; by the core: launch.c */

@@ -33,7 +33,8 @@ struct nsd_launch {
     int ends_group;  /* the watchdog ends the command's process group too */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
-    bool borrowed;   /* our memory is Python's: mind where the command leads */
+    bool hides;    /* nobody may read us through /proc until the command is executed */
+    bool borrowed; /* our memory is Python's: mind where the command leads */
 };
 
 /* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
@@ -66,6 +67,14 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
  * have been swapped for another in between. */
 long nsd_same_file(long a, long b);
 
+/* A result, and a descriptor that is no longer needed. */
+static inline long close_after(long fd, long result)
+{
+    if (fd >= 0)
+        sys1(__NR_close, fd);
+    return result;
+}
+
 /* Is there no such call, or does a seccomp filter refuse it? Old ones say EPERM. */
 static inline bool nsd_is_missing(long ret)
 {
@@ -91,13 +100,14 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* mask.c: the operation of that name. */
 long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
-/* handover.c: the operation of that name. */
+/* handover.c: the operation of that name; and one or two descriptors to a socket. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_send_descriptors(long socket, int count, long first, long second);
 
 /* users.c: the operations of the same names. */
 long nsd_map_helper(struct nsd_launch *launch);
@@ -119,7 +129,9 @@ void nsd_unpin_all(const struct nsd_launch *launch);
 /* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in
  * that directory. 0, 1 if the file was made for it, or -errno. */
 long nsd_pin_file(long namespace, const char *path, const char *proc);
-void nsd_unpin_file(const char *path, long made);
+/* Takes away the pin of the namespace with this inode (0: of any), and if asked its file, where
+ * that is empty and of mode 0. -EINVAL: there is none; -ESRCH: proc is not ours. */
+long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *proc);
 
 /* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);

@@ -20,52 +20,6 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 
-#define SOL_SOCKET 1
-#define SCM_RIGHTS 1
-#define MSG_NOSIGNAL 0x4000
-
-/* What sendmsg(2) takes; the kernel's headers have no names for these. */
-struct piece {
-    const void *bytes;
-    size_t size;
-};
-
-struct control {
-    size_t size;
-    int level, type;
-    int fd, padding;
-};
-
-struct message {
-    void *name;
-    int name_size;
-    struct piece *pieces;
-    size_t piece_count;
-    struct control *control;
-    size_t control_size;
-    unsigned int flags;
-};
-
-static long send_descriptor(long socket, long fd)
-{
-    struct piece piece = {"", 1};
-    struct control control = {
-        .size = __builtin_offsetof(struct control, padding),
-        .level = SOL_SOCKET,
-        .type = SCM_RIGHTS,
-        .fd = (int)fd,
-    };
-    struct message message = {
-        .pieces = &piece,
-        .piece_count = 1,
-        .control = &control,
-        .control_size = sizeof(control),
-    };
-    long ret = sys3(__NR_sendmsg, socket, &message, MSG_NOSIGNAL);
-
-    return ret < 0 ? ret : 0;
-}
-
 /* Our end of a new terminal of the devpts at /dev/pts. */
 static long open_ours(void)
 {
@@ -130,7 +84,7 @@ static long take_own(const struct nsd_launch *launch, int64_t which, long first)
     if (ours < 0)
         return ours;
     theirs = open_theirs(ours);
-    ret = theirs < 0 ? theirs : send_descriptor(socket, ours);
+    ret = theirs < 0 ? theirs : nsd_send_descriptors(socket, 1, ours, -1);
     sys1(__NR_close, ours);
     if (ret == 0) {
         make_alike(first, theirs);

@@ -138,12 +138,12 @@ class Session:
         return pid
 
     def look(self, inner: Any, *parts: str, name: str = "", path: str = "") -> Report:
-        """The report on a process of the solution's, with the runner as the caller.
+        """The report on a process of the solution's, with the runner as the caller."""
+        return self.look_at(self.outer_pid(inner), *parts, name=name, path=path)
 
-        None is the runner itself.
-        """
+    def look_at(self, pid: int, *parts: str, name: str = "", path: str = "") -> Report:
+        """The same on a process by the number that we know it by."""
         token = self.sandbox.new_token()
-        pid = self.runner if inner is None else self.outer_pid(inner)
         report = look(pid, *parts, tokens=[token], name=name, path=path)
         self._mounts.seek(0)
         caller = {key: self.caller[key] for key in ("namespaces", "root", "pids")}
@@ -245,7 +245,9 @@ def _grade_c6(session: Session, handed: dict[str, Any]) -> Result:
     except (TypeError, ValueError) as error:
         raise Failed(str(error), "What does check.c6 take?") from None
     name = outliving.new_name()
-    report = session.look(handed.get("holder"), *outliving.PARTS, name=name, path=path)
+    holder = handed.get("holder")
+    pid = session.runner if holder is None else session.outer_pid(holder)
+    report = session.look_at(pid, *outliving.PARTS, name=name, path=path)
     return outliving.judge_c6(report, name)
 
 

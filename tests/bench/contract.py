@@ -118,7 +118,7 @@ def rows(
         Row("a waiting init", (weight("init"),)),
         Row("a waiting watchdog", (weight("watchdog"),)),
         Row(
-            "a user namespace, layers, /dev, no capabilities",
+            "user namespace, layers, /dev, a pty, no capabilities",
             (
                 Bound(
                     ratio("bwrap sandbox", "nsdemo sandbox"),

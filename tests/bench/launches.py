@@ -99,12 +99,21 @@ def run_by_hand(place: Place) -> None:
 
 
 def run_sandbox(place: Place) -> None:
-    """What bwrap's sandbox has, and the layers that it has not."""
+    """What bwrap's sandbox has, and the layers and the terminal that it has not."""
     import nsdemo
     from nsdemo.mounts import Dev
 
-    options = {"root": place.root, "user": True, "overlay": True, "capabilities": ()}
-    check(nsdemo.run(["true"], mounts=[Dev("/dev")], **options).returncode)
+    done = nsdemo.run(
+        ["true"],
+        root=place.root,
+        user=True,
+        overlay=True,
+        mounts=[Dev("/dev")],
+        capabilities=(),
+        tty=True,
+        capture_output=True,
+    )
+    check(done.returncode)
 
 
 def check(returncode: int | None) -> None:

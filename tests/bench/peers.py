@@ -39,8 +39,8 @@ GROUPS = (
     Group(
         "a user namespace, a root, /proc, /dev, no capabilities",
         (
-            ("nsdemo.run, with an overlay", "nsdemo sandbox"),
-            ("bwrap, which has none", "bwrap sandbox"),
+            ("nsdemo.run, with an overlay and a pty", "nsdemo sandbox"),
+            ("bwrap, which has neither", "bwrap sandbox"),
         ),
     ),
     Group(

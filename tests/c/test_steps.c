@@ -179,6 +179,33 @@ static void a_namespace_is_joined_by_its_file(void)
     CHECK_NUMBER(STEP(JOIN, N(9, CLONE_NEWUTS), NONE), -EBADF);
 }
 
+/* prctl plays the kernel's part where the sysctl fs.suid_dumpable is 1. */
+static void who_hides_stays_hidden_with_other_ids(void)
+{
+    long uid, gid;
+
+    in_new_namespaces(CLONE_NEWUTS);
+    uid = (long)getuid();
+    gid = (long)getgid();
+    launch.slot[4] = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    CHECK_NUMBER(STEP(SETUID, N(uid), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 1);
+    CHECK_NUMBER(STEP(HIDE, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+    CHECK_NUMBER(prctl(PR_SET_DUMPABLE, 1), 0);
+    CHECK_NUMBER(STEP(JOIN, N(4, CLONE_NEWUTS), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+    CHECK_NUMBER(prctl(PR_SET_DUMPABLE, 1), 0);
+    CHECK_NUMBER(STEP(BECOME_ROOT, NONE, NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+    CHECK_NUMBER(prctl(PR_SET_DUMPABLE, 1), 0);
+    CHECK_NUMBER(STEP(SETGID, N(gid), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+    CHECK_NUMBER(prctl(PR_SET_DUMPABLE, 1), 0);
+    CHECK_NUMBER(STEP(SETUID, N(uid), NONE), 0);
+    CHECK_NUMBER(prctl(PR_GET_DUMPABLE), 0);
+}
+
 static void an_impossible_namespace_is_refused(void)
 {
     CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
@@ -196,11 +223,14 @@ static void a_namespace_is_pinned_on_a_file(void)
     CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
     CHECK_NUMBER(pinned.st_ino, own.st_ino);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), -EEXIST);
-    nsd_unpin_file(path, 0);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino + 1, false, "/proc/"), -EINVAL);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino, false, "/none/"), -ESRCH);
+    CHECK_NUMBER(nsd_unpin_file(path, own.st_ino, false, "/proc/"), 0);
+    CHECK_NUMBER(nsd_unpin_file(path, 0, true, "/proc/"), -EINVAL);
     CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
     CHECK_NUMBER(pinned.st_mode & 07777, 0);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
-    nsd_unpin_file(path, 1);
+    CHECK_NUMBER(nsd_unpin_file(path, 0, true, "/proc/"), 0);
     CHECK_NUMBER(access(path, F_OK), -1);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
     CHECK_NUMBER(access(path, F_OK), -1);
@@ -1129,6 +1159,7 @@ int main(void)
     IN_CHILD(a_root_is_opened_while_its_process_lives);
     IN_CHILD(only_a_parent_is_watched);
     IN_CHILD(a_namespace_is_joined_by_its_file);
+    IN_CHILD(who_hides_stays_hidden_with_other_ids);
     IN_CHILD(an_impossible_namespace_is_refused);
     IN_CHILD(a_namespace_is_pinned_on_a_file);
     IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);

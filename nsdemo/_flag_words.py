@@ -1,0 +1,229 @@
+"""How the words of a command line are read: the parser, and what turns words into values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import nsdemo
+
+EPILOG = """\
+exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
+125 if the container could not be set up; 126 if the command is not executable;
+127 if it is not found"""
+
+
+class FlagError(ValueError):
+    """A command line that cannot be understood; a note says where to look it up."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are a FlagError, and that stops at the first word of the command."""
+
+    def __init__(self, name: str, usage: str, description: str, epilog: str = EPILOG) -> None:
+        super().__init__(
+            prog=f"nsdemo {name}",
+            usage=f"nsdemo {name} {usage}",
+            description=description,
+            epilog=epilog,
+            formatter_class=_Help,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        self.valued: dict[str, int] = {}  # options that take the next words, and how many
+
+    def option(self, *names: str, **settings: Any) -> None:
+        """An option that may take the next words."""
+        action = self.add_argument(*names, **settings)
+        if action.nargs is None or isinstance(action.nargs, int):
+            words = 1 if action.nargs is None else action.nargs
+            self.valued.update(dict.fromkeys(names, words))
+
+    def switch(self, name: str, help: str) -> None:
+        """--NAME and --no-NAME."""
+        self.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=help)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise FlagError."""
+        mistake = FlagError(message)
+        mistake.add_note(f"{self.prog} --help lists the options")
+        raise mistake
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Our options at the front, and what follows them: that is not ours to understand."""
+        here = 0
+        while here < len(words) and words[here].startswith("-") and words[here] != "-":
+            if words[here] == "--":
+                return list(words[:here]), list(words[here + 1 :])
+            here += 1 + self.valued.get(words[here], 0)
+        return list(words[:here]), list(words[here:])
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, NamespaceSwitch):
+            word = action.metavar
+            return f"{action.option_strings[0]}[={word}], {action.option_strings[1]}"
+        return super()._format_action_invocation(action)
+
+
+class NamespaceSwitch(argparse.Action):
+    """--net: a new one; --net=PID or --net=FILE: that one; --no-net: ours."""
+
+    wanted = "a pid or a file"
+
+    def read(self, text: str) -> Any:
+        """The value as the Python call takes it."""
+        return target(text)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        negative = option_string is not None and option_string.startswith("--no-")
+        if values is not None and (negative or values == ""):
+            what = "takes no value" if negative else f"needs {self.wanted} after ="
+            parser.error(f"{option_string} {what}")
+        setattr(namespace, self.dest, not negative if values is None else self.read(values))
+
+
+class PlaceSwitch(NamespaceSwitch):
+    """--mount-proc: the usual one; --mount-proc=DIR: there; --no-mount-proc: none."""
+
+    wanted = "a directory"
+
+    def read(self, text: str) -> str:
+        return text
+
+
+class Pair(argparse.Action):
+    """--env NAME=VALUE, any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name, equals, value = values.partition("=")
+        if not name or not equals:
+            parser.error(f"{option_string} takes {self.metavar}, not {values!r}")
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: value})
+
+
+class MountOption(argparse.Action):
+    """--bind SOURCE TARGET and its like, any number of times, in their order."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        made: Any
+        try:
+            match option_string:
+                case "--bind" | "--ro-bind":
+                    made = nsdemo.Bind(values[0], values[1], option_string == "--ro-bind")
+                case "--tmpfs":
+                    made = nsdemo.Tmpfs(*values)
+                case "--proc" | "--masked-proc":
+                    made = nsdemo.Proc(*values, masked=option_string == "--masked-proc")
+                case "--dev":
+                    made = nsdemo.Dev(*values)
+                case _:
+                    made = nsdemo.Sysfs(*values, masked=option_string == "--masked-sysfs")
+        except (ValueError, OSError) as error:
+            parser.error(f"{option_string}: {error}")
+        namespace.mounts = [*getattr(namespace, "mounts", ()), made]
+
+
+class LandlockOption(argparse.Action):
+    """--landlock-read PATH and --landlock-write PATH, any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        read, write = getattr(namespace, self.dest, ((), ()))
+        try:
+            if option_string == "--landlock-read":
+                made = nsdemo.Landlock((*read, values), write)
+            else:
+                made = nsdemo.Landlock(read, (*write, values))
+        except ValueError as error:
+            parser.error(f"{option_string}: {error}")
+        setattr(namespace, self.dest, made)
+
+
+class LimitOption(argparse.Action):
+    """--rlimit NAME=SOFT[:HARD], any number of times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name, _, value = values.partition("=")
+        numbers = value.split(":")
+        if not name or not all(n == "unlimited" or n.isdecimal() for n in numbers):
+            parser.error(f"{option_string} takes NAME=SOFT[:HARD], not {values!r}")
+        pair = [n if n == "unlimited" else int(n) for n in numbers]
+        found = {name: pair[0] if len(pair) == 1 else tuple(pair)}
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), **found})
+
+
+def target(text: str) -> int | str:
+    """A pid, or the path of a namespace file."""
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
+def octal(text: str) -> int:
+    return int(text, 8)
+
+
+octal.__name__ = "octal number"
+
+
+def groups(text: str) -> tuple[int, ...]:
+    return tuple(int(group) for group in text.split(",") if group)
+
+
+groups.__name__ = "list of group numbers"
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+names.__name__ = "list of names"
+
+
+def file_content(text: str) -> bytes:
+    try:
+        with open(text, "rb") as file:
+            return file.read(1 << 20)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+
+
+def userspec(text: str) -> tuple[int | None, int | None]:
+    uid, _, gid = text.partition(":")
+    return int(uid) if uid else None, int(gid) if gid else None
+
+
+userspec.__name__ = "UID:GID in numbers"
+
+
+FlagError.__module__ = Parser.__module__ = "nsdemo.flags"
