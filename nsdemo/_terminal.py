@@ -25,7 +25,6 @@ IUTF8 = 0o40000
 _NO_DEVPTS = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM)
 _USUAL = os.terminal_size((80, 24))
 _NAMES = ("stdin", "stdout", "stderr")
-ALL = 7
 
 
 def checked_terminal(given: Any) -> tuple[os.terminal_size | None, int]:

@@ -45,6 +45,8 @@ struct nsd_step *nsd_add(struct nsd_builder *builder, enum nsd_operation operati
 /* A step in one line: up to three numbers, up to four texts (NULL: absent). */
 struct nsd_step *nsd_add_step(struct nsd_builder *builder, enum nsd_operation operation,
                               const int64_t number[3], const char *const text[4]);
+#define NSD_NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
+#define NSD_TEXTS(...) ((const char *const[4]){__VA_ARGS__})
 
 /* Keeps bytes and returns their offset, aligned to 4; a NUL is appended. */
 uint32_t nsd_keep(struct nsd_builder *builder, const void *bytes, size_t size);

@@ -6,9 +6,6 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
-#define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
-
 #define LONGEST_NAME 16 /* below /dev */
 
 /* The devices that no program should miss, none of which leads to hardware. The number says
@@ -27,7 +24,8 @@ static int add_source(struct nsd_builder *builder, const char *path, int64_t dev
                       int slot)
 {
     if (slot < NSD_UPPER_SLOT)
-        nsd_add_step(builder, NSD_OPEN_SOURCE, NUMBERS(slot, device), TEXTS(path));
+        nsd_add_step(builder, NSD_OPEN_SOURCE, NSD_NUMBERS(slot, device),
+                     NSD_TEXTS(path));
     else if (builder->error == 0)
         builder->error = -E2BIG;
     return slot + 1;
@@ -66,16 +64,16 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
 static void add_bind(struct nsd_builder *builder, const struct nsd_place *place,
                      const char *source, const char *target, int64_t flags, int slot)
 {
-    nsd_add_step(builder, NSD_BIND_AT, NUMBERS(flags, place->root_slot, slot),
-                 TEXTS(source, target, NULL, place->root));
+    nsd_add_step(builder, NSD_BIND_AT, NSD_NUMBERS(flags, place->root_slot, slot),
+                 NSD_TEXTS(source, target, NULL, place->root));
 }
 
 static void add_filesystem(struct nsd_builder *builder, const struct nsd_place *place,
                            const char *type, const char *target, int64_t flags,
                            const char *options)
 {
-    nsd_add_step(builder, NSD_MOUNT_AT, NUMBERS(flags, place->root_slot),
-                 TEXTS(options == NULL ? "" : options, target, type, place->root));
+    nsd_add_step(builder, NSD_MOUNT_AT, NSD_NUMBERS(flags, place->root_slot),
+                 NSD_TEXTS(options == NULL ? "" : options, target, type, place->root));
 }
 
 /* devpts without gid=: no group of the host's need exist inside. ptmx is that of the new
@@ -102,8 +100,8 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
         add_bind(builder, place, devices[i].path, path, MS_NOSUID | MS_NOEXEC, slot++);
     }
     for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
-        nsd_add_step(builder, NSD_LINK_AT, NUMBERS(0, place->root_slot),
-                     TEXTS(links[i][1], target, links[i][0], place->root));
+        nsd_add_step(builder, NSD_LINK_AT, NSD_NUMBERS(0, place->root_slot),
+                     NSD_TEXTS(links[i][1], target, links[i][0], place->root));
     snprintf(path + length, LONGEST_NAME, "/pts");
     add_filesystem(builder, place, "devpts", path, MS_NOSUID | MS_NOEXEC,
                    "newinstance,ptmxmode=0666,mode=620");
@@ -122,9 +120,9 @@ static void add_overlay(struct nsd_builder *builder, const struct nsd_place *pla
                         const struct nsd_file *file, int64_t directories)
 {
     nsd_add_step(builder, NSD_OVERLAY_AT,
-                 NUMBERS(file->flags, place->root_slot, directories),
-                 TEXTS(file->source, file->target, place->has_user ? ",userxattr" : "",
-                       place->root));
+                 NSD_NUMBERS(file->flags, place->root_slot, directories),
+                 NSD_TEXTS(file->source, file->target,
+                           place->has_user ? ",userxattr" : "", place->root));
 }
 
 bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
@@ -134,8 +132,8 @@ bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *fi
         return false;
     add_overlay(builder, place, &files[0],
                 place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
-    nsd_add_step(builder, NSD_HAND_OVER, NUMBERS(NSD_UPPER_SLOT, place->first_source),
-                 TEXTS(NULL));
+    nsd_add_step(builder, NSD_HAND_OVER,
+                 NSD_NUMBERS(NSD_UPPER_SLOT, place->first_source), NSD_TEXTS(NULL));
     return true;
 }
 
@@ -145,8 +143,8 @@ void nsd_add_readonly_root(struct nsd_builder *builder, const struct nsd_file *f
 {
     for (int i = 0; i < count; i++)
         if (files[i].kind == NSD_FILE_READONLY_ROOT)
-            nsd_add_step(builder, NSD_READONLY, NUMBERS(which, place->root_slot),
-                         TEXTS(NULL, NULL, NULL, place->root));
+            nsd_add_step(builder, NSD_READONLY, NSD_NUMBERS(which, place->root_slot),
+                         NSD_TEXTS(NULL, NULL, NULL, place->root));
 }
 
 void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, int count,
@@ -186,8 +184,9 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             slot++;
             break;
         case NSD_FILE_MASK:
-            nsd_add_step(builder, NSD_MASK_AT, NUMBERS(file->flags, place->root_slot),
-                         TEXTS(file->source, file->target, file->options, place->root));
+            nsd_add_step(
+                builder, NSD_MASK_AT, NSD_NUMBERS(file->flags, place->root_slot),
+                NSD_TEXTS(file->source, file->target, file->options, place->root));
             break;
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:

@@ -21,10 +21,6 @@ enum {
 _Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
                "plans by hand begin there too");
 
-#define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
-#define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
-#define NOTHING TEXTS(NULL)
-
 void nsd_request_init(struct nsd_request *request)
 {
     *request = (struct nsd_request){
@@ -51,10 +47,10 @@ void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool h
 {
     for (int i = 0; i < NSD_NAMESPACE_COUNT; i++)
         if (nsd_namespaces[i].flag == flag)
-            nsd_add_step(builder, NSD_PIN, NUMBERS(flag, here ? PROC_SLOT : -1),
-                         TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
-                                                     : nsd_namespaces[i].file,
-                               path));
+            nsd_add_step(builder, NSD_PIN, NSD_NUMBERS(flag, here ? PROC_SLOT : -1),
+                         NSD_TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
+                                                         : nsd_namespaces[i].file,
+                                   path));
 }
 
 static bool joins(const struct nsd_request *request, int flag)
@@ -92,8 +88,8 @@ static void add_process(struct nsd_builder *builder, struct nsd_process_id proce
         builder->slot[slot] = process.pidfd;
         return;
     }
-    nsd_add_step(builder, NSD_OPEN_PROCESS, NUMBERS(process.pid, process.birth, slot),
-                 NOTHING);
+    nsd_add_step(builder, NSD_OPEN_PROCESS,
+                 NSD_NUMBERS(process.pid, process.birth, slot), NSD_TEXTS(NULL));
 }
 
 /* Everything that is named by a path or a pid is opened first: after a join, /proc and the
@@ -101,15 +97,15 @@ static void add_process(struct nsd_builder *builder, struct nsd_process_id proce
 static void open_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
     if (request->root != NULL)
-        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, -1),
-                     TEXTS(request->root));
+        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(ROOT_SLOT, -1),
+                     NSD_TEXTS(request->root));
     if (request->root_of.pid != 0) {
         char path[32];
 
         snprintf(path, sizeof(path), "/proc/%d/root", (int)request->root_of.pid);
         add_process(builder, request->root_of, ROOT_OWNER_SLOT);
-        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(ROOT_SLOT, ROOT_OWNER_SLOT),
-                     TEXTS(path));
+        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(ROOT_SLOT, ROOT_OWNER_SLOT),
+                     NSD_TEXTS(path));
     }
     for (int i = 0; i < request->join_count; i++) {
         const struct nsd_join *join = &request->joins[i];
@@ -128,9 +124,10 @@ static void add_join(struct nsd_builder *builder, const struct nsd_request *requ
     const struct nsd_join *join = &request->joins[i];
     bool opened = join->process.pid != 0 && join->process.pid == request->root_of.pid;
 
-    nsd_add_step(builder, NSD_JOIN,
-                 NUMBERS(opened ? ROOT_OWNER_SLOT : FIRST_JOIN_SLOT + i, join->flags),
-                 NOTHING);
+    nsd_add_step(
+        builder, NSD_JOIN,
+        NSD_NUMBERS(opened ? ROOT_OWNER_SLOT : FIRST_JOIN_SLOT + i, join->flags),
+        NSD_TEXTS(NULL));
 }
 
 /* One setns per target. An ordinary user gets the power to join the rest from the user
@@ -168,8 +165,8 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
         nsd_add_unshare(builder, rest);
     if (request->time_offsets !=
         NULL) /* before anybody is in it: then they are fixed */
-        nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                     TEXTS("/proc/self/timens_offsets", request->time_offsets));
+        nsd_add_step(builder, NSD_WRITE_PROC, NSD_NUMBERS(0),
+                     NSD_TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
 static void set_up_mounts(struct nsd_builder *builder,
@@ -186,31 +183,33 @@ static void set_up_mounts(struct nsd_builder *builder,
     };
 
     if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)
-        nsd_add_step(builder, NSD_PROPAGATION, NUMBERS(request->propagation),
-                     TEXTS("/"));
+        nsd_add_step(builder, NSD_PROPAGATION, NSD_NUMBERS(request->propagation),
+                     NSD_TEXTS("/"));
     /* Before anything is mounted; after unshare, or they would lie in the old namespace. */
     nsd_add_sources(builder, request->files, request->file_count, &place);
     if (!nsd_add_root_overlay(builder, request->files, request->file_count, &place) &&
         pivots) /* pivot_root wants a mount point */
-        nsd_add_step(builder, NSD_BIND, NUMBERS(MS_BIND | MS_REC), TEXTS(root, root));
+        nsd_add_step(builder, NSD_BIND, NSD_NUMBERS(MS_BIND | MS_REC),
+                     NSD_TEXTS(root, root));
     nsd_add_readonly_root(builder, request->files, request->file_count, &place,
                           NSD_READONLY_BELOW);
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
      * old one is in sight. */
     if (request->mount_proc)
-        nsd_add_step(
-            builder, NSD_MOUNT,
-            NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC, root == NULL ? -1 : ROOT_SLOT),
-            TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
+        nsd_add_step(builder, NSD_MOUNT,
+                     NSD_NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                                 root == NULL ? -1 : ROOT_SLOT),
+                     NSD_TEXTS("proc", root == NULL ? "/proc" : "proc", "proc", root));
     nsd_add_files(builder, request->files, request->file_count, &place);
     nsd_add_readonly_root(builder, request->files, request->file_count, &place,
                           NSD_READONLY_TOP);
     if (pivots)
-        nsd_add_step(builder, NSD_PIVOT_ROOT,
-                     NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),
-                     TEXTS(root));
+        nsd_add_step(
+            builder, NSD_PIVOT_ROOT,
+            NSD_NUMBERS(ROOT_SLOT, request->propagation == (MS_REC | MS_PRIVATE)),
+            NSD_TEXTS(root));
     else if (root != NULL || request->root_of.pid != 0)
-        nsd_add_step(builder, NSD_CHROOT, NUMBERS(ROOT_SLOT), TEXTS(root));
+        nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(ROOT_SLOT), NSD_TEXTS(root));
 }
 
 /* While there is power: to raise a limit needs some. */
@@ -220,7 +219,8 @@ static void set_limits(struct nsd_builder *builder, const struct nsd_power *powe
         const struct nsd_limit *limit = &power->limits[i];
 
         nsd_add_step(builder, NSD_RLIMIT,
-                     NUMBERS(limit->resource, limit->soft, limit->hard), NOTHING);
+                     NSD_NUMBERS(limit->resource, limit->soft, limit->hard),
+                     NSD_TEXTS(NULL));
     }
 }
 
@@ -231,10 +231,10 @@ static void set_capabilities(struct nsd_builder *builder,
     const struct nsd_power *power = &request->power;
     bool all = !power->sets_capabilities || power->kept == -1;
 
-    nsd_add_step(
-        builder, NSD_CAPSET,
-        NUMBERS(all && request->uid > 0 ? power->ambient : power->kept, power->ambient),
-        NOTHING);
+    nsd_add_step(builder, NSD_CAPSET,
+                 NSD_NUMBERS(all && request->uid > 0 ? power->ambient : power->kept,
+                             power->ambient),
+                 NSD_TEXTS(NULL));
 }
 
 /* Neither before the user changes, which they would change, nor after power is gone. What is
@@ -247,8 +247,10 @@ static void set_securebits(struct nsd_builder *builder,
     if (!power->sets_securebits)
         return;
     if (request->uid > 0 || power->ambient != 0)
-        nsd_add_step(builder, NSD_CAPSET, NUMBERS(-1, power->ambient), NOTHING);
-    nsd_add_step(builder, NSD_SECUREBITS, NUMBERS(power->securebits), NOTHING);
+        nsd_add_step(builder, NSD_CAPSET, NSD_NUMBERS(-1, power->ambient),
+                     NSD_TEXTS(NULL));
+    nsd_add_step(builder, NSD_SECUREBITS, NSD_NUMBERS(power->securebits),
+                 NSD_TEXTS(NULL));
 }
 
 /* Paths as the command will see them, and nothing to be opened after that but its program. */
@@ -258,8 +260,8 @@ static void set_landlock(struct nsd_builder *builder, const struct nsd_power *po
         return;
     nsd_add(builder, NSD_LANDLOCK);
     for (int i = 0; i < power->rule_count; i++)
-        nsd_add_step(builder, NSD_LANDLOCK_ALLOW, NUMBERS(power->rules[i].writable),
-                     TEXTS(power->rules[i].path));
+        nsd_add_step(builder, NSD_LANDLOCK_ALLOW, NSD_NUMBERS(power->rules[i].writable),
+                     NSD_TEXTS(power->rules[i].path));
     nsd_add(builder, NSD_LANDLOCK_RESTRICT);
 }
 
@@ -276,14 +278,15 @@ static void set_up_process(struct nsd_builder *builder,
     else if (request->process_group >= 0)
         nsd_add(builder, NSD_SETPGID)->number[0] = request->process_group;
     if (request->terminal != 0)
-        nsd_add_step(builder, NSD_TERMINAL, NUMBERS(request->terminal, request->uid),
-                     NOTHING);
+        nsd_add_step(builder, NSD_TERMINAL,
+                     NSD_NUMBERS(request->terminal, request->uid), NSD_TEXTS(NULL));
     if (request->umask >= 0)
         nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
     nsd_add(builder, NSD_DROP_INHERITABLE);
     set_limits(builder, power);
     if (power->sets_capabilities && power->kept != -1)
-        nsd_add_step(builder, NSD_DROP_BOUNDING, NUMBERS(power->kept), NOTHING);
+        nsd_add_step(builder, NSD_DROP_BOUNDING, NSD_NUMBERS(power->kept),
+                     NSD_TEXTS(NULL));
     if (request->group_count >= 0) {
         struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
 
@@ -300,7 +303,7 @@ static void set_up_process(struct nsd_builder *builder,
     if (request->uid >= 0)
         nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
     if (request->cwd != NULL)
-        nsd_add_step(builder, NSD_CHDIR, NUMBERS(0), TEXTS(request->cwd));
+        nsd_add_step(builder, NSD_CHDIR, NSD_NUMBERS(0), NSD_TEXTS(request->cwd));
     set_securebits(builder, request);
     if (power->sets_capabilities || (gives_power_up && request->uid > 0))
         set_capabilities(builder, request);
@@ -340,7 +343,8 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
                        : request->new_session && !has_pid ? NSD_ENDS_GROUP
                                                           : NSD_ENDS_COMMAND;
 
-    nsd_add_step(builder, NSD_CLONE, NUMBERS(request->unshare, end), NOTHING);
+    nsd_add_step(builder, NSD_CLONE, NSD_NUMBERS(request->unshare, end),
+                 NSD_TEXTS(NULL));
     if ((request->unshare & CLONE_NEWUSER) != 0)
         nsd_add_maps(builder, &request->users);
 }
@@ -360,13 +364,16 @@ static void unshare_and_fork(struct nsd_builder *builder,
 
     open_targets(builder, request);
     if (pins_here) /* what is mounted there may be another's */
-        nsd_add_step(builder, NSD_OPEN_ROOT, NUMBERS(PROC_SLOT, -1), TEXTS("/proc"));
+        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(PROC_SLOT, -1),
+                     NSD_TEXTS("/proc"));
     if (request->watch)
-        nsd_add_step(builder, NSD_WATCH, NUMBERS(request->new_session), NOTHING);
+        nsd_add_step(builder, NSD_WATCH, NSD_NUMBERS(request->new_session),
+                     NSD_TEXTS(NULL));
     /* While the hierarchies are in sight, and before there is a cgroup namespace, whose root
      * is where we are then. */
     for (int i = 0; i < request->cgroup_count; i++)
-        nsd_add_step(builder, NSD_JOIN_CGROUP, NUMBERS(0), TEXTS(request->cgroups[i]));
+        nsd_add_step(builder, NSD_JOIN_CGROUP, NSD_NUMBERS(0),
+                     NSD_TEXTS(request->cgroups[i]));
     if (!request->fork && forks)
         nsd_add(builder, NSD_FORK); /* as any command is started */
     nsd_add_map_helper(builder, &request->users);
@@ -394,10 +401,11 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
     if ((request->unshare & CLONE_NEWNET) != 0)
         nsd_add(builder, NSD_LOOPBACK_UP);
     if (request->hostname != NULL)
-        nsd_add_step(builder, NSD_SETHOSTNAME, NUMBERS(0), TEXTS(request->hostname));
+        nsd_add_step(builder, NSD_SETHOSTNAME, NSD_NUMBERS(0),
+                     NSD_TEXTS(request->hostname));
     if (request->domainname != NULL)
-        nsd_add_step(builder, NSD_SETDOMAINNAME, NUMBERS(0),
-                     TEXTS(request->domainname));
+        nsd_add_step(builder, NSD_SETDOMAINNAME, NSD_NUMBERS(0),
+                     NSD_TEXTS(request->domainname));
     set_up_mounts(builder, request);
     if (!joins(request, CLONE_NEWNS))
         add_pins(builder, request, false);
@@ -416,7 +424,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
         nsd_add_map_helper(builder, &request->users);
         unshare_new(builder, request);
     }
-    nsd_add_step(builder, NSD_CHROOT, NUMBERS(-1), TEXTS(request->root));
+    nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(-1), NSD_TEXTS(request->root));
     set_up_process(builder, request);
     nsd_add_exec(builder);
 }

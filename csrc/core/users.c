@@ -3,9 +3,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define NUMBERS(...) ((const int64_t[3]){__VA_ARGS__})
-#define TEXTS(...) ((const char *const[4]){__VA_ARGS__})
-
 void nsd_users_init(struct nsd_users *users)
 {
     *users = (struct nsd_users){
@@ -20,12 +17,12 @@ void nsd_users_init(struct nsd_users *users)
 static void add_writes(struct nsd_builder *builder, const char *uid_map,
                        const char *setgroups, const char *gid_map)
 {
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/uid_map", uid_map));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/setgroups", setgroups));
-    nsd_add_step(builder, NSD_WRITE_PROC, NUMBERS(0),
-                 TEXTS("/proc/self/gid_map", gid_map));
+    nsd_add_step(builder, NSD_WRITE_PROC, NSD_NUMBERS(0),
+                 NSD_TEXTS("/proc/self/uid_map", uid_map));
+    nsd_add_step(builder, NSD_WRITE_PROC, NSD_NUMBERS(0),
+                 NSD_TEXTS("/proc/self/setgroups", setgroups));
+    nsd_add_step(builder, NSD_WRITE_PROC, NSD_NUMBERS(0),
+                 NSD_TEXTS("/proc/self/gid_map", gid_map));
 }
 
 /* The caller becomes root inside, and nobody else exists there. setgroups is denied before
@@ -48,8 +45,8 @@ void nsd_add_map_helper(struct nsd_builder *builder, const struct nsd_users *use
 void nsd_add_owner(struct nsd_builder *builder, const struct nsd_users *users)
 {
     if (users->owner_uid >= 0)
-        nsd_add_step(builder, NSD_OWNER, NUMBERS(users->owner_uid, users->owner_gid),
-                     TEXTS(NULL));
+        nsd_add_step(builder, NSD_OWNER,
+                     NSD_NUMBERS(users->owner_uid, users->owner_gid), NSD_TEXTS(NULL));
 }
 
 void nsd_add_maps(struct nsd_builder *builder, const struct nsd_users *users)
@@ -61,13 +58,13 @@ void nsd_add_maps(struct nsd_builder *builder, const struct nsd_users *users)
     if (!users->outside) {
         add_writes(builder, users->uid_map, users->setgroups, users->gid_map);
     } else {
-        nsd_add_step(builder, NSD_MAP_IDS, NUMBERS(0),
-                     TEXTS("uid_map", users->uid_map, users->newuidmap));
+        nsd_add_step(builder, NSD_MAP_IDS, NSD_NUMBERS(0),
+                     NSD_TEXTS("uid_map", users->uid_map, users->newuidmap));
         if (users->setgroups != NULL)
-            nsd_add_step(builder, NSD_MAP_IDS, NUMBERS(0),
-                         TEXTS("setgroups", users->setgroups));
-        nsd_add_step(builder, NSD_MAP_IDS, NUMBERS(1),
-                     TEXTS("gid_map", users->gid_map, users->newgidmap));
+            nsd_add_step(builder, NSD_MAP_IDS, NSD_NUMBERS(0),
+                         NSD_TEXTS("setgroups", users->setgroups));
+        nsd_add_step(builder, NSD_MAP_IDS, NSD_NUMBERS(1),
+                     NSD_TEXTS("gid_map", users->gid_map, users->newgidmap));
     }
     if (users->uid == 0 && users->gid == 0) {
         nsd_add(builder, NSD_BECOME_ROOT);

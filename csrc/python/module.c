@@ -82,7 +82,8 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
     return PyBool_FromLong(nsd_has_capability((int)number));
 }
 
-/* environment_term() -> TERM as bytes, or None: os.environ takes ten times as long */
+/* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,
+ * on the way of every launch */
 static PyObject *environment_term(PyObject *module, PyObject *unused)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): who changes it from Python holds the GIL, too */
