@@ -236,6 +236,30 @@ def test_interrupt(call: str, marker: str) -> None:
     assert '"left": []' in output
 
 
+@pytest.mark.parametrize("wait", ["box.wait()", "box.communicate()"])
+def test_a_signal_that_wakes_nobody_is_answered(wait: str) -> None:
+    """It came just before we slept, or another thread was given it: here it is made the other's."""
+    body = f"""
+        def handler(number, frame):
+            raise InterruptedError("by the handler")
+        signal.signal(signal.SIGUSR1, handler)
+        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        with nsdemo.spawn(["sleep", "5"], stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE) as box:
+            subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -USR1 {{os.getpid()}}"])
+            begun = time.monotonic()
+            try:
+                {wait}
+                report(raised=False)
+            except InterruptedError:
+                report(raised=True, seconds=time.monotonic() - begun)
+        os.wait()
+    """
+    found = script(body).report
+    assert found["raised"]
+    assert found["seconds"] < 3
+
+
 def test_what_a_handler_raises_is_raised_as_it_is() -> None:
     """An OSError of its own is not taken for one of the launch, wherever it comes in."""
     body = """

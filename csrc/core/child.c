@@ -197,24 +197,31 @@ static bool reap_safely(struct nsd_child *child)
     return reaped;
 }
 
-/* What is left until the deadline: NULL for ever. */
-static struct timespec *time_left(int64_t deadline, struct timespec *ret_left)
+/* A signal that comes before poll sleeps, or that another thread is given, does not wake it. */
+#define PATIENCE 250000000 /* ns */
+
+/* Sleeps until something happens, at most until the deadline. The number of descriptors that
+ * something happened to; -ETIMEDOUT; -EINTR also now and then, for the caller to look whether
+ * a signal has come. */
+static int sleep_until(int64_t deadline, struct pollfd *fds, nfds_t count)
 {
     int64_t left = deadline - nsd_now();
+    struct timespec time = {.tv_nsec = PATIENCE};
+    int ret;
 
-    if (deadline == NSD_FOREVER)
-        return NULL;
-    if (left < 0)
-        left = 0;
-    ret_left->tv_sec = (time_t)(left / 1000000000);
-    ret_left->tv_nsec = (long)(left % 1000000000);
-    return ret_left;
+    if (left < PATIENCE)
+        time.tv_nsec = left < 0 ? 0 : (long)left;
+    ret = ppoll(fds, count, &time, NULL);
+    if (ret < 0)
+        return -errno;
+    if (ret == 0)
+        return left <= PATIENCE ? -ETIMEDOUT : -EINTR;
+    return ret;
 }
 
 int nsd_child_wait(struct nsd_child *child, int64_t deadline)
 {
     struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
-    struct timespec left;
     int ret;
 
     if (reap_safely(child))
@@ -222,13 +229,11 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline)
     if (deadline == 0)
         return -ETIMEDOUT;
     for (;;) {
-        ret = ppoll(&ended, 1, time_left(deadline, &left), NULL);
-        if (ret < 0)
-            return -errno;
-        if (reap_safely(child))
+        ret = sleep_until(deadline, &ended, 1);
+        if (ret != -EINTR && reap_safely(child))
             return 0;
-        if (ret == 0)
-            return -ETIMEDOUT;
+        if (ret < 0)
+            return ret;
     }
 }
 
@@ -407,11 +412,10 @@ static int serve_streams(struct nsd_child *child, struct nsd_streams *streams,
         {.fd = streams->output[1].fd, .events = POLLIN},
         {.fd = child->pidfd, .events = POLLIN},
     };
-    struct timespec left;
-    int ret = ppoll(fds, 4, time_left(deadline, &left), NULL);
+    int ret = sleep_until(deadline, fds, 4);
 
-    if (ret <= 0)
-        return ret < 0 ? -errno : -ETIMEDOUT;
+    if (ret < 0)
+        return ret;
     if (fds[0].revents != 0)
         write_some(streams);
     for (int i = 0; i < 2; i++)
