@@ -36,7 +36,10 @@ class Stdio:
             raise
 
     def close_all(self) -> None:
-        for fd in (*self.close, *self.parent):
+        """Close what is open; a second time finds nothing, whose number may be another's."""
+        fds = (*self.close, *self.parent)
+        self.close, self.parent = [], [-1, -1, -1]
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
 

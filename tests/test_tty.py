@@ -293,6 +293,12 @@ def test_contradictions(options: dict[str, Any], error: type[Exception], words: 
     assert leftovers_now(before) == []
 
 
+def test_what_was_opened_is_closed_once() -> None:
+    """A second time would close what another thread has opened meanwhile, and hide the reason."""
+    with pytest.raises(OSError, match="standard output: descriptor 999 is not open"):
+        nsdemo.spawn(["true"], tty=True, stdin=nsdemo.PIPE, stdout=999)
+
+
 def test_a_plan_keeps_its_terminal(root: Path) -> None:
     plan = nsdemo.spawn(["tty"], root=root, mounts=[nsdemo.Dev()], tty=True, dry_run=True)
     assert "ioctl(0, TIOCSCTTY, 0)" in str(plan)
