@@ -170,7 +170,7 @@ struct nsd_trace {
     uint32_t asked;    /* how many pins the command's process has asked for */
     uint32_t answered; /* a futex: how many the core has tried */
     int32_t answer;    /* and what came of the last: 1 with a new file, or -errno */
-    uint32_t reserved[2];
+    uint64_t magic;    /* NSD_MAGIC, also while there is no plan yet */
     struct nsd_result results[];
 };
 

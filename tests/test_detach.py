@@ -136,7 +136,8 @@ def test_one_that_was_dropped_is_reaped_later() -> None:
 
 def test_pipes_end_with_python() -> None:
     body = """\
-        command = ["sh", "-c", "cat; echo end > $0; echo x || echo EPIPE >> $0", sys.argv[1]]
+        until_closed = "while echo x; do sleep 0.01; done"
+        command = ["sh", "-c", f"cat; echo end > $0; {until_closed}; echo EPIPE >> $0", sys.argv[1]]
         box = nsdemo.spawn(command, stdin=nsdemo.PIPE, stdout=nsdemo.PIPE,
                            stderr=nsdemo.DEVNULL)
         box.detach()

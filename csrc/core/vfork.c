@@ -222,6 +222,7 @@ static long child_make_file(struct nsd_start *start)
         return base;
     trace = (struct nsd_trace *)base;
     trace->state = start->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
+    trace->magic = NSD_MAGIC;
     trace->plan_offset = (uint32_t)start->trace_size;
     start->trace = trace;
     if (start->later) {
