@@ -203,8 +203,8 @@ def spawn(
             is mounted then. A keyword that has its default value, given or not, means the
             target; to leave a namespace out, use ``enter(target, args, net=False)``.
         fork: False executes the command without a fork after unsharing: it stays in the
-            old pid namespace, where its second child fails with "Cannot allocate memory", and
-            before Linux 6.2 in the old time namespace.
+            old pid namespace, where its second child fails with "Cannot allocate memory". A new
+            time namespace it enters, also before Linux 6.2, where unshare(1) leaves it outside.
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
             and pid are both new, and the command is forked into it. A path mounts it there,
             and not on /proc.
