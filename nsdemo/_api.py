@@ -191,10 +191,11 @@ def spawn(
         uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
             (inside, outside, count); "current": the caller keeps his ids, but not root's power
             (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
-            in /etc/subuid (/etc/subgid), as many ids in all as that has. None: the caller is 0,
-            alone; beside a word, the same word. What is more than the caller's own id is written
-            by newuidmap and newgidmap, or by root. A caller whose own ids are not mapped becomes
-            0:0, if that is.
+            in /etc/subuid (/etc/subgid), as many ids in all as that has; "subids": the caller is
+            0, and that range keeps its numbers; "all": every id that there is keeps its number,
+            which takes root. None: the caller is 0, alone; beside a word, the same word. What is
+            more than the caller's own id is written by newuidmap and newgidmap, or by root. A
+            caller whose own ids are not mapped becomes 0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
             caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
             rule.
