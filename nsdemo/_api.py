@@ -224,7 +224,10 @@ def spawn(
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
-            ``Container.changes()`` tells what it was.
+            ``Container.changes()`` tells what it was. Before Linux 6.6 memory has no place for an
+            ordinary user's note that a directory hides another: to remove a directory of the
+            root that was not empty, or to make it anew, is an "Input/output error" inside; as
+            root it works, or below an ``Overlay`` with ``upper`` and ``work`` on a disk.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
