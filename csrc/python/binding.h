@@ -12,6 +12,7 @@
 #include "../core/builder.h"
 #include "../core/child.h"
 #include "../core/direct.h"
+#include "../core/set_id.h"
 #include "../core/launch.h"
 #include "../core/namespaces.h"
 #include "../core/primitives.h"
