@@ -235,7 +235,8 @@ def spawn(
         persist: files that keep new namespaces alive when all processes in them have ended,
             such as {"net": "/run/blue"}: each is mounted on its file, which is made if it is
             missing, in our own mount namespace; they live as long as that does, or until
-            ``release``. All are made, or none, and then nothing is started. The pid namespace
+            ``release``. All are made, or none, and then nothing is started; a Python that is
+            killed meanwhile leaves those that it has made, to ``release``. The pid namespace
             takes in nobody any more when its PID 1 has ended. A mount namespace that shares its
             mounts with ours is pinned only below a private one. With ``mount=target`` they are
             pinned in that one's mount namespace: who may not mount here makes a container of
