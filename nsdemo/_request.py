@@ -334,7 +334,8 @@ def _is_set_id(paths: Sequence[bytes], root: bytes, cwd: bytes | None) -> bool:
         return False  # the launch will say why
     try:
         for path in paths:
-            found = _core.is_set_id(fd, os.path.join(cwd or b"/", path))
+            inside = path if path.startswith(b"/") else os.path.join(cwd or b"/", path)
+            found = _core.is_set_id(fd, inside)
             if found is not None:
                 return found
     finally:
