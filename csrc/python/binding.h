@@ -12,10 +12,10 @@
 #include "../core/builder.h"
 #include "../core/child.h"
 #include "../core/direct.h"
-#include "../core/set_id.h"
 #include "../core/launch.h"
 #include "../core/namespaces.h"
 #include "../core/primitives.h"
+#include "../core/set_id.h"
 
 struct module_state {
     PyTypeObject *plan_type;
