@@ -19,14 +19,15 @@
 
 #include <stdint.h>
 
-#define NSD_MAGIC 0x6f6d6564736e0004u /* "nsdemo", version of this layout */
+#define NSD_MAGIC 0x6f6d6564736e0005u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 68
+#define NSD_SLOTS 70
 #define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
 #define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
 #define NSD_RULESET_SLOT 66
 #define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch.h */
+#define NSD_PROC_SLOT 68     /* the /proc of the caller */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
@@ -42,6 +43,7 @@
     X(JOIN, "join")                                                                    \
     X(UNSHARE, "unshare")                                                              \
     X(WRITE_PROC, "write")                                                             \
+    X(ENTER_TIME, "enter_time")                                                        \
     X(HIDE, "hide")                                                                    \
     X(GUARD, "guard")                                                                  \
     X(FORK, "fork")                                                                    \

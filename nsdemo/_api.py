@@ -191,10 +191,11 @@ def spawn(
         uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
             (inside, outside, count); "current": the caller keeps his ids, but not root's power
             (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
-            in /etc/subuid (/etc/subgid), as many ids in all as that has. None: the caller is 0,
-            alone; beside a word, the same word. What is more than the caller's own id is written
-            by newuidmap and newgidmap, or by root. A caller whose own ids are not mapped becomes
-            0:0, if that is.
+            in /etc/subuid (/etc/subgid), as many ids in all as that has; "subids": the caller is
+            0, and that range keeps its numbers; "all": every id that there is keeps its number,
+            which takes root. None: the caller is 0, alone; beside a word, the same word. What is
+            more than the caller's own id is written by newuidmap and newgidmap, or by root. A
+            caller whose own ids are not mapped becomes 0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
             caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
             rule.
@@ -203,8 +204,8 @@ def spawn(
             is mounted then. A keyword that has its default value, given or not, means the
             target; to leave a namespace out, use ``enter(target, args, net=False)``.
         fork: False executes the command without a fork after unsharing: it stays in the
-            old pid namespace, where its second child fails with "Cannot allocate memory", and
-            before Linux 6.2 in the old time namespace.
+            old pid namespace, where its second child fails with "Cannot allocate memory". A new
+            time namespace it enters, also before Linux 6.2, where unshare(1) leaves it outside.
         mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
             and pid are both new, and the command is forked into it. A path mounts it there,
             and not on /proc.
@@ -223,7 +224,10 @@ def spawn(
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
             directory itself stays as it is. Who may change what is the same as without.
-            ``Container.changes()`` tells what it was.
+            ``Container.changes()`` tells what it was. Before Linux 6.6 memory has no place for an
+            ordinary user's note that a directory hides another: to remove a directory of the
+            root that was not empty, or to make it anew, is an "Input/output error" inside; as
+            root it works, or below an ``Overlay`` with ``upper`` and ``work`` on a disk.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
@@ -231,7 +235,8 @@ def spawn(
         persist: files that keep new namespaces alive when all processes in them have ended,
             such as {"net": "/run/blue"}: each is mounted on its file, which is made if it is
             missing, in our own mount namespace; they live as long as that does, or until
-            ``release``. All are made, or none, and then nothing is started. The pid namespace
+            ``release``. All are made, or none, and then nothing is started; a Python that is
+            killed meanwhile leaves those that it has made, to ``release``. The pid namespace
             takes in nobody any more when its PID 1 has ended. A mount namespace that shares its
             mounts with ours is pinned only below a private one. With ``mount=target`` they are
             pinned in that one's mount namespace: who may not mount here makes a container of

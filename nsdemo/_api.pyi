@@ -30,7 +30,7 @@ class _ToFile(Protocol):
     def export_bpf(self, file: Any, /) -> object: ...
 
 _Filter = ReadableBuffer | _InMemory | _ToFile
-_IdMap = Iterable[Sequence[int]] | Literal["auto", "current"]
+_IdMap = Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"]
 _RootMethod = Literal["pivot_root", "chroot"]
 _Propagation = Literal["private", "slave", "shared", "unbindable", "unchanged"]
 

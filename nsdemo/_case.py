@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import _machine
+from ._targets import pid_of_pidfd
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
@@ -66,13 +67,17 @@ class Case:
         return any(name == operation for name, *_ in self.before)
 
     def target(self, slot: int) -> int:
-        """The pid behind a slot; 0 where the plan holds a descriptor and no number."""
+        """The pid behind a slot; 0 for a namespace file."""
         for name, _, numbers, texts in self.before:
             if name == "open_process" and numbers[2] == slot:
                 return numbers[0]
             if name == "open_root" and numbers[1] == slot and texts[0]:
                 return int(texts[0].split("/")[2])  # /proc/PID/root
-        return 0
+        held = self.core.slot(slot)
+        try:
+            return max(0, pid_of_pidfd(held) or 0) if held >= 0 else 0
+        except OSError:  # no /proc here
+            return 0
 
     def user_target(self) -> int:
         """The pid whose user namespace has been joined, or 0."""

@@ -102,6 +102,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return f"unshare({flag_names(first, CLONE_NAMES)})"
         case "write":
             return f"write({_quoted(first)}, {_quoted(args[1])})"
+        case "enter_time":
+            return 'setns(open("/proc/self/ns/time_for_children"), CLONE_NEWTIME)'
         case "hide":
             return "prctl(PR_SET_DUMPABLE, 0)"
         case "guard":
@@ -317,6 +319,8 @@ def describe(step: Step) -> str:
             return f"make new namespaces ({flag_names(first, OPTIONS, ' ')})"
         case "write":
             return f"write {args[1]!r} to {first}"
+        case "enter_time":
+            return "enter the new time namespace"
         case "hide":
             return "hide the launcher from the container"
         case "guard":

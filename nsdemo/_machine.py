@@ -107,6 +107,14 @@ def has_id(ids: IdMap, number: int) -> bool:
     return any(first <= number < first + count for first, _, count in ids)
 
 
+# Of a user namespace that the kernel does not tell us about, though we are root of ours.
+BESIDE = (
+    "lies beside ours or around it: this Python is itself in a user namespace, whose root has "
+    "power over it and those inside it alone. Call from outside, where both were made; or make "
+    "the target here"
+)
+
+
 def in_first_user_namespace() -> bool:
     """Return whether no user namespace has been made around us."""
     return id_map("uid") == ((0, 0, 2**32 - 1),)

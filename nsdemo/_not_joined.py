@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from contextlib import ExitStack
 
 from . import _machine
 from ._case import NEWPID, NEWUSER, Case, Hints, apparmor, filtered, no_power
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
-from ._nsfs import owner_of_file
+from ._nsfs import NS_GET_USERNS, owner_of_file
 
 _FILES = {0x00020000: "mnt"}  # in /proc/PID/ns and user.max_*_namespaces; the others as the option
 
@@ -103,10 +105,14 @@ def explain_join(case: Case) -> Hints:
         same = _inode(f"/proc/{pid}/ns/user") == _inode("/proc/self/ns/user")
         if same:
             yield "the target's user namespace is ours already: leave user out"
+    elif case.errno == errno.EPERM and (hint := _beside(case)):
+        yield hint
     elif case.errno == errno.EPERM and pid:
         yield from _join_refused(case, flags, pid)
     elif case.errno == errno.EPERM and not case.joined(NEWUSER):
-        if os.geteuid() == 0:
+        if not _machine.in_first_user_namespace():
+            yield f"the target belongs to a user namespace that {_machine.BESIDE}"
+        elif os.geteuid() == 0:
             yield from no_power(case, "setns()")
         else:
             yield (
@@ -122,6 +128,45 @@ def _inode(path: str) -> int:
         return 0
 
 
+def _owner_line(case: Case, slot: int, flag: int) -> tuple[tuple[int, int], ...]:
+    """The user namespace that a target's namespace belongs to, or is, and those around it."""
+    from ._nests import lineage
+
+    pid = case.target(slot)
+    with ExitStack() as opened:
+        file = _FILES.get(flag, OPTIONS[flag][2:])
+        fd = os.open(f"/proc/{pid}/ns/{file}", os.O_RDONLY) if pid else os.dup(case.core.slot(slot))
+        opened.callback(os.close, fd)
+        if flag != NEWUSER:
+            fd = fcntl.ioctl(fd, NS_GET_USERNS)
+            opened.callback(os.close, fd)
+        return lineage(fd)
+
+
+def _beside(case: Case) -> str:
+    """Is what is joined another's than the user namespace that was entered before?"""
+    joins = [numbers for name, _, numbers, _ in case.before if name == "join"]
+    entered = [numbers[0] for numbers in joins if numbers[1] & NEWUSER]
+    if not entered or case.raw is None:
+        return ""
+    slot, flags, _ = case.raw[2]
+    try:
+        here = _owner_line(case, entered[-1], NEWUSER)
+        for flag in (flag for flag in OPTIONS if flags & flag):
+            owners = _owner_line(case, slot, flag)
+            if owners and here and here[0] not in owners and owners[0] not in here:
+                return (
+                    f"the {OPTIONS[flag][2:]} namespace belongs to the user namespace "
+                    f"{owners[0][1]}, and this call has entered {here[0][1]}, which lies beside "
+                    "it: who is in one has no power over the other, and no way leads back. Join "
+                    "each container in a call of its own; or start one with user= the other, so "
+                    "that both belong to one user namespace; or be root outside of both"
+                )
+    except OSError:
+        pass
+    return ""
+
+
 def _join_refused(case: Case, flags: int, pid: int) -> Hints:
     joins_user = bool(flags & NEWUSER) or case.joined(NEWUSER)
     ours = _inode("/proc/self/ns/user")
@@ -130,7 +175,12 @@ def _join_refused(case: Case, flags: int, pid: int) -> Hints:
             continue
         owner = owner_of_file(pid, _FILES.get(flag, option[2:]))
         name = option[2:]
-        if owner is None:
+        if owner is None and not _machine.in_first_user_namespace():
+            yield (
+                f"the {name} namespace of process {pid} belongs to a user namespace that "
+                f"{_machine.BESIDE}"
+            )
+        elif owner is None:
             yield (
                 f"the {name} namespace of process {pid} belongs to a user namespace that "
                 f"uid {os.geteuid()} cannot look into: only its owner, or root, may join it"

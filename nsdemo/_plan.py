@@ -368,6 +368,10 @@ class Plan:
         """
         self._must_be_open()
         operations = {step.operation for step in self}
+        if "unshare" in operations:
+            from ._settings import must_enter_time
+
+            must_enter_time(self.steps)
         clean = env is None and operations & {"pivot_root", "chroot", "join"}
         argv, envp, paths = command_vectors(args, CleanEnvironment(uid_zero=True) if clean else env)
         return self._from_core(self._core.exec(argv, envp, paths), self._options)

@@ -310,9 +310,37 @@ def make_plan(
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
     changes_ids = uid >= 0 or gid >= 0 or groups is not None
     # The kernel forgets whom to end with the thread when a setuid program gains power.
-    if watched is not None and changes_ids and not given["no_new_privs"]:
+    if (
+        watched is not None
+        and not given["no_new_privs"]
+        and (changes_ids or _is_set_id(paths, root or _root_of(root_of, namespaces), cwd))
+    ):
         return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
+
+
+def _root_of(root_of: Resolved | None, namespaces: Namespaces) -> bytes:
+    """Where the command is looked up; of a mount namespace that is joined, its target's root."""
+    joins = (each for each, flags in namespaces.targets if flags & CLONE_FLAGS["mount"])
+    target = root_of or next(joins, None)
+    return b"/proc/%d/root" % target.pid if target is not None and target.pid else b"/"
+
+
+def _is_set_id(paths: Sequence[bytes], root: bytes, cwd: bytes | None) -> bool:
+    """Does the command run as somebody else than who starts it, its file being set-user-ID?"""
+    try:
+        fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False  # the launch will say why
+    try:
+        for path in paths:
+            inside = path if path.startswith(b"/") else os.path.join(cwd or b"/", path)
+            found = _core.is_set_id(fd, inside)
+            if found is not None:
+                return found
+    finally:
+        os.close(fd)
+    return False
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

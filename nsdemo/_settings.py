@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ._pins import checked_pins
-from ._values import encode_name
+from ._values import CLONE_FLAGS, encode_name
+
+if TYPE_CHECKING:
+    from ._step import Step
 
 # What the binding takes: pins, the content of timens_offsets, the domain name, cgroup.procs files.
 Settings = tuple[tuple[tuple[int, bytes], ...], bytes | None, bytes | None, tuple[bytes, ...]]
@@ -53,6 +57,21 @@ def _offset(clock: str, seconds: Any) -> str:
     if nanoseconds == 10**9:
         whole, nanoseconds = whole + 1, 0
     return f"{clock} {whole} {nanoseconds}\n"
+
+
+def must_enter_time(steps: Sequence[Step]) -> None:
+    """ValueError for a command that would stay outside the time namespace made for it."""
+    outside = False
+    for step in steps:
+        if step.operation == "unshare":
+            outside |= bool(step.args[0] & CLONE_FLAGS["time"])
+        elif step.operation in ("fork", "init", "enter_time"):
+            outside = False
+    if outside and [*map(int, re.findall(r"\d+", os.uname().release))] < [6, 2]:
+        raise ValueError(
+            "a new time namespace takes in only children: before Linux 6.2, .fork() comes "
+            "before .exec()"
+        )
 
 
 # -- cgroups -----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _open_namespace(path: str) -> int:
 
 def pid_of_pidfd(fd: int) -> int | None:
     """The process of a pidfd, -1 if it has ended, None if the descriptor is no pidfd."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as info:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8", errors="replace") as info:
         for line in info:
             if line.startswith("Pid:"):
                 return int(line.split()[1])
@@ -197,6 +197,15 @@ def unreadable(pid: int, error: OSError) -> OSError:
         uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:
         uid = -1
+    from . import _machine
+
+    if os.geteuid() in (0, uid) and not _machine.in_first_user_namespace():
+        refused = PermissionError(error.errno, f"process {pid} may not be looked at from here")
+        refused.add_note(
+            f"it is in a user namespace that {_machine.BESIDE} (a process of ours that is not "
+            "dumpable refuses, too)"
+        )
+        return refused
     if os.geteuid() in (0, uid):
         return PermissionError(
             error.errno,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flags import Parser
 
+_WHOLE = ("auto", "subids", "all")
 _OWN = {"uid_map": os.geteuid, "gid_map": os.getegid}
 
 
@@ -33,13 +34,13 @@ class _Map(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         name = (option_string or "").removeprefix("--")
-        both = name in ("map-auto", "map-root-user", "map-current-user")
+        both = name in ("map-auto", "map-subids", "map-root-user", "map-current-user")
         for keyword in ("uid_map", "gid_map") if both else (self.dest,):
             own = _OWN[keyword]()
             new: Any
             try:
-                if name == "map-auto" or values == "auto":
-                    new = "auto"
+                if name in ("map-auto", "map-subids") or values in _WHOLE:
+                    new = name[4:] if both else values
                 elif name in ("map-user", "map-group"):
                     new = (int(values), own, 1)
                 elif both:
@@ -54,14 +55,14 @@ class _Map(argparse.Action):
 
 
 def _joined(parser: argparse.ArgumentParser, before: Any, new: Any, root: Any) -> Any:
-    """A map with one entry more. "auto" has the caller as root in it already."""
-    if "auto" not in (before, new):
-        return [*before, new]
-    if any(
-        each not in ("auto", root) for each in [*([before] if before == "auto" else before), new]
-    ):
-        parser.error("--map-auto is a whole map: the caller is root, and his range follows")
-    return "auto"
+    """A map with one entry more. "auto" and "subids" have the caller as root in them already."""
+    given = [*([before] if before in _WHOLE else before), new]
+    words = [each for each in given if each in _WHOLE]
+    if not words:
+        return given
+    if any(each not in (words[0], root) for each in given) or (root in given and "all" in words):
+        parser.error(f"{words[0]} is a whole map of ids: nothing can be added to it")
+    return words[0]
 
 
 def _pair(text: str) -> tuple[int, int]:
@@ -81,7 +82,7 @@ def add_user_options(parser: Parser) -> None:
             action=_Map,
             dest=keyword,
             metavar="INSIDE:OUTSIDE:COUNT",
-            help=f"{kind}s inside, many times; or auto: yours of /etc/sub{keyword[:3]}",
+            help=f"{kind}s inside, many times; auto or subids: yours of /etc/sub{keyword[:3]}; all",
         )
         parser.option(
             f"--map-{kind}",
@@ -92,6 +93,7 @@ def add_user_options(parser: Parser) -> None:
         )
     for name, what in (
         ("auto", "you are root inside, and your range of /etc/subuid follows"),
+        ("subids", "you are root inside, and your range of /etc/subuid keeps its numbers"),
         ("root-user", "you are root inside, and alone"),
         ("current-user", "you are yourself inside, and alone"),
     ):

@@ -13,7 +13,7 @@ from ._values import check_id
 
 IDS = 2**32 - 1  # 0 to 2**32-2 exist; 2**32-1 means "leave it" to the kernel
 MOST_ENTRIES = 340  # user_namespaces(7), since Linux 4.15
-WORDS = ("auto", "current")
+WORDS = ("auto", "current", "subids", "all")
 KEYWORDS = ("uid_map", "gid_map", "setgroups", "owner")
 
 Entry = tuple[int, int, int]  # inside, outside, count
@@ -128,20 +128,41 @@ def how_to_get_a_range(kind: str, uid: int) -> str:
     return f"as root, usermod --add-sub{kind}s {free}-{free + 65535} {user_name(uid)}"
 
 
-def _auto(kind: str, own: int) -> tuple[Entry, ...]:
-    """The caller is 0, and the ids from 1 on are his first range: as many ids as that has."""
+def _first_range(word: str, kind: str) -> tuple[int, int]:
     path, uid = f"/etc/sub{kind}", os.geteuid()
     ranges = ranges_of(path, uid)
     if not ranges:
         raise ValueError(
-            f"{kind}_map='auto': {path} has no range for {user_name(uid)} (uid {uid}): "
+            f"{kind}_map={word!r}: {path} has no range for {user_name(uid)} (uid {uid}): "
             f"{how_to_get_a_range(kind, uid)}; or name the ids yourself"
         )
-    first, count = ranges[0]
+    return ranges[0]
+
+
+def _auto(kind: str, own: int) -> tuple[Entry, ...]:
+    """The caller is 0, and the ids from 1 on are his first range: as many ids as that has."""
+    first, count = _first_range("auto", kind)
     entries: tuple[Entry, ...] = ((0, own, 1),)
     if count > 1 and not first <= own < first + count - 1:
         entries += ((1, first, count - 1),)
     return entries
+
+
+def _subids(kind: str, own: int) -> tuple[Entry, ...]:
+    """The caller is 0, and the ids of his first range keep their numbers."""
+    first, count = _first_range("subids", kind)
+    end = first + count
+    cuts = sorted({each for each in (0, own) if first <= each < end})
+    starts, ends = (first, *(cut + 1 for cut in cuts)), (*cuts, end)
+    kept = ((a, a, b - a) for a, b in zip(starts, ends, strict=True) if a < b)
+    return ((0, own, 1), *kept)
+
+
+def _all(kind: str) -> tuple[Entry, ...]:
+    """Every id that there is here keeps its number."""
+    with open(f"/proc/thread-self/{kind}_map", encoding="utf-8") as file:
+        rows = _rows(file.read())
+    return tuple((inside, inside, count) for inside, _, count in rows)
 
 
 def _entries(kind: str, value: Any, own: int) -> tuple[Entry, ...]:
@@ -151,7 +172,11 @@ def _entries(kind: str, value: Any, own: int) -> tuple[Entry, ...]:
     if isinstance(value, str):
         if value not in WORDS:
             raise ValueError(f"{keyword} is a list, or one of {WORDS}, not {value!r}")
-        return _auto(kind, own) if value == "auto" else ((own, own, 1),)
+        if value == "all":
+            return _all(kind)
+        if value == "current":
+            return ((own, own, 1),)
+        return _auto(kind, own) if value == "auto" else _subids(kind, own)
     return checked_entries(keyword, value)
 
 

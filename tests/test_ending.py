@@ -6,16 +6,19 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import (
+    IS_ROOT,
     QUIET,
     SLOW,
     eventually,
@@ -384,6 +387,61 @@ def test_a_started_plan_ends_with_python_if_it_is_asked_to(call: str) -> None:
         process.wait()
         assert eventually(lambda: not processes_with(inner))
         assert eventually(lambda: not processes_with(outer))
+
+
+def with_other(root: Any, link: bool) -> str:
+    """A folder of the root that gets a sleep of another user's, which anybody runs as him."""
+    other, linked = (Path(root, name) for name in ("other", "link"))
+    for folder in (other, linked):
+        folder.mkdir()
+    program = other / "sleep"
+    shutil.copyfile(shutil.which("busybox") or "", program)
+    os.chown(program, 1234, 1234)
+    program.chmod(0o4755)
+    (linked / "sleep").symlink_to("/other/sleep")  # as seen inside
+    return "link" if link else "other"
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["path", "link"])
+@pytest.mark.parametrize("call", ["chroot_run", "enter", "enter without root"])
+@pytest.mark.skipif(not IS_ROOT, reason="only root has programs that are set to another user")
+def test_python_is_killed_while_a_setuid_program_runs(call: str, link: bool, marker: str) -> None:
+    """The kernel's own signal is forgotten by who executes a program that is another user's."""
+    code = """
+        root, call, name, marker, box = sys.argv[1:]
+        args, env = ["sleep", marker], {"PATH": f"/{name}"}
+        if call == "chroot_run":
+            nsdemo.chroot_run(root, args, env=env, **QUIET)
+        nsdemo.enter(int(box), args, env=env, root=call == "enter", **QUIET)
+    """
+    with (
+        nsdemo.Rootfs.busybox() as root,
+        nsdemo.spawn(["sleep", "60"], root=root, **QUIET) as box,
+        running_script(
+            code, os.fspath(root), call, with_other(root, link), marker, str(box.pid)
+        ) as process,
+    ):
+        assert eventually(lambda: len(processes_with(marker)) == 1)
+        process.kill()
+        process.wait()
+        assert eventually(lambda: not processes_with(marker))
+
+
+def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copyfile(shutil.which("true") or "", program)
+    for mode, watched in ((0o755, False), (0o4755, True), (0o2755, True)):
+        program.chmod(mode)
+        for plan in (
+            nsdemo.chroot_run("/", [program], dry_run=True),
+            nsdemo.chroot_run("/", ["./program"], cwd=tmp_path, dry_run=True),
+            nsdemo.chroot_run("/", ["program"], env={"PATH": f"/no:{tmp_path}"}, dry_run=True),
+            nsdemo.enter(os.getpid(), [program], dry_run=True),
+        ):
+            by_kernel = "die_with_parent" in [step.operation for step in plan]
+            assert by_kernel is not watched
+        plan = nsdemo.chroot_run("/", [program], dry_run=True, no_new_privs=True)
+        assert "die_with_parent" in [step.operation for step in plan]
 
 
 def test_a_plan_by_hand_has_no_watchdog_to_ask_for() -> None:

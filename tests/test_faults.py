@@ -85,6 +85,13 @@ def clocks(content: str) -> nsdemo.Plan:
     return nsdemo.Plan._from_core(core)
 
 
+def entering_time(proc: str) -> nsdemo.Plan:
+    """Without a fork; ``proc`` should be the caller's /proc."""
+    core = no_power()._core.append("open_source", 0, (63, 0, 0), (proc, None, None, None))
+    core = nsdemo.Plan._from_core(core).unshare("time")._core
+    return nsdemo.Plan._from_core(core.append("enter_time", 0, (63, 0, 0), (None,) * 4))
+
+
 def pinning(path: str) -> nsdemo.Plan:
     """A pin in a mount namespace of our own."""
     proc = mounting()._core.append("open_root", 0, (63, -1, 0), ("/proc", None, None, None))
@@ -113,6 +120,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
     ("join_cgroup", errno.ENOENT, lambda: raw("join_cgroup", (0, 0, 0), "/no/such/cgroup.procs")),
     ("join_cgroup", errno.ENOTDIR, lambda: raw("join_cgroup", (0, 0, 0), "/dev/null")),
+    ("enter_time", errno.ENOTDIR, lambda: entering_time("/dev/null")),
     ("write", errno.ERANGE, lambda: clocks("monotonic -9000000000 0")),
     ("write", errno.EINVAL, lambda: clocks("monotonic 0 1000000000")),
     ("propagation", errno.ENOENT, lambda: mounting().make_private("/no/such/place")),

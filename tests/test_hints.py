@@ -414,8 +414,6 @@ finally:
     box.wait()
 """
     words = f"whose owner uid is {ME}; join user too"
-    if target == "box":  # its number is not in the plan
-        words = "join the user namespace that owns it, too"
     check(outcome(call, user=True), "join", errno.EPERM, words)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,14 +135,57 @@ def test_two_that_lie_beside_each_other(inner: int, outer: int) -> None:
         nsdemo.run(LOOK, **{**OURS, **files}, **CAPTURED)
     assert isinstance(caught.value, nsdemo.NamespaceError)
     assert caught.value.step.operation == "join"
+    (hint,) = caught.value.__notes__
+    a, b = (namespace(pid, "user")[6:-1] for pid in (inner, outer))
+    assert re.search(r"belongs to the user namespace \d+, and this call has entered \d+", hint)
+    assert "lies beside it" in hint
+    named = {*re.findall(r"namespace (\d+),.* entered (\d+),", hint)[0]}
+    assert named == {str(owner(inner, "net")[1]), b}, (a, b)
     del caught  # it holds the plan, which holds the namespace files
     assert leftovers(before) == []
 
 
+@pytest.mark.skipif(IS_ROOT, reason="only an ordinary user is refused")
+def test_two_containers_beside_each_other_and_what_the_hint_advises() -> None:
+    options: dict[str, Any] = {**QUIET, "net": True}
+    with nsdemo.spawn(["sleep", "60"], **options) as one:
+        with nsdemo.spawn(["sleep", "60"], **options) as two:
+            with pytest.raises(PermissionError) as caught:
+                nsdemo.run(LOOK, **{**OURS, "net": one, "uts": two}, **CAPTURED)
+            assert "start one with user= the other" in caught.value.__notes__[0]
+            del caught
+        with nsdemo.spawn(["sleep", "60"], user=one, **options) as two:
+            both = {"net": one, "uts": two, "user": one}
+            found = looked(nsdemo.run(LOOK, **{**OURS, **both}, **CAPTURED))
+            assert found[:2] == [namespace(one.pid, "net"), namespace(two.pid, "uts")]
+
+
+IN_ANOTHER = """
+import sys, os, nsdemo
+for how in (lambda: nsdemo.enter(int(sys.argv[1]), ["true"]),
+            lambda: nsdemo.run(["true"], net=int(sys.argv[2]) and os.fdopen(int(sys.argv[2])))):
+    try:
+        how()
+    except PermissionError as error:
+        print(error, *error.__notes__, sep="|")
+"""
+
+
+def test_from_one_user_namespace_into_another(inner: int) -> None:
+    """Root of one, and nobody to the other."""
+    network = os.open(f"/proc/{inner}/ns/net", os.O_RDONLY)
+    words = ["unshare", "-Ur", sys.executable, "-c", IN_ANOTHER, str(inner), str(network)]
+    done = subprocess.run(words, capture_output=True, text=True, pass_fds=[network], check=True)
+    os.close(network)
+    looking, joining = done.stdout.splitlines()
+    assert looking.startswith(f"[Errno 13] process {inner} may not be looked at from here|it is in")
+    assert "join" in joining
+    for line in (looking, joining):
+        assert "a user namespace that lies beside ours or around it: this Python is itself" in line
+
+
 def test_a_container_in_a_container_is_entered() -> None:
     """Made by nsdemo inside, entered from outside, with all that lies between."""
-    import sys
-
     code = (
         "import nsdemo\n"
         "with nsdemo.spawn(['sleep', '60'], user=True, hostname='deep', stdin=nsdemo.DEVNULL):\n"

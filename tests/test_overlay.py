@@ -76,6 +76,24 @@ def test_the_root_stays_as_it_is(root: Path, ordinary: bool) -> None:
     assert inside(root, "ls /etc", ordinary, "overlay=True") != "new\n"
 
 
+@both
+def test_full_directories_without_attributes_in_memory(root: Path, ordinary: bool) -> None:
+    """Before Linux 6.6 an ordinary user's overlay cannot note that a directory hides another."""
+    if ordinary and IS_ROOT:
+        for path in [root, *root.rglob("*")]:
+            os.chown(path, ORDINARY, ORDINARY, follow_symlinks=False)
+    text = (
+        "cd /; mkdir new new/x; rm -r new o; echo x >bin/x; mv bin/x y; rm bin/ls; rm y; "
+        "rm -r etc 2>&1 | sed 's/.*: //'; ls -d etc"
+    )
+    output = inside(root, text + " 2>&1 | sed 's/.*: //'", ordinary, "overlay=True").splitlines()
+    if memory_keeps_attributes(ordinary):
+        assert output == ["No such file or directory"]
+    else:
+        assert output in ([os.strerror(errno.EIO), "etc"], ["I/O error", "etc"])
+    assert (root / "etc" / "passwd").exists()
+
+
 def test_the_root_method_may_be_chroot(root: Path) -> None:
     output = inside(root, "echo x >/x; ls /x", False, "overlay=True, root_method='chroot'")
     assert output == "/x\n"

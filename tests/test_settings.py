@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import subprocess
 import time
 from contextlib import suppress
@@ -60,9 +59,6 @@ def test_an_offset_is_exact(seconds: float, expected: tuple[int, int]) -> None:
 @has_time
 @pytest.mark.parametrize("how", [{}, {"init": True}, {"fork": False}, {"user": True}], ids=str)
 def test_the_clocks_inside(how: dict[str, Any]) -> None:
-    release = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-    if how == {"fork": False} and release < (6, 2):
-        pytest.skip("this kernel has no execve that enters a time namespace (Linux 6.2)")
     found = offsets(monotonic=100000, boottime=-2, **how)
     assert found == {"monotonic": (100000, 0), "boottime": (-2, 0)}
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -70,6 +66,42 @@ def test_the_clocks_inside(how: dict[str, Any]) -> None:
         seen = box.enter(["cat", "/proc/uptime"], **CAPTURE).stdout.split()[0]
     after = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert before + 499.9 <= float(seen) <= after + 500.1
+
+
+@has_time
+@pytest.mark.parametrize("also", [{}, {"pid": False, "die_with_parent": False}], ids=str)
+def test_without_a_fork_the_command_is_in_it(also: dict[str, Any]) -> None:
+    """Before Linux 6.2 execve alone does not enter it, and says nothing."""
+    both = ["readlink", "/proc/self/ns/time", "/proc/self/ns/time_for_children"]
+    done = nsdemo.run(both, time=True, fork=False, mount_proc=False, **also, **CAPTURE)
+    inside, for_children = done.stdout.split()
+    assert inside == for_children != os.readlink("/proc/self/ns/time")
+    assert [step.operation for step in done.trace].count("enter_time") == 1
+
+
+@has_time
+def test_without_a_fork_in_a_joined_container(rootfs: nsdemo.Rootfs) -> None:
+    """Whose /proc is not asked: there is none."""
+    with (
+        nsdemo.spawn(["sleep", "600"], root=rootfs, mount_proc=False, **QUIET) as box,
+        nsdemo.spawn(["sleep", "600"], join=box, time=True, fork=False, **QUIET) as beside,
+    ):
+        ours, theirs = nsdemo.namespaces(), nsdemo.namespaces(beside)
+        assert theirs["mount"] == nsdemo.namespaces(box)["mount"] != ours["mount"]
+        assert theirs["time"] != ours["time"]
+
+
+@has_time
+def test_a_plan_by_hand_forks_before_linux_6_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["time"] if IS_ROOT else ["user", "time"]
+    plan = nsdemo.Plan().unshare(*names)
+    old, new = (os.uname_result(("Linux", "x", release, "", "")) for release in ("6.1.0-5", "6.2"))
+    monkeypatch.setattr(os, "uname", lambda: old)
+    with pytest.raises(ValueError, match=r"before Linux 6.2, \.fork\(\) comes before \.exec"):
+        plan.exec(["true"])
+    assert plan.fork().exec(["true"])
+    monkeypatch.setattr(os, "uname", lambda: new)
+    assert plan.exec(["true"])
 
 
 @has_time

@@ -141,6 +141,52 @@ def test_auto_is_what_unshare_does(with_range: list[str]) -> None:
         assert ids[:10] == ["Uid:", *"0000", "Gid:", *"0000"]
 
 
+def test_subids_keep_their_numbers(with_range: list[str]) -> None:
+    """As --map-subids --map-root-user of util-linux 2.40, which few machines have yet."""
+    first, count = (700000, 65536) if IS_ROOT else subordinate("uid")
+    ((found, _),) = beside(with_range, ({"uid_map": "subids"}, ("--map-root-user",)))
+    assert found[:2] == [[[0, OWN[0], 1], [first, first, count]], "allow"]
+    assert found[3][:10] == ["Uid:", *"0000", "Gid:", *"0000"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("100:9", [(0, 7, 1), (100, 100, 9)]),
+        ("5:5", [(0, 7, 1), (5, 5, 2), (8, 8, 2)]),
+        ("0:8", [(0, 7, 1), (1, 1, 6)]),
+        ("7:1", [(0, 7, 1)]),
+        ("6:2", [(0, 7, 1), (6, 6, 1)]),
+    ],
+)
+def test_subids_around_the_caller(
+    monkeypatch: pytest.MonkeyPatch, line: str, expected: list[Any]
+) -> None:
+    """Each id once, inside and outside."""
+    first, count = map(int, line.split(":"))
+    monkeypatch.setattr(_users, "ranges_of", lambda path, uid: [(first, count)])
+    assert [*_users._subids("uid", 7)] == expected
+    assert [*_users.checked_entries("uid_map", expected)] == expected
+
+
+def test_all_is_every_id_as_itself(ranges: tuple[int, int]) -> None:
+    ids = Path("/proc/self/uid_map").read_text().split()
+    if IS_ROOT:
+        found = inside(uid_map="all")
+        assert found[:3] == ([[0, 0, int(ids[2])]], "allow", [[0, 0, int(ids[2])]])
+        assert found[3][:10] == ["Uid:", *"0000", "Gid:", *"0000"]
+    else:
+        with pytest.raises(PermissionError) as refused:
+            nsdemo.run(["true"], uid_map="all", **QUIET)
+        assert f"uid 0 to {int(ids[2]) - 1} is not yours" in refused.value.__notes__[0]
+    code = """
+        import test_users
+        report(found=test_users.inside(uid_map="all"))
+    """
+    found = script(code, under=["unshare", "-Ur"]).report["found"]
+    assert found[:3] == [[[0, 0, 1]], "deny", [[0, 0, 1]]]
+
+
 def test_ranges_are_what_unshare_does(with_range: list[str]) -> None:
     uid = gid = 700000
     if not IS_ROOT:
@@ -651,6 +697,10 @@ def test_maps_in_a_plan_by_hand(ranges: tuple[int, int]) -> None:
         (["--map-auto", "--map-root-user"], "auto", "auto"),
         (["--map-root-user", "--map-auto"], "auto", "auto"),
         (["--map-users=auto", "--map-groups=auto"], "auto", "auto"),
+        (["--map-subids"], "subids", "subids"),
+        (["--map-root-user", "--map-subids", "--map-root-user"], "subids", "subids"),
+        (["--map-users=subids", "--map-groups=all"], "subids", "all"),
+        (["--map-users=all"], "all", None),
     ],
     ids=str,
 )
@@ -672,6 +722,8 @@ def test_flags_of_setgroups_and_owner() -> None:
     for words in (
         ["--map-users=5"], ["--map-users=a:b:c"], ["--map-users=1:2"], ["--map-user=root"],
         ["--map-auto", "--map-users=1:2:3"], ["--map-user=5", "--map-auto"],
+        ["--map-auto", "--map-subids"], ["--map-users=all", "--map-root-user"],
+        ["--map-root-user", "--map-users=all"], ["--map-user=5", "--map-subids"],
         ["--setgroups=no"], ["--owner=5"], ["--owner=a:b"],
     ):  # fmt: skip
         with pytest.raises(flags.FlagError):

@@ -88,6 +88,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_JOIN:
         case NSD_JOIN_CGROUP:
         case NSD_UNSHARE:
+        case NSD_ENTER_TIME:
         case NSD_HIDE:
         case NSD_GUARD:
         case NSD_FORK:

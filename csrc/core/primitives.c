@@ -15,7 +15,6 @@ enum {
     ROOT_OWNER_SLOT,
     FIRST_JOIN_SLOT,
     FIRST_SOURCE_SLOT = FIRST_JOIN_SLOT + NSD_MAX_JOINS,
-    PROC_SLOT = NSD_SLOTS - 1,
 };
 
 _Static_assert((int)FIRST_SOURCE_SLOT == NSD_FIRST_SOURCE,
@@ -47,7 +46,7 @@ void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool h
 {
     for (int i = 0; i < NSD_NAMESPACE_COUNT; i++)
         if (nsd_namespaces[i].flag == flag)
-            nsd_add_step(builder, NSD_PIN, NSD_NUMBERS(flag, here ? PROC_SLOT : -1),
+            nsd_add_step(builder, NSD_PIN, NSD_NUMBERS(flag, here ? NSD_PROC_SLOT : -1),
                          NSD_TEXTS(flag == CLONE_NEWTIME ? "time_for_children"
                                                          : nsd_namespaces[i].file,
                                    path));
@@ -355,6 +354,7 @@ static void unshare_and_fork(struct nsd_builder *builder,
 {
     bool joins_pid = joins(request, CLONE_NEWPID);
     bool pins_here = request->pin_count > 0 && joins(request, CLONE_NEWNS);
+    bool enters_time = !request->fork && (request->unshare & CLONE_NEWTIME) != 0;
     bool forks;
 
     /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
@@ -363,8 +363,8 @@ static void unshare_and_fork(struct nsd_builder *builder,
             (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
 
     open_targets(builder, request);
-    if (pins_here) /* what is mounted there may be another's */
-        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(PROC_SLOT, -1),
+    if (pins_here || enters_time) /* what will be mounted there may be another's */
+        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(NSD_PROC_SLOT, -1),
                      NSD_TEXTS("/proc"));
     if (request->watch)
         nsd_add_step(builder, NSD_WATCH, NSD_NUMBERS(request->new_session),
@@ -382,6 +382,8 @@ static void unshare_and_fork(struct nsd_builder *builder,
         join_targets(builder, request);
     }
     unshare_new(builder, request);
+    if (enters_time)
+        nsd_add(builder, NSD_ENTER_TIME)->number[0] = NSD_PROC_SLOT;
     if (pins_here)
         add_pins(builder, request, true);
     if (request->join_count == 0 && forks)

@@ -15,6 +15,7 @@
 #include "../core/launch.h"
 #include "../core/namespaces.h"
 #include "../core/primitives.h"
+#include "../core/set_id.h"
 
 struct module_state {
     PyTypeObject *plan_type;

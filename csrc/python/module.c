@@ -82,6 +82,19 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
     return PyBool_FromLong(nsd_has_capability((int)number));
 }
 
+/* is_set_id(root, path) -> bool, or None where there is no such file */
+static PyObject *is_set_id(PyObject *module, PyObject *args)
+{
+    const char *path;
+    int root, ret;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iy", &root, &path))
+        return NULL;
+    ret = nsd_is_set_id(root, path);
+    return ret < 0 ? Py_NewRef(Py_None) : PyBool_FromLong(ret);
+}
+
 /* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,
  * on the way of every launch */
 static PyObject *environment_term(PyObject *module, PyObject *unused)
@@ -105,6 +118,7 @@ static PyMethodDef methods[] = {
     {"process_birth", process_birth, METH_O, NULL},
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
     {"has_capability", has_capability, METH_O, NULL},
+    {"is_set_id", is_set_id, METH_VARARGS, NULL},
     {"environment_term", environment_term, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -343,6 +343,17 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
     return plan;
 }
 
+/* slot(slot) -> fd: what the plan holds there, or -1 */
+static PyObject *plan_slot(PyObject *object, PyObject *slot)
+{
+    long n = PyLong_AsLong(slot);
+
+    if (n == -1 && PyErr_Occurred())
+        return NULL;
+    return PyLong_FromLong(
+        n < 0 || n >= NSD_SLOTS ? -1 : ((struct plan_object *)object)->builder.slot[n]);
+}
+
 /* files(files, root, has_user, has_ipc, first_slot) -> Plan */
 static PyObject *plan_files(PyObject *object, PyObject *args)
 {
@@ -379,6 +390,7 @@ static PyMethodDef plan_methods[] = {
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
+    {"slot", plan_slot, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

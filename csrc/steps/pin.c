@@ -14,6 +14,7 @@
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/poll.h>
+#include <linux/sched.h>
 #include <linux/time_types.h>
 
 #define ROUNDS 600 /* of 100 ms: by then nobody will answer any more */
@@ -198,21 +199,20 @@ static long ask(const struct nsd_launch *launch)
 }
 
 /* From the caller's /proc: the one that is mounted here may be anything. */
-static long open_namespace(const struct nsd_launch *launch, const struct nsd_step *step)
+static long open_namespace(const struct nsd_launch *launch, long slot, const char *file)
 {
-    const char *file = nsd_text(launch, step, 0);
     char name[40] = "self/ns/";
     size_t length = 8;
 
     while (*file != '\0' && length < sizeof(name) - 1)
         name[length++] = *file++;
     name[length] = '\0';
-    return sys4(__NR_openat, launch->slot[step->number[1]], name, O_CLOEXEC, 0);
+    return sys4(__NR_openat, launch->slot[slot], name, O_CLOEXEC, 0);
 }
 
 static long pin_here(const struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long namespace = open_namespace(launch, step);
+    long namespace = open_namespace(launch, step->number[1], nsd_text(launch, step, 0));
     long here, ret;
 
     if (namespace < 0)
@@ -234,7 +234,7 @@ static void unpin_here(const struct nsd_launch *launch, const struct nsd_step *s
                        bool made)
 {
     struct stat pinned;
-    long namespace = open_namespace(launch, step);
+    long namespace = open_namespace(launch, step->number[1], nsd_text(launch, step, 0));
 
     if (namespace < 0)
         return;
@@ -264,4 +264,16 @@ void nsd_unpin_all(const struct nsd_launch *launch)
             result->process != NSD_NOBODY && result->error == 0)
             unpin_here(launch, step, result->value == 1);
     }
+}
+
+/* numbers: slot of the caller's /proc
+ *
+ * A new time namespace is for children. execve enters it, too, but since Linux 6.2 only. */
+long nsd_enter_time(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long namespace = open_namespace(launch, step->number[0], "time_for_children");
+
+    if (namespace < 0)
+        return namespace;
+    return close_after(namespace, sys2(__NR_setns, namespace, CLONE_NEWTIME));
 }

@@ -401,6 +401,8 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         return sys1(__NR_unshare, step->number[0]);
     case NSD_WRITE_PROC: /* texts: path under /proc, content */
         return nsd_write_proc(nsd_text(launch, step, 0), nsd_text(launch, step, 1));
+    case NSD_ENTER_TIME:
+        return nsd_enter_time(launch, step);
     case NSD_PIN:
         return nsd_pin(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */

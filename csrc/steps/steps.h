@@ -124,6 +124,7 @@ long nsd_write_proc(const char *path, const char *content);
 long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
 /* pin.c: the operation; and what the first process does when a launch fails after it. */
 long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_enter_time(const struct nsd_launch *launch, const struct nsd_step *step);
 void nsd_unpin_all(const struct nsd_launch *launch);
 
 /* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in

@@ -412,6 +412,24 @@ static void the_time_namespace_has_no_clone_flag(void)
                          "drop_inheritable exec");
 }
 
+static void without_a_fork_the_time_namespace_is_entered(void)
+{
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.unshare = CLONE_NEWTIME;
+    request.time_offsets = "monotonic 5 0\n";
+    request.fork = false;
+    request.mount_proc = false;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder), "open_root watch fork unshare write enter_time hide "
+                                   "setsid drop_inheritable exec");
+    CHECK_NUMBER(find(&builder, NSD_OPEN_ROOT)->number[0], NSD_PROC_SLOT);
+    CHECK_NUMBER(find(&builder, NSD_ENTER_TIME)->number[0], NSD_PROC_SLOT);
+    nsd_builder_free(&builder);
+}
+
 static void clocks_are_set_before_anybody_is_in_their_namespace(void)
 {
     struct nsd_request request = the_container();
@@ -870,6 +888,7 @@ int main(void)
     RUN(without_a_fork_the_command_stays_outside_its_pid_namespace);
     RUN(without_a_pid_namespace_the_process_group_ends_with_the_command);
     RUN(the_time_namespace_has_no_clone_flag);
+    RUN(without_a_fork_the_time_namespace_is_entered);
     RUN(clocks_are_set_before_anybody_is_in_their_namespace);
     RUN(credentials_come_late_and_groups_first);
     RUN(forbidding_new_privileges_goes_the_short_way);

@@ -211,6 +211,21 @@ static void an_impossible_namespace_is_refused(void)
     CHECK_NUMBER(STEP(UNSHARE, N(CLONE_THREAD | CLONE_PARENT), NONE), -EINVAL);
 }
 
+static void a_new_time_namespace_is_entered(void)
+{
+    struct stat before, new;
+
+    in_new_namespaces(CLONE_NEWNS);
+    launch.slot[4] = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CHECK(stat("/proc/self/ns/time", &before) == 0);
+    CHECK_NUMBER(STEP(UNSHARE, N(CLONE_NEWTIME), NONE), 0);
+    CHECK_NUMBER(STEP(ENTER_TIME, N(4), NONE), 0);
+    CHECK(stat("/proc/self/ns/time", &new) == 0);
+    CHECK(new.st_ino != before.st_ino);
+    launch.slot[4] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CHECK_NUMBER(STEP(ENTER_TIME, N(4), NONE), -ENOENT);
+}
+
 static void a_namespace_is_pinned_on_a_file(void)
 {
     char path[PATH_MAX];
@@ -1161,6 +1176,7 @@ int main(void)
     IN_CHILD(a_namespace_is_joined_by_its_file);
     IN_CHILD(who_hides_stays_hidden_with_other_ids);
     IN_CHILD(an_impossible_namespace_is_refused);
+    IN_CHILD(a_new_time_namespace_is_entered);
     IN_CHILD(a_namespace_is_pinned_on_a_file);
     IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
