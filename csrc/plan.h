@@ -194,7 +194,6 @@ struct nsd_ward {
 #define NSD_WARD_COUNT (NSD_WARD_PAGES * NSD_WARDS_PER_PAGE)
 
 struct nsd_plan_head {
-    uint64_t magic;
     uint32_t step_count;
     uint32_t argv_count; /* vectors[]: argv, envp, the paths to try, each NULL-ended */
     uint32_t envp_count;

@@ -18,8 +18,8 @@ int nsd_is_set_id(int root, const char *path)
 
     if (fd == -ENOENT || fd == -ENOTDIR)
         return (int)fd;
-    if (fd <
-        0) /* before Linux 5.6 there is no such call; old seccomp filters refuse it */
+    /* Before Linux 5.6 there is no such call, and old seccomp filters refuse it. */
+    if (fd < 0)
         return fd == -ENOSYS || fd == -EPERM;
     ret = fstat((int)fd, &file) == 0 && (file.st_mode & (S_ISUID | S_ISGID)) != 0;
     close((int)fd);

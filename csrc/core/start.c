@@ -70,7 +70,6 @@ int nsd_start_serialize(struct nsd_start *start, const struct nsd_builder *plan,
 {
     const struct nsd_vector *vectors[] = {&plan->argv, &plan->envp, &plan->paths};
     struct nsd_plan_head head = {
-        .magic = NSD_MAGIC,
         .step_count = plan->step_count,
         .argv_count = plan->argv.count,
         .envp_count = plan->envp.count,

@@ -298,20 +298,15 @@ static int wait_for_plan(struct nsd_trace *trace)
     return planned == NSD_PLANNED ? 0 : -1;
 }
 
-/* Lays the launch out over the mapped file; 0 if it is a plan. */
-static int read_plan(struct nsd_launch *launch, char *base, size_t size)
+/* The trace at the beginning of a file, if it is one of ours. */
+static int take_trace(struct nsd_launch *launch, struct nsd_trace *trace, size_t size)
 {
-    struct nsd_plan_head *head;
-
-    launch->trace = (struct nsd_trace *)(void *)base;
-    launch->results = launch->trace->results;
-    launch->trace_size = launch->trace->plan_offset;
-    head = (struct nsd_plan_head *)(void *)(base + launch->trace_size);
-    if (launch->trace_size >= size || head->magic != NSD_MAGIC)
+    if (size < NSD_PAGE || trace->magic != NSD_MAGIC || trace->plan_offset >= size)
         return -1;
-    launch->head = head;
+    launch->trace = trace;
+    launch->results = trace->results;
+    launch->trace_size = trace->plan_offset;
     launch->plan_size = size - launch->trace_size;
-    nsd_lay_out(launch);
     return 0;
 }
 
@@ -334,9 +329,12 @@ _Noreturn void nsd_main(uintptr_t *stack)
         nsd_exit(125);
     the_launch.name = argv[0];
     the_launch.self = NSD_FIRST;
-    nsd_hold((uint32_t *)base); /* the trace's state */
-    if (wait_for_plan((struct nsd_trace *)base) < 0 ||
-        read_plan(&the_launch, (char *)base, (size_t)size) < 0)
+    if (take_trace(&the_launch, (struct nsd_trace *)base, (size_t)size) < 0)
         nsd_exit(125);
+    nsd_hold(&the_launch.trace->state);
+    if (wait_for_plan(the_launch.trace) < 0)
+        nsd_exit(125);
+    the_launch.head = (struct nsd_plan_head *)(base + (long)the_launch.trace_size);
+    nsd_lay_out(&the_launch);
     proceed(&the_launch, 0);
 }
