@@ -206,9 +206,7 @@ def test_a_container_of_another_python(how: dict[str, Any], expected: int) -> No
         for ask in (box.stop, box.wait, box.poll):
             try:
                 told.add(ask())
-            except ChildProcessError as error:  # the other Python has reaped it before we looked
-                assert not kernel_tells()
-                assert "its parent alone was told how" in str(error)
+            except ChildProcessError:  # the other Python has reaped it before we looked
                 told.add(None)
         assert told in ([{expected}] if kernel_tells() else [{expected}, {None}])
         assert told == {box.returncode}
