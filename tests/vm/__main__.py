@@ -29,6 +29,12 @@ FILES = (
     *("chroot", "refused", "enter", "overlay", "dev", "readonly_root", "settings", "power"),
     *("changes", "spawn"),
 )
+# What --all runs besides, whole.
+MORE = (
+    *("mounts", "users", "security", "mask", "persist", "landlock", "tty", "interact", "detach"),
+    *("nests", "securebits", "distrust", "streams", "kernel", "life", "inside", "swapped"),
+    *("secrets", "boundary"),
+)
 # Most of their time, and little that another kernel does in another way.
 LEFT_OUT = (
     *("loopback", "propagation", "gets_no_new_proc", "five_flag", "picture_says", "another_user"),
@@ -155,12 +161,14 @@ def main() -> int:
     parser.add_argument("kernel", type=Path, help="a linux-image package, or where it is unpacked")
     parser.add_argument("--boot-limit", type=float, default=90, help="seconds (90)")
     parser.add_argument("--limit", type=float, default=400, help="seconds, all together (400)")
+    parser.add_argument("--all", action="store_true", help="run more files, which takes minutes")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest")
     given = parser.parse_args()
-    arguments = given.pytest or [
-        *(f"tests/test_{name}.py" for name in FILES),
-        *("-k", f"not ({' or '.join(LEFT_OUT)})"),
-    ]
+    arguments = given.pytest or [f"tests/test_{name}.py" for name in FILES]
+    if given.all:
+        arguments += [f"tests/test_{name}.py" for name in MORE]
+    elif not given.pytest:
+        arguments += ["-k", f"not ({' or '.join(LEFT_OUT)})"]
     with tempfile.TemporaryDirectory(prefix="nsdemo-vm-") as folder:
         results, initial = Path(folder, "results"), Path(folder, "initramfs")
         results.mkdir()
