@@ -133,6 +133,14 @@ def launch(
     input: bytes | None,
     deadline: int,
     terminal: int = 0,
+    begun: Process | None = None,
+    /,
+) -> Process | tuple[int, str]: ...
+def begin(
+    stdio: _Descriptors,
+    pass_fds: _Descriptors,
+    kept: _Descriptors,
+    image_path: bytes | None,
     /,
 ) -> Process | tuple[int, str]: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...

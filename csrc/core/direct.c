@@ -126,7 +126,7 @@ void nsd_child_perform(const struct nsd_start *start)
 {
     struct nsd_launch launch = {
         .head = (struct nsd_plan_head *)(void *)start->bytes,
-        .results = start->child->results,
+        .results = start->results,
         .self = NSD_FIRST,
     };
     uint32_t i = 0;

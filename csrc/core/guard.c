@@ -5,7 +5,6 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,12 +32,6 @@ static void forget_in_child(void)
 {
     pthread_mutex_init(&ours.lock, NULL);
     forget();
-}
-
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
 }
 
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
@@ -69,7 +62,7 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     *reterr_stage = NSD_START_GUARD;
     while (nsd_launch_wait(&first) == -EINTR)
         continue;
-    reap(first.first);
+    nsd_reap(first.first);
     for (uint32_t i = 0; i < first.step_count && ret == 0; i++)
         ret = -first.trace->results[i].error;
     if (ret == 0 && first.trace->guard == 0)

@@ -1,14 +1,10 @@
+/* launch.c - the second half of a launch: until it is decided, and what came of it. */
 #include "launch.h"
 
-#include "../counter.h"
-#include "direct.h"
-#include "guard.h"
 #include "pins.h"
-#include "vfork.h"
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,187 +18,7 @@
 #define SYS_pidfd_open 434
 #endif
 
-static int compare_ints(const void *a, const void *b)
-{
-    return *(const int *)a - *(const int *)b;
-}
-
-/* All descriptors above 2 that must survive in the child's table, ascending. */
-static int collect_kept(struct nsd_start *start)
-{
-    const struct nsd_launch_options *options = start->options;
-    int count = 0, unique = 0;
-
-    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 4) * sizeof(int));
-    if (start->kept == NULL)
-        return -ENOMEM;
-    for (int i = 0; i < options->pass_count; i++)
-        start->kept[count++] = options->pass_fds[i];
-    for (int i = 0; i < NSD_SLOTS; i++)
-        if (start->plan->slot[i] > 2)
-            start->kept[count++] = start->plan->slot[i];
-    for (int i = 0; i < 3; i++)
-        if (options->stdio[i] > 2)
-            start->kept[count++] = options->stdio[i];
-    if (options->terminal > 2)
-        start->kept[count++] = options->terminal;
-    qsort(start->kept, (size_t)count, sizeof(int), compare_ints);
-    for (int i = 0; i < count; i++)
-        if (unique == 0 || start->kept[unique - 1] != start->kept[i])
-            start->kept[unique++] = start->kept[i];
-    start->kept_count = unique;
-    return 0;
-}
-
-/* The layout of plan.h, in one piece. */
-static int serialize(struct nsd_start *start)
-{
-    const struct nsd_builder *plan = start->plan;
-    const struct nsd_vector *vectors[] = {&plan->argv, &plan->envp, &plan->paths};
-    struct nsd_plan_head head = {
-        .magic = NSD_MAGIC,
-        .step_count = plan->step_count,
-        .argv_count = plan->argv.count,
-        .envp_count = plan->envp.count,
-        .path_count = plan->paths.count,
-        .parent = start->child->owner,
-    };
-    size_t steps_size = plan->step_count * sizeof(struct nsd_step);
-    char *at;
-
-    memcpy(head.slot, plan->slot, sizeof(head.slot));
-    if (start->options->terminal > 2)
-        head.slot[NSD_TERMINAL_SLOT] = start->options->terminal;
-    start->size = sizeof(head) + steps_size + plan->text_size;
-    for (int i = 0; i < 3; i++)
-        start->size += (vectors[i]->count + 1u) * sizeof(uint64_t);
-    start->bytes = at = malloc(start->size);
-    if (at == NULL)
-        return -ENOMEM;
-    memcpy(at, &head, sizeof(head));
-    memcpy(at += sizeof(head), plan->steps, steps_size);
-    at += steps_size;
-    for (int i = 0; i < 3; i++) {
-        size_t size = vectors[i]->count * sizeof(uint64_t);
-
-        if (size > 0)
-            memcpy(at, vectors[i]->offsets, size);
-        memset(at + size, 0, sizeof(uint64_t));
-        at += size + sizeof(uint64_t);
-    }
-    memcpy(at, plan->text, plan->text_size);
-    return 0;
-}
-
-static void describe(struct nsd_child *child, const struct nsd_builder *plan,
-                     size_t shared)
-{
-    size_t size =
-        sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
-    bool leads_group = false, maps = false;
-
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        maps |= plan->steps[i].operation == NSD_MAP_IDS;
-    if (maps)
-        size += NSD_SAID;
-    if (size < shared)
-        size = shared;
-
-    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1, .maps = maps};
-    child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
-    child->step_count = plan->step_count;
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        const struct nsd_step *step = &plan->steps[i];
-
-        child->forked |= step->operation == NSD_FORK;
-        child->has_init |= step->operation == NSD_INIT;
-        child->has_watchdog |=
-            step->operation == NSD_WATCH || step->operation == NSD_INIT;
-        leads_group |= step->operation == NSD_SETSID ||
-                       (step->operation == NSD_SETPGID && step->number[0] == 0);
-    }
-    child->own_group = leads_group && !child->has_init;
-    pthread_mutex_init(&child->lock, NULL);
-}
-
-static void read_clocks(struct nsd_child *child, int which)
-{
-    child->counter[which] = nsd_counter();
-    child->clock[which] = nsd_now();
-}
-
-/* The child's stack; that of the calling thread may have no room for another. */
-#define STACK_SIZE (32 * 1024)
-
-/* clone(2) with our memory (no page tables to copy, however large the heap) and our
- * descriptors (until the child has copied those few that it needs). The kernel writes the pid
- * before the child runs. */
-static pid_t vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
-{
-    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
-
-    return clone(nsd_child_main, start->stack + STACK_SIZE, flags | namespaces, start,
-                 ret_pid);
-}
-
-/* The kernel lets us go on when the child has executed: that is when its last step ended. */
-static void note_execution(struct nsd_child *child)
-{
-    struct nsd_result *last = &child->results[child->step_count - 1];
-
-    if (last->process != NSD_NOBODY && last->end == 0)
-        last->end = nsd_counter();
-}
-
-/* The clone itself, as the first step of a plan or before it. */
-static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
-{
-    const struct nsd_step *first = start->plan->steps;
-    bool is_step = first->operation == NSD_CLONE;
-    const uint64_t every_signal = ~(uint64_t)0;
-    struct nsd_child *child = start->child;
-    pid_t pid = 0, *pid_place = &pid;
-    uint64_t mask = 0;
-    int error;
-
-    if (is_step && first->number[1] != NSD_ENDS_NOTHING) {
-        int ret = nsd_ward_take(&child->ward, start->options->image_path, reterr_stage);
-
-        if (ret < 0)
-            return ret;
-        child->ward->group = first->number[1] == NSD_ENDS_GROUP;
-        pid_place = &child->ward->pid;
-    }
-    *reterr_stage = NSD_START_CLONE;
-    read_clocks(child, 0);
-    if (is_step) {
-        child->results[0].process = NSD_CALLER;
-        child->results[0].start = child->counter[0];
-    }
-    /* Raw, because libc keeps two signals for itself, and those must wait as well. */
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
-    pid = vfork_child(start, is_step ? (int)first->number[0] : 0, pid_place);
-    error = errno;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
-    if (pid < 0) {
-        nsd_child_leaves_ward(child);
-        if (!is_step)
-            return -error;
-        child->results[0].end = nsd_counter();
-        child->results[0].error = error;
-        return 0;
-    }
-    if (start->direct)
-        note_execution(child);
-    if (child->ward != NULL)
-        nsd_ward_born(child->ward);
-    if (is_step)
-        child->results[0].value = pid;
-    child->first = child->first_pid = pid;
-    return 0;
-}
-
-static void reap(pid_t pid)
+void nsd_reap(pid_t pid)
 {
     if (pid <= 0)
         return;
@@ -210,63 +26,7 @@ static void reap(pid_t pid)
         continue;
 }
 
-/* While the launcher starts. */
-static void tell_ignored_signals(struct nsd_trace *trace)
-{
-    trace->ignored = nsd_ignored_signals();
-    __atomic_store_n(&trace->known, 1, __ATOMIC_RELEASE);
-    syscall(SYS_futex, &trace->known, FUTEX_WAKE, 1);
-}
-
-int nsd_launch_start(const struct nsd_builder *plan,
-                     const struct nsd_launch_options *options,
-                     struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
-{
-    struct nsd_start start = {.plan = plan, .options = options, .child = ret_child};
-    int ret;
-
-    *reterr_stage = NSD_START_CLONE;
-    describe(ret_child, plan, options->shared);
-    ret_child->tidies_late = options->waits;
-    start.direct = nsd_is_direct(plan);
-    start.stack = aligned_alloc(16, STACK_SIZE);
-    ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
-    if (ret == 0)
-        ret = nsd_pins_of(plan, &ret_child->pins);
-    if (ret == 0)
-        ret = serialize(&start);
-    if (ret == 0 && start.direct) {
-        ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
-        if (ret_child->results == NULL)
-            ret = -ENOMEM;
-    }
-    if (ret == 0)
-        ret = start_child(&start, reterr_stage);
-    if (ret == 0 && start.error != 0) {
-        ret = -start.error;
-        *reterr_stage = start.stage;
-        reap(ret_child->first);
-    }
-    /* Killed before it said anything. */
-    if (ret == 0 && !start.direct && ret_child->trace == NULL) {
-        ret = -ECANCELED;
-        *reterr_stage = NSD_START_KILLED;
-        reap(ret_child->first);
-    }
-    if (ret == 0 && !start.direct)
-        tell_ignored_signals(ret_child->trace);
-    free(start.bytes);
-    free(start.kept);
-    free(start.stack);
-    if (ret < 0) {
-        ret_child->first = 0;
-        nsd_child_leaves_ward(ret_child);
-        nsd_child_release(ret_child);
-    }
-    return ret;
-}
-
-static bool has_exited(pid_t pid)
+bool nsd_has_exited(pid_t pid)
 {
     siginfo_t info = {0};
 
@@ -305,7 +65,7 @@ int nsd_launch_wait(struct nsd_child *child)
             continue;
         if (errno == EINTR)
             return -EINTR;
-        if (errno == ETIMEDOUT && has_exited(child->first))
+        if (errno == ETIMEDOUT && nsd_has_exited(child->first))
             return 0;
     }
 }
@@ -349,11 +109,11 @@ void nsd_launch_abandon(struct nsd_child *child)
     /* Children of ours that nobody has reaped: their numbers are still theirs. */
     if (child->first > 0)
         kill(child->first, SIGKILL);
-    if (child->forked && command > 0 && !has_exited(command))
+    if (child->forked && command > 0 && !nsd_has_exited(command))
         kill(command, SIGKILL);
-    reap(child->first);
+    nsd_reap(child->first);
     if (child->forked)
-        reap(child->trace == NULL ? 0 : child->trace->command);
+        nsd_reap(child->trace == NULL ? 0 : child->trace->command);
     child->first = 0;
     child->reaped = true;
     nsd_child_leaves_ward(child);
@@ -366,7 +126,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     uint32_t last = 0;
     int ret = take_results(child);
 
-    read_clocks(child, 1);
+    nsd_read_clocks(child, 1);
     if (ret < 0) {
         nsd_launch_abandon(child);
         return ret;
@@ -375,9 +135,9 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (find_failure(child, &last)) {
         *reterr_step = last;
         if (!child->reaped)
-            reap(child->first);
+            nsd_reap(child->first);
         if (child->forked)
-            reap(child->command);
+            nsd_reap(child->command);
         child->reaped = true;
         nsd_pins_undo(child);
         nsd_child_leaves_ward(child);
@@ -395,7 +155,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (!child->forked) {
         child->first = 0;
     } else if (!child->has_watchdog && !child->tidies_late) {
-        reap(child->first);
+        nsd_reap(child->first);
         child->first = 0;
     }
     if (child->pidfd < 0)

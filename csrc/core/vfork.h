@@ -5,17 +5,28 @@
 #include "launch.h"
 
 struct nsd_start {
-    const struct nsd_builder *plan;
-    const struct nsd_launch_options *options;
-    struct nsd_child *child;
-    char *stack; /* the child's */
-    char *bytes; /* the plan as it lies in its file, behind the trace */
-    size_t size;
-    bool direct; /* the child performs the plan itself: direct.c */
-    int *kept;   /* ascending: descriptors above 2 that the child keeps */
+    int stdio[3]; /* as in struct nsd_launch_options */
+    int *kept;    /* ascending: descriptors above 2 that the child keeps */
     int kept_count;
+    int *handed; /* those of them that whom it executes gets, too */
+    int handed_count;
+    const char *image_path; /* the launcher on disk */
+    char *stack;            /* the child's */
+    size_t trace_size;      /* the file's parts: whole pages, */
+    size_t room;            /* and bytes for the plan */
+    char *bytes;            /* the plan as it lies in its file */
+    size_t size;
+    bool later;                 /* it is being made: the child leaves bytes alone */
+    bool direct;                /* the child performs the plan itself: direct.c */
+    struct nsd_result *results; /* and notes it here */
+
+    struct nsd_trace
+        *trace; /* the child's work: the file, as both map it; NULL: not yet */
+    uint32_t waiting_state; /* its state now */
+    uint32_t has_file;      /* a futex: 1 when trace is there */
     enum nsd_start_stage stage;
     int error;
+    pid_t tid; /* a futex: 0 when the child is not in our memory any more */
 };
 
 /* The signals that this process ignores, bit N-1 for signal N. */
@@ -24,8 +35,8 @@ uint64_t nsd_ignored_signals(void);
 /* Runs in the vfork child; never returns. argument is a struct nsd_start. */
 int nsd_child_main(void *argument);
 
-/* direct.c, in the vfork child: performs the plan up to its end; returns when that is a failure, which
- * stands in child->results. */
+/* direct.c, in the vfork child: performs the plan up to its end; returns when that is a
+ * failure, which stands in start->results. */
 void nsd_child_perform(const struct nsd_start *start);
 
 #endif

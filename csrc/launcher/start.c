@@ -226,19 +226,6 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_init(launch, pid);
 }
 
-/* The core looks while we have come here: 64 system calls that nobody waits for. */
-static void reset_signals(struct nsd_launch *launch)
-{
-    const struct __kernel_timespec patience = {.tv_nsec = 100 * 1000 * 1000};
-    struct nsd_trace *trace = launch->trace;
-
-    while (__atomic_load_n(&trace->known, __ATOMIC_ACQUIRE) == 0)
-        if (sys4(__NR_futex, &trace->known, FUTEX_WAIT, 0, &patience) == -ETIMEDOUT &&
-            sys0(__NR_getppid) != launch->head->parent)
-            nsd_exit(1); /* it has died, and will not look */
-    nsd_default_signals(trace->ignored);
-}
-
 static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
 {
     for (; index < launch->head->step_count; index++) {
@@ -247,7 +234,7 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
 
         if (launch->self == NSD_FIRST &&
             (operation == NSD_FORK || operation == NSD_EXEC))
-            reset_signals(launch);
+            nsd_default_signals(launch->trace->ignored);
         if (operation == NSD_EXEC) {
             nsd_execute(launch);
             break;
@@ -289,6 +276,28 @@ static long take_number(char *text)
     return value;
 }
 
+/* The core may still be making the plan. Not for ever: it may have died, or become another
+ * program. */
+static int wait_for_plan(struct nsd_trace *trace)
+{
+    const struct __kernel_timespec patience = {.tv_nsec = 100 * 1000 * 1000};
+    uint32_t planned = __atomic_load_n(&trace->planned, __ATOMIC_ACQUIRE);
+    long parent;
+
+    if (planned == NSD_PLANNED)
+        return 0;
+    parent = sys0(__NR_getppid);
+    for (int i = 0; i < 20 && planned == NSD_UNPLANNED; i++) {
+        if (sys0(__NR_getppid) == parent)
+            sys4(__NR_futex, &trace->planned, FUTEX_WAIT, NSD_UNPLANNED, &patience);
+        planned = __atomic_load_n(&trace->planned, __ATOMIC_ACQUIRE);
+    }
+    planned = NSD_UNPLANNED;
+    __atomic_compare_exchange_n(&trace->planned, &planned, NSD_TOO_LATE, 0,
+                                __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return planned == NSD_PLANNED ? 0 : -1;
+}
+
 /* Lays the launch out over the mapped file; 0 if it is a plan. */
 static int read_plan(struct nsd_launch *launch, char *base, size_t size)
 {
@@ -325,8 +334,9 @@ _Noreturn void nsd_main(uintptr_t *stack)
         nsd_exit(125);
     the_launch.name = argv[0];
     the_launch.self = NSD_FIRST;
-    if (read_plan(&the_launch, (char *)base, (size_t)size) < 0)
+    nsd_hold((uint32_t *)base); /* the trace's state */
+    if (wait_for_plan((struct nsd_trace *)base) < 0 ||
+        read_plan(&the_launch, (char *)base, (size_t)size) < 0)
         nsd_exit(125);
-    nsd_hold(&the_launch.trace->state);
     proceed(&the_launch, 0);
 }

@@ -30,6 +30,16 @@ struct plan_object {
     PyObject *keep; /* objects whose descriptors the plan's slots name, or NULL */
 };
 
+/* A launched command, or a launcher that waits for its plan. */
+struct process_object {
+    PyObject_HEAD
+    struct nsd_child child;
+    struct nsd_streams streams;
+    PyObject *input;      /* keeps streams.input alive */
+    PyObject *image_path; /* and this the path of a launch that has begun */
+    long failed;          /* index of the step that failed, -1: none */
+};
+
 extern PyType_Spec nsd_plan_spec;
 extern PyType_Spec nsd_process_spec;
 
@@ -61,9 +71,22 @@ PyObject *nsd_unpin_at(PyObject *module, PyObject *path);
 int nsd_take_power(PyObject *object, struct nsd_power *power);
 PyObject *nsd_filter_as_text(const char *filter, size_t count);
 
+/* process_type.c. Of those that return an int, -1 is an exception set. */
+struct process_object *nsd_new_process(PyTypeObject *type);
+void nsd_close_streams(struct nsd_streams *streams);
+int nsd_take_streams(PyObject *object, PyObject *input, struct process_object *self);
+int nsd_run_signal_handlers(PyThreadState **thread);
+
+/* Without the GIL: 0, -EINTR with *ret_interrupted when a handler raised, or an errno. */
+int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
+             bool *ret_interrupted);
+
 /* recipe.c */
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_adopt(PyObject *module, PyObject *args);
+
+/* launch.c */
+PyObject *nsd_begin(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 
 #endif

@@ -96,6 +96,7 @@ static PyObject *environment_term(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"recipe", nsd_recipe, METH_VARARGS, NULL},
+    {"begin", nsd_begin, METH_VARARGS, NULL},
     {"launch", nsd_launch, METH_VARARGS, NULL},
     {"identity", identity, METH_VARARGS, NULL},
     {"adopt", nsd_adopt, METH_VARARGS, NULL},

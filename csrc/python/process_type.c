@@ -1,4 +1,4 @@
-/* process_type.c - launch(), and _core.Process: a struct nsd_child as a Python object.
+/* process_type.c - _core.Process: a struct nsd_child as a Python object.
  *
  * The GIL is released once per call and taken again only when a signal handler must run.
  */
@@ -11,22 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct process_object {
-    PyObject_HEAD
-    struct nsd_child child;
-    struct nsd_streams streams;
-    PyObject *input; /* keeps streams.input alive */
-    long failed;     /* index of the step that failed, -1: none */
-};
-
-static const char *const stage_names[] = {
-    [NSD_START_CLONE] = "clone",     [NSD_START_DESCRIPTORS] = "descriptors",
-    [NSD_START_IMAGE] = "image",     [NSD_START_PLAN] = "plan",
-    [NSD_START_EXECUTE] = "execute", [NSD_START_PIDFD] = "pidfd_open",
-    [NSD_START_KILLED] = "killed",   [NSD_START_GUARD] = "guard",
-};
-
-static void close_streams(struct nsd_streams *streams)
+void nsd_close_streams(struct nsd_streams *streams)
 {
     int *fds[] = {&streams->input_fd, &streams->output[0].fd, &streams->output[1].fd};
 
@@ -42,37 +27,21 @@ static void process_dealloc(PyObject *object)
     struct process_object *self = (struct process_object *)object;
     PyTypeObject *type = Py_TYPE(object);
 
-    close_streams(&self->streams);
+    nsd_close_streams(&self->streams);
     Py_BEGIN_ALLOW_THREADS
+    nsd_launch_cancel(&self->child);
     nsd_child_release(&self->child);
     Py_END_ALLOW_THREADS
     free(self->streams.output[0].data);
     free(self->streams.output[1].data);
     Py_CLEAR(self->input);
+    Py_CLEAR(self->image_path);
     PyObject_Free(object);
     Py_DECREF(type);
 }
 
-/* Ascending descriptors from a tuple; PyMem_Free them. */
-static int *take_descriptors(PyObject *tuple, int *ret_count)
-{
-    Py_ssize_t count = PyTuple_Size(tuple);
-    int *fds = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(int));
-
-    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
-        fds[i] = (int)PyLong_AsLong(PyTuple_GetItem(tuple, i));
-    if (fds != NULL && PyErr_Occurred()) {
-        PyMem_Free(fds);
-        return NULL;
-    }
-    if (fds == NULL && !PyErr_Occurred())
-        PyErr_NoMemory();
-    *ret_count = (int)count;
-    return fds;
-}
-
 /* Runs pending signal handlers with the GIL; -1 if one raised. */
-static int run_signal_handlers(PyThreadState **thread)
+int nsd_run_signal_handlers(PyThreadState **thread)
 {
     int ret;
 
@@ -82,7 +51,7 @@ static int run_signal_handlers(PyThreadState **thread)
     return ret;
 }
 
-static int take_streams(PyObject *object, PyObject *input, struct process_object *self)
+int nsd_take_streams(PyObject *object, PyObject *input, struct process_object *self)
 {
     char *bytes = NULL;
     Py_ssize_t size = 0;
@@ -101,51 +70,14 @@ static int take_streams(PyObject *object, PyObject *input, struct process_object
     return 0;
 }
 
-/* What one call of launch() goes through without the GIL. */
-struct call {
-    struct process_object *process;
-    const struct nsd_builder *plan;
-    struct nsd_launch_options options;
-    const int *close_fds;
-    int close_count;
-    bool talks;
-    int64_t deadline;
-    enum nsd_start_stage stage; /* of an error before or beside the steps */
-    bool interrupted;           /* a signal handler raised */
-};
-
-static int settle(struct call *call)
-{
-    uint32_t failed;
-    int ret = nsd_launch_settle(&call->process->child, &failed, &call->stage);
-
-    if (ret != -ECANCELED)
-        return ret;
-    call->process->failed = failed;
-    close_streams(&call->process->streams);
-    return 0;
-}
-
-static int wait_and_settle(struct call *call, PyThreadState **thread)
-{
-    while (nsd_launch_wait(&call->process->child) == -EINTR) {
-        if (run_signal_handlers(thread) < 0) {
-            call->interrupted = true;
-            nsd_launch_abandon(&call->process->child);
-            return -EINTR;
-        }
-    }
-    return settle(call);
-}
-
-static int talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
-                bool *ret_interrupted)
+int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
+             bool *ret_interrupted)
 {
     int ret;
 
     while ((ret = nsd_child_communicate(&self->child, &self->streams, deadline)) ==
            -EINTR) {
-        if (run_signal_handlers(thread) < 0) {
+        if (nsd_run_signal_handlers(thread) < 0) {
             *ret_interrupted = true;
             return -EINTR;
         }
@@ -153,29 +85,7 @@ static int talk(struct process_object *self, int64_t deadline, PyThreadState **t
     return ret == -ETIMEDOUT ? 0 : ret;
 }
 
-/* The whole call, without the GIL. */
-static int start_and_talk(struct call *call, PyThreadState **thread)
-{
-    struct process_object *self = call->process;
-    int ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
-
-    for (int i = 0; i < call->close_count; i++)
-        close(call->close_fds[i]);
-    if (ret < 0)
-        return ret;
-    if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
-        ret = talk(self, call->deadline, thread, &call->interrupted);
-        if (ret < 0)
-            return ret;
-        return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
-    }
-    ret = wait_and_settle(call, thread);
-    if (ret == 0 && call->talks && self->failed < 0)
-        ret = talk(self, call->deadline, thread, &call->interrupted);
-    return ret;
-}
-
-static struct process_object *new_process(PyTypeObject *type)
+struct process_object *nsd_new_process(PyTypeObject *type)
 {
     struct process_object *self = PyObject_New(struct process_object, type);
 
@@ -186,62 +96,9 @@ static struct process_object *new_process(PyTypeObject *type)
     self->child.reaped = true; /* nothing to wait for until it has been launched */
     self->streams = (struct nsd_streams){.input_fd = -1};
     self->streams.output[0].fd = self->streams.output[1].fd = -1;
-    self->input = NULL;
+    self->input = self->image_path = NULL;
     self->failed = -1;
     return self;
-}
-
-/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
- * -> Process, or (errno, stage)
- *
- * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
- * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
- * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
- * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start; an
- * OSError is a signal handler's. A failed step: read .failed. */
-PyObject *nsd_launch(PyObject *module, PyObject *args)
-{
-    PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
-    struct module_state *state = nsd_state(module);
-    struct call call = {.stage = NSD_START_CLONE};
-    struct process_object *self = NULL;
-    int *passed = NULL, *closed = NULL;
-    PyObject *not_started = NULL;
-    long long deadline;
-    int ret = -ENOMEM;
-
-    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|i", state->plan_type, &plan,
-                          &call.options.stdio[0], &call.options.stdio[1],
-                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
-                          &streams, &input, &deadline, &call.options.terminal))
-        return NULL;
-    passed = take_descriptors(pass_fds, &call.options.pass_count);
-    closed = take_descriptors(close_fds, &call.close_count);
-    if (passed != NULL && closed != NULL &&
-        nsd_optional_bytes(image_path, &call.options.image_path) == 0)
-        self = new_process(state->process_type);
-    if (self != NULL && streams != Py_None && take_streams(streams, input, self) < 0)
-        Py_CLEAR(self);
-    if (self != NULL) {
-        PyThreadState *thread = PyEval_SaveThread();
-
-        call.process = self;
-        call.plan = &((struct plan_object *)plan)->builder;
-        call.options.pass_fds = passed;
-        call.close_fds = closed;
-        call.talks = call.options.waits = streams != Py_None;
-        call.deadline = deadline;
-        ret = start_and_talk(&call, &thread);
-        PyEval_RestoreThread(thread);
-        if (ret < 0) {
-            if (!call.interrupted)
-                not_started = Py_BuildValue("(is)", -ret, stage_names[call.stage]);
-            Py_CLEAR(self); /* which ends and reaps the command, if there is one */
-        }
-    }
-    PyMem_Free(passed);
-    PyMem_Free(closed);
-    return self != NULL ? (PyObject *)self : not_started;
 }
 
 /* adopt(pid, pidfd, is_init) -> Process that is not our child; the pidfd is taken over */
@@ -252,7 +109,7 @@ PyObject *nsd_adopt(PyObject *module, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iip", &pid, &pidfd, &is_init))
         return NULL;
-    self = new_process(nsd_state(module)->process_type);
+    self = nsd_new_process(nsd_state(module)->process_type);
     if (self != NULL)
         nsd_child_adopt(&self->child, pid, pidfd, is_init != 0);
     return (PyObject *)self;
@@ -294,10 +151,10 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "OOL", &streams, &input, &deadline))
         return NULL;
-    if (streams != Py_None && take_streams(streams, input, self) < 0)
+    if (streams != Py_None && nsd_take_streams(streams, input, self) < 0)
         return NULL;
     thread = PyEval_SaveThread();
-    ret = talk(self, deadline, &thread, &interrupted);
+    ret = nsd_talk(self, deadline, &thread, &interrupted);
     PyEval_RestoreThread(thread);
     if (interrupted)
         return NULL;
@@ -361,7 +218,7 @@ static PyObject *process_close(PyObject *object, PyObject *unused)
     struct process_object *self = (struct process_object *)object;
 
     (void)unused;
-    close_streams(&self->streams);
+    nsd_close_streams(&self->streams);
     if (self->child.reaped)
         nsd_child_close(&self->child);
     Py_RETURN_NONE;

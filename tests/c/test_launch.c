@@ -3,6 +3,7 @@
 #include "core/launch.h"
 #include "core/namespaces.h"
 #include "core/primitives.h"
+#include "core/vfork.h"
 
 #include "check.h"
 
@@ -41,16 +42,20 @@ void __asan_unpoison_memory_region(void const volatile *address, size_t size);
 int __wrap_clone(int (*entry)(void *), void *stack, int flags, void *argument, ...)
 {
     va_list rest;
-    pid_t *parent_tid;
+    pid_t *parent_tid, *child_tid;
+    void *tls;
     int ret;
 
     va_start(rest, argument);
     parent_tid = va_arg(rest, pid_t *);
+    tls = va_arg(rest, void *);
+    child_tid = va_arg(rest, pid_t *);
     va_end(rest);
-    ret = __real_clone(entry, stack, flags, argument, parent_tid);
+    ret = __real_clone(entry, stack, flags, argument, parent_tid, tls, child_tid);
 
 #ifdef WITH_ASAN
-    __asan_unpoison_memory_region((char *)stack - 32 * 1024, 32 * 1024);
+    if ((flags & CLONE_VFORK) != 0)
+        __asan_unpoison_memory_region((char *)stack - 32 * 1024, 32 * 1024);
 #endif
     return ret;
 }
@@ -550,6 +555,160 @@ static void one_plan_can_be_launched_many_times(void)
     no_child_is_left();
 }
 
+/* ---- first the launcher, then the plan -------------------------------------------------- */
+
+static struct nsd_child begun(const struct nsd_launch_options *options, int kept)
+{
+    struct nsd_child child;
+    enum nsd_start_stage stage;
+
+    CHECK_NUMBER(nsd_launch_begin(options, &kept, kept > 2, &child, &stage), 0);
+    return child;
+}
+
+/* For the launcher, whoever calls. */
+static struct nsd_builder long_plan(void)
+{
+    struct nsd_request request = container();
+    struct nsd_builder plan;
+
+    request.init = true;
+    nsd_builder_init(&plan);
+    add_command(&plan, SHELL("exit 7"));
+    nsd_recipe_spawn(&plan, &request);
+    CHECK_NUMBER(plan.error, 0);
+    return plan;
+}
+
+static int continued(struct nsd_child *child, struct nsd_builder *plan,
+                     enum nsd_start_stage *reterr_stage)
+{
+    int ret = nsd_launch_continue(plan, &inherit, child, reterr_stage);
+
+    nsd_builder_free(plan);
+    return ret;
+}
+
+static void its_end_is(struct nsd_child *child, int wanted)
+{
+    enum nsd_start_stage stage;
+    uint32_t step;
+
+    CHECK_NUMBER(nsd_launch_wait(child), 0);
+    CHECK_NUMBER(nsd_launch_settle(child, &step, &stage), 0);
+    CHECK_NUMBER(nsd_child_wait(child, NSD_FOREVER), 0);
+    CHECK_NUMBER(WEXITSTATUS(child->status), wanted);
+    nsd_child_release(child);
+    no_child_is_left();
+}
+
+static void a_launcher_may_start_before_there_is_a_plan(void)
+{
+    for (int i = 0; i < 20; i++) {
+        struct nsd_child child = begun(&inherit, -1);
+        struct nsd_builder plan = long_plan();
+        enum nsd_start_stage stage;
+
+        usleep((useconds_t)i *
+               100); /* before, while and after it becomes the launcher */
+        CHECK_NUMBER(continued(&child, &plan, &stage), 0);
+        its_end_is(&child, 7);
+    }
+}
+
+static void a_launcher_that_is_not_wanted_leaves_nothing(void)
+{
+    int descriptors = open_descriptors();
+
+    for (int i = 0; i < 20; i++) {
+        struct nsd_child child = begun(&inherit, -1);
+
+        usleep((useconds_t)i * 100);
+        nsd_launch_cancel(&child);
+        no_child_is_left();
+    }
+    CHECK_NUMBER(open_descriptors(), descriptors);
+}
+
+static void a_plan_may_come_too_late(void)
+{
+    struct nsd_child child = begun(&inherit, -1);
+    struct nsd_builder plan = long_plan();
+    enum nsd_start_stage stage;
+
+    while (__atomic_load_n(&child.begun->has_file, __ATOMIC_ACQUIRE) == 0)
+        usleep(100);
+    child.begun->trace->planned =
+        NSD_TOO_LATE; /* as the launcher says when it has waited */
+    CHECK_NUMBER(continued(&child, &plan, &stage), -EAGAIN);
+    no_child_is_left();
+}
+
+static void a_launcher_has_only_the_descriptors_that_were_named(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    for (int named = 0; named < 2; named++) {
+        struct nsd_child child = begun(&inherit, named ? fd : -1);
+        struct nsd_builder plan = long_plan();
+        enum nsd_start_stage stage;
+
+        plan.slot[NSD_SOCKET_SLOT] = fd;
+        CHECK_NUMBER(continued(&child, &plan, &stage), named ? 0 : -EAGAIN);
+        if (named)
+            its_end_is(&child, 7);
+        no_child_is_left();
+    }
+    close(fd);
+}
+
+static void a_plan_for_the_short_way_needs_no_launcher(void)
+{
+    struct nsd_child child = begun(&inherit, -1);
+    enum nsd_start_stage stage;
+    struct nsd_builder plan;
+
+    nsd_builder_init(&plan);
+    add_command(&plan, COMMAND("/bin/true"));
+    nsd_add_exec(&plan);
+    CHECK_NUMBER(continued(&child, &plan, &stage), -EAGAIN);
+    no_child_is_left();
+}
+
+static void a_launcher_may_be_killed_before_it_has_a_plan(void)
+{
+    for (int i = 0; i < 10; i++) {
+        struct nsd_child child = begun(&inherit, -1);
+        struct nsd_builder plan = long_plan();
+        enum nsd_start_stage stage = NSD_START_CLONE;
+        uint32_t step;
+        int ret;
+
+        usleep((useconds_t)i * 200);
+        CHECK_NUMBER(kill(child.first, SIGKILL), 0);
+        ret = continued(&child, &plan, &stage);
+        if (ret == 0) {
+            CHECK_NUMBER(nsd_launch_wait(&child), 0);
+            ret = nsd_launch_settle(&child, &step, &stage);
+        }
+        CHECK(ret < 0);
+        CHECK_NUMBER(stage, NSD_START_KILLED);
+        no_child_is_left();
+    }
+}
+
+static void what_keeps_a_launcher_from_starting_is_told_with_the_plan(void)
+{
+    const struct nsd_launch_options bad = {.stdio = {-1, 999, -1}};
+    struct nsd_child child = begun(&bad, -1);
+    struct nsd_builder plan = long_plan();
+    enum nsd_start_stage stage = NSD_START_CLONE;
+
+    CHECK_NUMBER(continued(&child, &plan, &stage), -EBADF);
+    CHECK_NUMBER(stage, NSD_START_DESCRIPTORS);
+    no_child_is_left();
+}
+
 static void namespaces_are_allowed(void)
 {
     struct nsd_builder plan;
@@ -595,5 +754,12 @@ int main(void)
     RUN(a_bad_descriptor_is_an_error_before_anything_runs);
     RUN(the_caller_is_left_as_it_was);
     RUN(one_plan_can_be_launched_many_times);
+    RUN(a_launcher_may_start_before_there_is_a_plan);
+    RUN(a_launcher_that_is_not_wanted_leaves_nothing);
+    RUN(a_plan_may_come_too_late);
+    RUN(a_launcher_has_only_the_descriptors_that_were_named);
+    RUN(a_plan_for_the_short_way_needs_no_launcher);
+    RUN(a_launcher_may_be_killed_before_it_has_a_plan);
+    RUN(what_keeps_a_launcher_from_starting_is_told_with_the_plan);
     return 0;
 }

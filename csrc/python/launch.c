@@ -1,0 +1,188 @@
+/* launch.c - begin() and launch(): a plan becomes a Process.
+ *
+ * The GIL is released once per call and taken again only when a signal handler must run.
+ */
+#include "binding.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static const char *const stage_names[] = {
+    [NSD_START_CLONE] = "clone",     [NSD_START_DESCRIPTORS] = "descriptors",
+    [NSD_START_IMAGE] = "image",     [NSD_START_PLAN] = "plan",
+    [NSD_START_EXECUTE] = "execute", [NSD_START_PIDFD] = "pidfd_open",
+    [NSD_START_KILLED] = "killed",   [NSD_START_GUARD] = "guard",
+};
+
+/* Ascending descriptors from a tuple; PyMem_Free them. */
+static int *take_descriptors(PyObject *tuple, int *ret_count)
+{
+    Py_ssize_t count = PyTuple_Size(tuple);
+    int *fds = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(int));
+
+    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
+        fds[i] = (int)PyLong_AsLong(PyTuple_GetItem(tuple, i));
+    if (fds != NULL && PyErr_Occurred()) {
+        PyMem_Free(fds);
+        return NULL;
+    }
+    if (fds == NULL && !PyErr_Occurred())
+        PyErr_NoMemory();
+    *ret_count = (int)count;
+    return fds;
+}
+
+/* What one call of launch() goes through without the GIL. */
+struct call {
+    struct process_object *process;
+    const struct nsd_builder *plan;
+    struct nsd_launch_options options;
+    const int *close_fds;
+    int close_count;
+    bool talks;
+    int64_t deadline;
+    enum nsd_start_stage stage; /* of an error before or beside the steps */
+    bool interrupted;           /* a signal handler raised */
+};
+
+static int settle(struct call *call)
+{
+    uint32_t failed;
+    int ret = nsd_launch_settle(&call->process->child, &failed, &call->stage);
+
+    if (ret != -ECANCELED)
+        return ret;
+    call->process->failed = failed;
+    nsd_close_streams(&call->process->streams);
+    return 0;
+}
+
+static int wait_and_settle(struct call *call, PyThreadState **thread)
+{
+    while (nsd_launch_wait(&call->process->child) == -EINTR) {
+        if (nsd_run_signal_handlers(thread) < 0) {
+            call->interrupted = true;
+            nsd_launch_abandon(&call->process->child);
+            return -EINTR;
+        }
+    }
+    return settle(call);
+}
+
+/* The whole call, without the GIL. */
+static int start_and_talk(struct call *call, PyThreadState **thread)
+{
+    struct process_object *self = call->process;
+    int ret = -EAGAIN;
+
+    if (self->child.begun != NULL)
+        ret =
+            nsd_launch_continue(call->plan, &call->options, &self->child, &call->stage);
+    if (ret == -EAGAIN)
+        ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
+    for (int i = 0; i < call->close_count; i++)
+        close(call->close_fds[i]);
+    if (ret < 0)
+        return ret;
+    if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
+        ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
+        if (ret < 0)
+            return ret;
+        return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
+    }
+    ret = wait_and_settle(call, thread);
+    if (ret == 0 && call->talks && self->failed < 0)
+        ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
+    return ret;
+}
+
+/* begin(stdio, pass_fds, kept, image_path) -> Process that waits for its plan, or
+ * (errno, stage)
+ *
+ * The launcher starts while the plan is made; kept: descriptors that the plan may name. A
+ * Process that is dropped before launch() has it takes the launcher with it. */
+PyObject *nsd_begin(PyObject *module, PyObject *args)
+{
+    PyObject *pass_fds, *kept, *image_path, *begun = NULL;
+    struct nsd_launch_options options = {0};
+    enum nsd_start_stage stage;
+    struct process_object *self = NULL;
+    int *passed = NULL, *named = NULL, named_count = 0, ret;
+
+    if (!PyArg_ParseTuple(args, "(iii)OOO", &options.stdio[0], &options.stdio[1],
+                          &options.stdio[2], &pass_fds, &kept, &image_path))
+        return NULL;
+    passed = take_descriptors(pass_fds, &options.pass_count);
+    options.pass_fds = passed;
+    named = take_descriptors(kept, &named_count);
+    if (passed != NULL && named != NULL &&
+        nsd_optional_bytes(image_path, &options.image_path) == 0)
+        self = nsd_new_process(nsd_state(module)->process_type);
+    if (self != NULL) {
+        self->image_path = Py_NewRef(image_path);
+        ret = nsd_launch_begin(&options, named, named_count, &self->child, &stage);
+        begun = ret == 0 ? Py_NewRef((PyObject *)self)
+                         : Py_BuildValue("(is)", -ret, stage_names[stage]);
+        Py_DECREF(self);
+    }
+    PyMem_Free(passed);
+    PyMem_Free(named);
+    return begun;
+}
+
+/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal,
+ * begun) -> Process, or (errno, stage)
+ *
+ * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
+ * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
+ * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
+ * terminal: a socket, see core/launch.h; or 0. begun: from begin() with the same stdio and
+ * pass_fds, or None. (errno, stage): the launcher did not start; an
+ * OSError is a signal handler's. A failed step: read .failed. */
+PyObject *nsd_launch(PyObject *module, PyObject *args)
+{
+    PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
+    PyObject *begun = Py_None;
+    struct module_state *state = nsd_state(module);
+    struct call call = {.stage = NSD_START_CLONE};
+    struct process_object *self = NULL;
+    int *passed = NULL, *closed = NULL;
+    PyObject *not_started = NULL;
+    long long deadline;
+    int ret = -ENOMEM;
+
+    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|iO", state->plan_type, &plan,
+                          &call.options.stdio[0], &call.options.stdio[1],
+                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
+                          &streams, &input, &deadline, &call.options.terminal, &begun))
+        return NULL;
+    passed = take_descriptors(pass_fds, &call.options.pass_count);
+    closed = take_descriptors(close_fds, &call.close_count);
+    if (passed != NULL && closed != NULL &&
+        nsd_optional_bytes(image_path, &call.options.image_path) == 0)
+        self = begun == Py_None ? nsd_new_process(state->process_type)
+                                : (struct process_object *)Py_NewRef(begun);
+    if (self != NULL && streams != Py_None &&
+        nsd_take_streams(streams, input, self) < 0)
+        Py_CLEAR(self);
+    if (self != NULL) {
+        PyThreadState *thread = PyEval_SaveThread();
+
+        call.process = self;
+        call.plan = &((struct plan_object *)plan)->builder;
+        call.options.pass_fds = passed;
+        call.close_fds = closed;
+        call.talks = call.options.waits = streams != Py_None;
+        call.deadline = deadline;
+        ret = start_and_talk(&call, &thread);
+        PyEval_RestoreThread(thread);
+        if (ret < 0) {
+            if (!call.interrupted)
+                not_started = Py_BuildValue("(is)", -ret, stage_names[call.stage]);
+            Py_CLEAR(self); /* which ends and reaps the command, if there is one */
+        }
+    }
+    PyMem_Free(passed);
+    PyMem_Free(closed);
+    return self != NULL ? (PyObject *)self : not_started;
+}
