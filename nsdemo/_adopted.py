@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import _core
 from ._container import Container
 from ._plan import Plan
+from ._proc import read_process
 from ._targets import pid_of_pidfd
 
 _INIT = "nsdemo-init"
-_EXECUTES = 0.5  # seconds for what takes microseconds on a machine at rest
+_EXECUTES = 1000  # half milliseconds for what takes microseconds on a machine at rest
 
 
 class Found(NamedTuple):
@@ -84,24 +84,16 @@ def _open_pid(pid: int) -> int:
     raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}: it has ended, or never was")
 
 
-def _words(pid: int) -> list[bytes]:
-    """Its command line, which is empty for a moment while the kernel executes it."""
-    until = time.monotonic() + _EXECUTES
-    while True:
-        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-            words = cmdline.read().split(b"\0")[:-1]
-        if words or time.monotonic() > until:
-            return words
-        os.stat(f"/proc/{pid}/exe")  # a zombie and a thread of the kernel have none
-        time.sleep(0.001)
+def _words(pid: int) -> tuple[str, ...]:
+    """Its command line, which is its parent's or empty while the kernel executes it."""
+    found = read_process(pid, iter(range(_EXECUTES)))
+    return found.args if found else ()
 
 
 def _read(pid: int) -> Found:
-    args: list[str] = []
     name = ""
     root = None
-    with suppress(OSError):
-        args = [os.fsdecode(word) for word in _words(pid)]
+    args = list(_words(pid))
     with suppress(OSError):  # read later than those, for it changes earlier
         with open(f"/proc/{pid}/comm", errors="surrogateescape") as comm:
             name = comm.read().rstrip("\n")

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fcntl import ioctl
 from typing import Any, NamedTuple
 
@@ -151,26 +152,41 @@ def _status(pid: int) -> Process | None:
 
 def _with_args(found: Process, patience: Iterator[int]) -> Process | None:
     try:
-        words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
-        executing = not words
-        while executing:
-            executing = _is_executing(found.pid)  # asked first: it may be over when we read
-            words = _bytes(f"/proc/{found.pid}/cmdline", _MOST_ARGUMENTS)
-            if words or next(patience, None) is None:
+        words = _arguments(found.pid)
+        borrowed = _borrowed(found)
+        while words in (b"", borrowed):
+            executing = words == borrowed or _is_executing(found.pid)
+            words = _arguments(found.pid)  # asked afterwards: it may be over by now
+            if not executing or next(patience, None) is None:
                 break
-            time.sleep(0.0005 if executing else 0)
+            time.sleep(0.0005)
     except (OSError, IndexError):
         return None
     args = tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
+    if borrowed:  # and so may have been the name that was read before
+        found = _status(found.pid) or found
     return found._replace(args=args)
+
+
+def _arguments(pid: int) -> bytes:
+    return _bytes(f"/proc/{pid}/cmdline", _MOST_ARGUMENTS)
+
+
+def _borrowed(found: Process) -> bytes | None:
+    """The arguments that it has as long as it has its parent's memory, if it may have that."""
+    if found.state in "RD":  # it neither sleeps nor has ended
+        with suppress(OSError):
+            return _arguments(found.parent) or None
+    return None
 
 
 def _is_executing(pid: int) -> bool:
     """Whether a process has the memory of its new program, but not yet its arguments.
 
-    spawn() returns as early as that.
+    spawn() returns as early as that, or a moment before: when the kernel is about to take from it
+    the memory, and so the arguments, of who started it.
 
-    Source: create_elf_tables() in fs/binfmt_elf.c, proc_pid_stat(5).
+    Source: exec_mmap() in fs/exec.c, create_elf_tables() in fs/binfmt_elf.c, proc_pid_stat(5).
     """
     fields = _bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     size, end_of_arguments = fields[20], fields[46]

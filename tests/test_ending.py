@@ -273,10 +273,10 @@ def test_what_a_handler_raises_is_raised_as_it_is() -> None:
         warnings.simplefilter("ignore", ResourceWarning)  # it comes in before box is bound
         found = []
         for delay in range(100):
-            signal.setitimer(signal.ITIMER_REAL, 5e-5 * (delay + 1))
             try:
+                signal.setitimer(signal.ITIMER_REAL, 5e-5 * (delay + 1))
                 box = nsdemo.spawn(["true"], init=True, stdin=nsdemo.DEVNULL)
-                time.sleep(0.02)
+                time.sleep(0.02 * SLOW)
             except OSError as error:
                 found.append([*error.args, hasattr(error, "step")])
             box = None
@@ -318,10 +318,10 @@ ORPHANAGE = """
             start = list(forms())[number % 4]
             while True:
                 boxes.append(start())
-        time.sleep(random.random() * 0.025)
+        time.sleep(random.random() * 0.025 * SLOW)
         seen += bool(processes_with(marker)) if number % 10 == 0 else 0
         os.kill(child, signal.SIGKILL)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 5 * SLOW
         while children():
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:

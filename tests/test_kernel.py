@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import IS_ROOT, QUIET, eventually, script
+from support import IS_ROOT, QUIET, SLOW, eventually, script
 from targets import POWERS
 
 import nsdemo
@@ -416,7 +416,9 @@ def test_a_joiner_that_is_refused_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
-    text = TREE.split(";")[0] + "; echo ready; while :; do sleep 0.02 & (true); sleep 0.01; done"
+    # They live long enough to be listed and then read, on a machine as slow as this.
+    loop = f"while :; do sleep {0.02 * SLOW**2} & (true); sleep {0.01 * SLOW}; done"
+    text = f"{TREE.split(';')[0]}; echo ready; {loop}"
     with shell(rootfs, text) as box:
         seen: set[int] = set()
 

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import SLOW
 
 import nsdemo
 
 SOURCE = str(Path(nsdemo.__file__).resolve().parents[1])
-DEADLINE = 10.0
+DEADLINE = 10.0 * SLOW
 
 # Takes the pty as its controlling terminal, as a login does, and becomes the command.
 LOGIN = """\

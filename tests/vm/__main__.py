@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 import initramfs
@@ -28,11 +29,18 @@ FILES = (
     *("chroot", "refused", "enter", "overlay", "dev", "readonly_root", "settings", "power"),
     *("changes", "spawn"),
 )
+# What --all runs besides, whole.
+MORE = (
+    *("mounts", "users", "security", "mask", "persist", "landlock", "tty", "interact", "detach"),
+    *("nests", "securebits", "distrust", "streams", "kernel", "life", "inside", "swapped"),
+    *("secrets", "boundary"),
+)
 # Most of their time, and little that another kernel does in another way.
 LEFT_OUT = (
     *("loopback", "propagation", "gets_no_new_proc", "five_flag", "picture_says", "another_user"),
     *("unshare_has_made", "is_skipped", "user_none", "decides_whose", "upper_directory"),
 )
+ENDS = ["passed", "failure", "error", "skipped"]
 CONSOLE = (
     "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off audit=0 nokaslr init_on_alloc=0 "
     "tsc=reliable clocksource=tsc rcupdate.rcu_expedited=1"
@@ -106,6 +114,24 @@ def run(machine: list[str], results: Path, boot_limit: float, limit: float) -> s
     return f"qemu ended with status {process.returncode}" if process.returncode else ""
 
 
+def print_files(who: str, suite: ElementTree.Element) -> None:
+    """Print a line for each file, and one for each reason to skip."""
+    files: dict[str, Counter[str]] = {}
+    seconds: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for case in suite.iter("testcase"):
+        name = (case.get("classname") or case.get("name") or "").removeprefix("tests.")
+        ends = [each.tag for each in case if each.tag in ("failure", "error", "skipped")]
+        files.setdefault(name, Counter())[ends[-1] if ends else "passed"] += 1
+        seconds[name] += float(case.get("time", "0"))
+        reasons.update(skip.get("message", "") for skip in case.iter("skipped"))
+    for name, ended in files.items():
+        ends = [f"{ended[end]} {end}" for end in sorted(ended, key=ENDS.index)]
+        print(f"{who}: {name}: {', '.join(ends)}, {seconds[name]:.0f} s")
+    for reason, number in reasons.items():
+        print(f"{who}: skipped {number}: {reason}")
+
+
 def judge(results: Path, who: str) -> bool:
     """Print what failed, test by test; has it all passed?"""
     status, cases = results / f"{who}.status", results / f"{who}.xml"
@@ -122,6 +148,7 @@ def judge(results: Path, who: str) -> bool:
     for case in suite.iter("testcase"):
         for bad in (*case.iter("failure"), *case.iter("error")):
             print(f"\n{who}: FAILED {case.get('classname')}::{case.get('name')}\n{bad.text}")
+    print_files(who, suite)
     count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
     seconds = float(suite.get("time", "0"))
     print(f"{who}: {', '.join(f'{n} {name}' for name, n in count.items())}, {seconds:.0f} s")
@@ -134,12 +161,14 @@ def main() -> int:
     parser.add_argument("kernel", type=Path, help="a linux-image package, or where it is unpacked")
     parser.add_argument("--boot-limit", type=float, default=90, help="seconds (90)")
     parser.add_argument("--limit", type=float, default=400, help="seconds, all together (400)")
+    parser.add_argument("--all", action="store_true", help="run more files, which takes minutes")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest")
     given = parser.parse_args()
-    arguments = given.pytest or [
-        *(f"tests/test_{name}.py" for name in FILES),
-        *("-k", f"not ({' or '.join(LEFT_OUT)})"),
-    ]
+    arguments = given.pytest or [f"tests/test_{name}.py" for name in FILES]
+    if given.all:
+        arguments += [f"tests/test_{name}.py" for name in MORE]
+    elif not given.pytest:
+        arguments += ["-k", f"not ({' or '.join(LEFT_OUT)})"]
     with tempfile.TemporaryDirectory(prefix="nsdemo-vm-") as folder:
         results, initial = Path(folder, "results"), Path(folder, "initramfs")
         results.mkdir()
