@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from . import _machine
 from ._case import (
     NEWNET,
+    NEWNS,
     NEWPID,
     NEWUSER,
     NEWUTS,
@@ -217,7 +218,11 @@ def _write(case: Case) -> Hints:
         yield from explain_offsets(case)
         return
     if case.errno in (errno.ENOENT, errno.ENOTDIR):
-        if not any(mount.point == "/proc" and mount.kind == "proc" for mount in _machine.mounts()):
+        if case.joined(NEWNS):
+            yield "the mount namespace that was joined has another /proc, or none: do not join it"
+        elif not any(
+            mount.point == "/proc" and mount.kind == "proc" for mount in _machine.mounts()
+        ):
             yield "there is no procfs mounted on /proc: mount -t proc proc /proc"
         return
     if case.errno == errno.EROFS:

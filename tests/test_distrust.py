@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import IS_ROOT, script
-from targets import tool
+from targets import only_root, tool
 
 import nsdemo
 
@@ -101,6 +101,29 @@ def test_rule_20_nothing_is_read_from_the_containers_proc(own: Path) -> None:
             assert joined.returncode == 0
             assert box.stop(timeout=1) == -9
     assert nsdemo.chroot_run(own, ["true"], timeout=10, uid=0).returncode == 0
+
+
+@only_root
+def test_rule_20_a_fifo_in_proc_keeps_nobody_waiting(own: Path) -> None:
+    """A user namespace made after a join: its maps are written in the target's /proc."""
+    (own / "proc" / "self").mkdir()
+    for name in ("uid_map", "gid_map", "setgroups"):
+        os.mkfifo(own / "proc" / "self" / name)
+    with nsdemo.spawn(["sleep", "100"], root=own, mount_proc=False) as box:
+        for options in ({"init": False}, {"init": True}):
+            found = script(
+                """
+                pid, init = int(sys.argv[1]), sys.argv[2] == "True"
+                report(**outcome(lambda: nsdemo.run(["true"], mount=pid, user=True, init=init)))
+                """,
+                str(box.pid),
+                str(options["init"]),
+                timeout=20,
+            ).report
+            assert found["error"]["operation"] == "write"
+            assert found["error"]["errno"] == errno.ENOTDIR
+            assert "another /proc" in str(found["error"]["notes"])
+            assert found["left"] == []
 
 
 # -- rule 22: sizes from outside ----------------------------------------------------------------
@@ -216,3 +239,39 @@ def test_rule_23_a_daemonisers_closerange_does_no_harm(rootfs: Path) -> None:
     assert found.returncode == 0, found.stderr
     assert (rootfs / "tmp" / "result").read_text() == "[0, 0, 7, 0, 7, 0, 7, 0]"
     (rootfs / "tmp" / "result").unlink()
+
+
+def test_rule_23_no_stranger_is_signalled_through_a_reused_number() -> None:
+    """Since Linux 6.9 a pidfd's inode names its process."""
+    found = script(
+        """
+        stranger = subprocess.Popen(["sleep", "20"])
+        first, second = os.pidfd_open(os.getpid()), os.pidfd_open(stranger.pid)
+        if os.fstat(first).st_ino == os.fstat(second).st_ino:
+            report(old=True)
+            sys.exit()
+        ended = {}
+        for act in ("kill", "stop", "poll", "wait"):
+            box = nsdemo.spawn(["sleep", "0.2" if act == "wait" else "100"])
+            os.closerange(3, 4096)
+            pidfds = [os.pidfd_open(stranger.pid) for _ in range(30)]
+            assert box.pidfd in pidfds
+            if act in ("stop", "wait"):
+                getattr(box, act)(timeout=10)
+            else:
+                getattr(box, act)()
+            if act == "poll":
+                box.kill()
+            ended[act] = [box.wait(10), stranger.poll()]
+            del box
+            gc.collect()
+            for fd in pidfds:
+                os.close(fd)  # nothing of ours has done so
+        stranger.kill(); stranger.wait()
+        report(ended=ended)
+        """
+    ).report
+    if found.get("old"):
+        pytest.skip("this kernel has no inode of its own for each pidfd (Linux 6.9)")
+    killed = [-9, None]
+    assert found["ended"] == {"kill": killed, "stop": killed, "poll": killed, "wait": [0, None]}

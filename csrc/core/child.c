@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -90,6 +91,36 @@ void nsd_child_leaves_ward(struct nsd_child *child)
     if (child->owner == getpid())
         nsd_ward_give_back(child->ward);
     child->ward = NULL;
+}
+
+void nsd_child_note_pidfd(struct nsd_child *child)
+{
+    struct stat file;
+
+    if (child->pidfd < 0 || fstat(child->pidfd, &file) < 0)
+        return;
+    child->pidfd_device = file.st_dev;
+    child->pidfd_inode = file.st_ino;
+}
+
+static bool is_commands(const struct nsd_child *child, int fd)
+{
+    struct stat file;
+
+    return fstat(fd, &file) == 0 && file.st_dev == child->pidfd_device &&
+           file.st_ino == child->pidfd_inode;
+}
+
+/* With the lock held, before the pidfd is used: a daemoniser may have closed it. */
+static void check_pidfd(struct nsd_child *child)
+{
+    if (child->pidfd < 0 || child->pidfd_inode == 0 || is_commands(child, child->pidfd))
+        return;
+    child->pidfd = (int)syscall(SYS_pidfd_open, child->command, 0);
+    if (child->pidfd >= 0 && !is_commands(child, child->pidfd)) {
+        close(child->pidfd); /* the number is another process's by now */
+        child->pidfd = -1;
+    }
 }
 
 static int look(const struct nsd_child *child, int options, siginfo_t *ret_info)
@@ -192,6 +223,7 @@ static bool reap_safely(struct nsd_child *child)
     bool reaped;
 
     pthread_mutex_lock(&child->lock);
+    check_pidfd(child);
     reaped = reap_if_ended(child);
     pthread_mutex_unlock(&child->lock);
     return reaped;
@@ -221,11 +253,12 @@ static int sleep_until(int64_t deadline, struct pollfd *fds, nfds_t count)
 
 int nsd_child_wait(struct nsd_child *child, int64_t deadline)
 {
-    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    struct pollfd ended = {.events = POLLIN};
     int ret;
 
     if (reap_safely(child))
         return 0;
+    ended.fd = child->pidfd;
     if (deadline == 0)
         return -ETIMEDOUT;
     for (;;) {
@@ -242,6 +275,7 @@ int nsd_child_signal(struct nsd_child *child, int signal)
     int ret = 0;
 
     pthread_mutex_lock(&child->lock);
+    check_pidfd(child);
     if (!child->reaped && child->pidfd >= 0 &&
         syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 &&
         errno != ESRCH)
@@ -278,6 +312,7 @@ void nsd_child_adopt(struct nsd_child *ret_child, pid_t pid, int pidfd, bool is_
         .detached = true,
         .adopted = true,
     };
+    nsd_child_note_pidfd(ret_child);
     pthread_mutex_init(&ret_child->lock, NULL);
 }
 
@@ -315,6 +350,7 @@ void nsd_child_kill(struct nsd_child *child)
 void nsd_child_close(struct nsd_child *child)
 {
     pthread_mutex_lock(&child->lock);
+    check_pidfd(child);
     if (child->reaped && child->pidfd >= 0) {
         close(child->pidfd);
         child->pidfd = -1;
@@ -335,6 +371,7 @@ static void end_by_number(struct nsd_child *child)
 
 void nsd_child_release(struct nsd_child *child)
 {
+    check_pidfd(child);
     if (child->owner == getpid() && !child->reaped && !child->detached &&
         child->command > 0) {
         if (child->pidfd < 0) {

@@ -19,7 +19,9 @@ struct nsd_child {
     pid_t first_pid; /* the launcher's first process, for the trace */
     pid_t command;   /* what is waited for; PID 1 inside, if there is a pid namespace */
     int pidfd;       /* of the command; -1 when somebody took it before us */
-    bool forked;     /* the plan has a fork step, so first is not the command */
+    dev_t pidfd_device; /* which file that is; with an inode of 0: nobody has looked */
+    ino_t pidfd_inode;
+    bool forked; /* the plan has a fork step, so first is not the command */
     bool has_init;
     bool maps; /* the plan has id maps written from outside */
     bool has_watchdog;
@@ -71,6 +73,11 @@ void nsd_child_leaves_ward(struct nsd_child *child);
 /* From now on the command ends with nobody: neither with this process, by the guard or its
  * watchdog, nor with the struct. -ECHILD in a fork. */
 int nsd_child_detach(struct nsd_child *child);
+
+/* Remembers which file the pidfd is. Since Linux 6.9 its inode names the process: should the
+ * number be closed behind our back and given to another file, that one is neither signalled
+ * through nor closed, and the pidfd is opened anew. */
+void nsd_child_note_pidfd(struct nsd_child *child);
 
 /* A running process that is not our child, by a pidfd, which is taken over. */
 void nsd_child_adopt(struct nsd_child *ret_child, pid_t pid, int pidfd, bool is_init);

@@ -166,6 +166,8 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_child_release(child);
         return ret;
     }
+    if (!child->tidies_late) /* it will be used long after this call */
+        nsd_child_note_pidfd(child);
     nsd_pins_keep(child);
     if (!child->has_init && child->trace != NULL) {
         munmap(child->trace, child->trace_size);

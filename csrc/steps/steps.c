@@ -172,16 +172,17 @@ static long join(struct nsd_launch *launch, const struct nsd_step *step)
     return sys2(__NR_setns, launch->slot[step->number[0]], step->number[1]);
 }
 
-/* Writes to a file of the kernel's, if it is one: another may be mounted there. */
+/* Writes to a file of the kernel's, if it is one: another may be mounted there, and after a join
+ * anything may, also a FIFO, which would keep us waiting for a reader. */
 static long write_file(const char *path, const char *content, long type, long or_type)
 {
     struct statfs filesystem;
     size_t length = 0;
-    long fd = open_at(AT_FDCWD, path, O_WRONLY | O_NOFOLLOW);
+    long fd = open_at(AT_FDCWD, path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     long ret;
 
     if (fd < 0)
-        return fd;
+        return fd == -ENXIO ? -ENOTDIR : fd;
     ret = sys2(__NR_fstatfs, fd, &filesystem);
     if (ret == 0 && filesystem.f_type != type && filesystem.f_type != or_type)
         ret = -ENOTDIR;
