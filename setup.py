@@ -33,7 +33,6 @@ if os.environ.get("NSDEMO_WERROR"):
 # A program without libc: nothing is linked, nothing is relocated, no stack protector, no TLS.
 LAUNCHER_FLAGS = (
     "-std=c11 -Os -ffreestanding -fno-stack-protector -fno-pic -fcf-protection=none "
-    "-mno-outline-atomics "  # which would call a library
     "-fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident -static -nostdlib -no-pie "
     "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code"
 ).split()

@@ -8,8 +8,8 @@
  *     | struct nsd_trace, results[]  | struct nsd_plan_head, steps[], vectors[], text |
  *     | written by the launcher      | written by the core, read once                 |
  *
- * The core believes nothing of the first part without a check: a container may write to it
- * where it can reach it.
+ * The core maps only the first part, and believes none of it without a check: a container
+ * may write to it where it can reach it.
  *
  * To add a system call: an operation here, a function in steps/steps.c, its words in
  * nsdemo/_explain.py. The compiler and a test name what was forgotten.
@@ -152,12 +152,6 @@ struct nsd_result {
  * that process is killed, exits, or executes the command. */
 #define NSD_LAUNCHED 0x00000000u
 
-/* nsd_trace.planned: whoever comes first, the core with the plan or the launcher, which does
- * not wait for ever. */
-#define NSD_UNPLANNED 0u
-#define NSD_PLANNED 1u
-#define NSD_TOO_LATE 2u
-
 struct nsd_trace {
     uint32_t state;
     int32_t command; /* pid of the second process, written by the kernel (clone) */
@@ -168,11 +162,11 @@ struct nsd_trace {
     uint32_t failed;       /* 1: a process gave up before the command was executed */
     uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
     uint64_t ignored;  /* signals that Python ignores, bit N-1 for N */
-    uint32_t planned;  /* a futex: the launcher may start before the plan is made */
     uint32_t asked;    /* how many pins the command's process has asked for */
     uint32_t answered; /* a futex: how many the core has tried */
     int32_t answer;    /* and what came of the last: 1 with a new file, or -errno */
-    uint64_t magic;    /* NSD_MAGIC, also while there is no plan yet */
+    uint32_t reserved;
+    uint64_t magic; /* NSD_MAGIC */
     struct nsd_result results[];
 };
 

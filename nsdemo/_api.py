@@ -20,7 +20,7 @@ from ._request import (
     make_plan,
     spawn_plan,
 )
-from ._run import CompletedProcess, Talk, run_plan
+from ._run import CompletedProcess, run_plan
 from ._targets import Resolved, unreadable
 from ._values import CLONE_FLAGS, KEYWORDS
 
@@ -466,12 +466,8 @@ def enter(
             f"enter needs a process; a {resolved.kind} namespace file alone is joined by "
             f"spawn(args, {resolved.kind}=path)"
         )
-    if dry_run or tty is not False:
-        plan = _enter_plan(resolved, args, given)
-        return plan if dry_run else _finish(plan)
-    with Talk(**{key: given[key] for key in REMEMBERED}) as talk:
-        talk.begin((resolved.pidfd,) if resolved.pidfd >= 0 else ())
-        return talk.run(_enter_plan(resolved, args, given))
+    plan = _enter_plan(resolved, args, given)
+    return plan if dry_run else _finish(plan)
 
 
 def _enter_plan(target: Resolved, args: Sequence[Any], given: dict[str, Any]) -> Plan:

@@ -313,7 +313,7 @@ def make_plan(
     if (
         watched is not None
         and not given["no_new_privs"]
-        and (changes_ids or _is_set_id(paths, root or _root_of(root_of, namespaces), cwd))
+        and (changes_ids or _is_set_id(root or _root_of(root_of, namespaces), cwd, paths))
     ):
         return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
@@ -326,21 +326,9 @@ def _root_of(root_of: Resolved | None, namespaces: Namespaces) -> bytes:
     return b"/proc/%d/root" % target.pid if target is not None and target.pid else b"/"
 
 
-def _is_set_id(paths: Sequence[bytes], root: bytes, cwd: bytes | None) -> bool:
+def _is_set_id(root: bytes, cwd: bytes | None, paths: Sequence[bytes]) -> bool:
     """Does the command run as somebody else than who starts it, its file being set-user-ID?"""
-    try:
-        fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False  # the launch will say why
-    try:
-        for path in paths:
-            inside = path if path.startswith(b"/") else os.path.join(cwd or b"/", path)
-            found = _core.is_set_id(fd, inside)
-            if found is not None:
-                return found
-    finally:
-        os.close(fd)
-    return False
+    return _core.is_set_id(root, cwd or b"/", tuple(paths))
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

@@ -73,7 +73,6 @@ def launch(
     streams: tuple[int, ...] | None,
     input: bytes | None,
     deadline: int,
-    begun: _core.Process | None = None,
 ) -> _core.Process:
     """Start a plan; what went wrong becomes the exception that says so."""
     try:
@@ -87,7 +86,6 @@ def launch(
             input,
             deadline,
             stdio.terminal,
-            begun,
         )
     finally:
         stdio.close = []
@@ -124,7 +122,7 @@ class Talk:
     As a context manager it closes what no command was started for.
     """
 
-    __slots__ = ("begun", "check", "data", "deadline", "passed", "settings", "stdio", "timeout")
+    __slots__ = ("check", "data", "deadline", "passed", "settings", "stdio", "timeout")
 
     def __init__(
         self,
@@ -154,21 +152,13 @@ class Talk:
         self.data = encode(input, self.settings)
         self.passed = check_pass_fds(pass_fds)
         self.deadline = deadline_of(timeout)
-        self.begun: _core.Process | None = None
         self.stdio = Stdio(stdin, stdout, stderr)
 
     def __enter__(self) -> Talk:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self.begun = None  # a launcher that got no plan ends with its last reference
         self.stdio.close_all()
-
-    def begin(self, kept: tuple[int, ...]) -> None:
-        """Start the launcher while the plan is made, which may name the descriptors in kept."""
-        begun = _core.begin(tuple(self.stdio.child), self.passed, kept, _IMAGE)
-        if not isinstance(begun, tuple):  # else launch meets the same error, and says so
-            self.begun = begun
 
     def run(self, plan: Plan) -> CompletedProcess[Any]:
         """Start a plan, talk to the command, wait for its end: one trip into C."""
@@ -178,9 +168,7 @@ class Talk:
         self.stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
         if "overlay" in plan._options:  # nobody will ask for changes()
             plan = Plan._from_core(plan._core.without("hand_over"))
-        process = launch(
-            plan._core, self.stdio, self.passed, streams, self.data, self.deadline, self.begun
-        )
+        process = launch(plan._core, self.stdio, self.passed, streams, self.data, self.deadline)
         raw = [
             data if fd >= 0 else None
             for fd, data in zip(streams[1:], process.output(), strict=True)

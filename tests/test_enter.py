@@ -7,9 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -249,78 +246,3 @@ def test_run_options_of_enter(rootfs: Path) -> None:
             box.enter(["/etc/passwd"])
         assert box.poll() is None
         assert say(box, ["ps", "-o", "args"]).splitlines()[1:] == [" ".join(SLEEP), "ps -o args"]
-
-
-# -- the launcher starts while the plan is made
-
-
-class Word:
-    """A word of a command that does something when it is asked for."""
-
-    def __init__(self, word: str, done_first: Any) -> None:
-        self.word = word
-        self.done_first = done_first
-
-    def __fspath__(self) -> str:
-        self.done_first()
-        return self.word
-
-
-def children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as listed:
-        return [int(pid) for pid in listed.read().split()]
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.001, 0.02])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_who_gives_up_while_the_launcher_starts_leaves_nothing(
-    error: type[BaseException], delay: float, rootfs: Path
-) -> None:
-    seen = []
-
-    def give_up() -> None:
-        seen.extend(children())
-        time.sleep(delay)
-        raise error
-
-    with nsdemo.spawn(SLEEP, root=rootfs, **QUIET) as box:
-        before = children()
-        with pytest.raises(error):
-            nsdemo.enter(box, ["echo", Word("x", give_up)], **CAPTURED)
-        assert set(seen) > set(before)
-        assert children() == before
-
-
-def test_a_fork_while_the_launcher_starts_makes_its_own(rootfs: Path) -> None:
-    pids = []
-    with nsdemo.spawn(SLEEP, root=rootfs, **QUIET) as box:
-        word = Word("hello", lambda: pids.append(os.fork()))
-        try:
-            text = say(box.pid, ["echo", word])
-        finally:
-            if pids == [0]:
-                os._exit(0 if text == "hello" else 1)
-        assert text == "hello"
-        assert os.waitpid(pids[0], 0) == (pids[0], 0)
-
-
-def test_a_caller_who_becomes_another_program_leaves_no_launcher(rootfs: Path) -> None:
-    body = """
-        class Word:
-            def __fspath__(self):
-                os.execvp("sleep", ["sleep", "100"])
-        print(os.getpid(), flush=True)
-        nsdemo.enter(TARGET, [Word()])
-    """
-    with nsdemo.spawn(SLEEP, root=rootfs, **QUIET) as box:
-        code = "import os, nsdemo\n" + textwrap.dedent(body).replace("TARGET", str(box.pid))
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as caller:
-            listed = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
-            deadline = time.monotonic() + 20
-            while Path(f"/proc/{caller.pid}/comm").read_text() != "sleep\n":
-                assert time.monotonic() < deadline
-            (launcher,) = listed.read_text().split()
-            while Path(f"/proc/{launcher}/stat").read_text().split()[2] != "Z":
-                assert time.monotonic() < deadline, "it waits for ever"
-                time.sleep(0.1)
-            caller.kill()

@@ -396,7 +396,7 @@ STARTS = [
     ("execveat:error=ENOSYS", "ENOSYS", "execute"),
     ("execveat:error=EPERM", "EPERM", "execute"),
     ("pidfd_open:error=EMFILE", "EMFILE", ""),
-    ("ftruncate:error=EIO", "EIO", "plan"),
+    ("lseek:error=EIO", "EIO", "plan"),
     ("clone:error=ENOMEM:when=1", "ENOMEM", "clone"),
 ]
 

@@ -32,8 +32,6 @@ struct nsd_child {
     struct nsd_ward
         *ward; /* where the guard finds the command; NULL: it may outlive us */
 
-    struct nsd_start
-        *begun; /* the launcher, while the plan is being made; NULL: none */
     struct nsd_trace *trace; /* shared with the launcher; believed only after a check */
     size_t trace_size;
     uint32_t step_count;

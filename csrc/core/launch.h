@@ -1,6 +1,5 @@
 /* launch.h - starting a plan: vfork, and the launcher where one is needed.
  *
- *     nsd_launch_begin   for a plan that is still to be made: the launcher starts meanwhile
  *     nsd_launch_start   the vfork child has become the launcher, or the command itself
  *     nsd_launch_wait    ... and the launcher has executed the command, or given up
  *     nsd_launch_settle  reads the trace, keeps or reaps the processes
@@ -43,22 +42,6 @@ enum nsd_start_stage {
 int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
-
-/* The launcher starts, with these options, for a plan that is still being made and may name
- * the descriptors in kept. Nothing waits; the calling thread goes on at once. Then comes
- * nsd_launch_continue or nsd_launch_cancel. 0, or a negative errno with *reterr_stage. */
-int nsd_launch_begin(const struct nsd_launch_options *options, const int *kept,
-                     int kept_count, struct nsd_child *ret_child,
-                     enum nsd_start_stage *reterr_stage);
-
-/* Returns as nsd_launch_start does; or -EAGAIN: this plan needs a start of its own (it is not
- * for the launcher, too long, or too late), and what was begun has ended. */
-int nsd_launch_continue(const struct nsd_builder *plan,
-                        const struct nsd_launch_options *options,
-                        struct nsd_child *child, enum nsd_start_stage *reterr_stage);
-
-/* Ends a launcher that was begun and is not wanted; in a fork it only forgets it. */
-void nsd_launch_cancel(struct nsd_child *child);
 
 /* For a caller who waits for the command's end anyway: a launch without a fork step need not
  * be waited for in between. True if so; then nsd_launch_settle comes after the end. */

@@ -1,12 +1,11 @@
 /* start.c - the first half of a launch: the vfork child becomes the launcher, or the command,
- * while the calling thread sleeps. (The other way is begin.c.)
+ * while the calling thread sleeps.
  */
-#include "start.h"
-
 #include "../counter.h"
 #include "direct.h"
 #include "guard.h"
 #include "pins.h"
+#include "vfork.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -65,8 +64,8 @@ static int collect_kept(struct nsd_start *start,
 /* ---- plan and trace ------------------------------------------------------------------- */
 
 /* The layout of plan.h, in one piece. */
-int nsd_start_serialize(struct nsd_start *start, const struct nsd_builder *plan,
-                        int terminal)
+static int serialize(struct nsd_start *start, const struct nsd_builder *plan,
+                     int terminal)
 {
     const struct nsd_vector *vectors[] = {&plan->argv, &plan->envp, &plan->paths};
     struct nsd_plan_head head = {
@@ -103,8 +102,8 @@ int nsd_start_serialize(struct nsd_start *start, const struct nsd_builder *plan,
     return 0;
 }
 
-void nsd_start_describe(struct nsd_child *child, const struct nsd_builder *plan,
-                        size_t shared)
+static void describe(struct nsd_child *child, const struct nsd_builder *plan,
+                     size_t shared)
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
@@ -140,18 +139,10 @@ void nsd_read_clocks(struct nsd_child *child, int which)
     child->clock[which] = nsd_now();
 }
 
-/* The trace is what we keep; the plan, behind it, has been read, or never will be. */
-static void keep_trace(struct nsd_child *child, const struct nsd_start *start)
-{
-    child->trace = start->trace;
-    if (start->trace != NULL)
-        munmap((char *)start->trace + start->trace_size, start->room);
-}
-
 /* ---- the child ------------------------------------------------------------------------- */
 
-int nsd_start_prepare(struct nsd_start *start, const struct nsd_launch_options *options,
-                      const int *slots, int slot_count)
+static int prepare(struct nsd_start *start, const struct nsd_launch_options *options,
+                   const int *slots, int slot_count)
 {
     start->image_path = options->image_path;
     start->stack = aligned_alloc(16, STACK_SIZE);
@@ -159,7 +150,7 @@ int nsd_start_prepare(struct nsd_start *start, const struct nsd_launch_options *
                                 : collect_kept(start, options, slots, slot_count);
 }
 
-void nsd_start_clear(struct nsd_start *start)
+static void clear(struct nsd_start *start)
 {
     free(start->bytes);
     free(start->kept);
@@ -169,7 +160,7 @@ void nsd_start_clear(struct nsd_start *start)
 /* clone(2) with our memory (no page tables to copy, however large the heap) and our
  * descriptors (until the child has copied those few that it needs). The kernel writes the pid
  * before the child runs. A pid, or a negative errno. */
-pid_t nsd_start_clone(struct nsd_start *start, int flags, pid_t *ret_pid)
+static pid_t clone_child(struct nsd_start *start, int flags, pid_t *ret_pid)
 {
     const uint64_t every_signal = ~(uint64_t)0;
     uint64_t mask = 0;
@@ -180,7 +171,7 @@ pid_t nsd_start_clone(struct nsd_start *start, int flags, pid_t *ret_pid)
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
     pid = clone(nsd_child_main, start->stack + STACK_SIZE,
                 CLONE_VM | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD | flags, start,
-                ret_pid, NULL, &start->tid);
+                ret_pid);
     error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
     return pid < 0 ? -error : pid;
@@ -217,8 +208,8 @@ static int start_child(struct nsd_start *start, const struct nsd_builder *plan,
         child->results[0].process = NSD_CALLER;
         child->results[0].start = child->counter[0];
     }
-    pid = nsd_start_clone(start, CLONE_VFORK | (is_step ? (int)first->number[0] : 0),
-                          pid_place);
+    pid = clone_child(start, CLONE_VFORK | (is_step ? (int)first->number[0] : 0),
+                      pid_place);
     if (pid < 0) {
         nsd_child_leaves_ward(child);
         if (!is_step)
@@ -238,12 +229,12 @@ static int start_child(struct nsd_start *start, const struct nsd_builder *plan,
 }
 
 /* The child is the launcher now, or has given up. */
-int nsd_start_result(struct nsd_start *start, struct nsd_child *child,
-                     enum nsd_start_stage *reterr_stage)
+static int look_at_child(struct nsd_start *start, struct nsd_child *child,
+                         enum nsd_start_stage *reterr_stage)
 {
     int ret = -start->error;
 
-    keep_trace(child, start);
+    child->trace = start->trace;
     child->waiting_state = start->waiting_state;
     if (ret < 0)
         *reterr_stage = start->stage;
@@ -266,26 +257,25 @@ int nsd_launch_start(const struct nsd_builder *plan,
     int ret;
 
     *reterr_stage = NSD_START_CLONE;
-    nsd_start_describe(ret_child, plan, options->shared);
+    describe(ret_child, plan, options->shared);
     ret_child->tidies_late = options->waits;
-    ret = nsd_start_prepare(&start, options, plan->slot, NSD_SLOTS);
+    ret = prepare(&start, options, plan->slot, NSD_SLOTS);
     if (ret == 0)
         ret = nsd_pins_of(plan, &ret_child->pins);
     if (ret == 0)
-        ret = nsd_start_serialize(&start, plan, options->terminal);
+        ret = serialize(&start, plan, options->terminal);
     if (ret == 0 && start.direct) {
         ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
         if (ret_child->results == NULL)
             ret = -ENOMEM;
     }
     start.trace_size = ret_child->trace_size;
-    start.room = start.size;
     start.results = ret_child->results;
     if (ret == 0)
         ret = start_child(&start, plan, ret_child, reterr_stage);
     if (ret == 0 && ret_child->first > 0)
-        ret = nsd_start_result(&start, ret_child, reterr_stage);
-    nsd_start_clear(&start);
+        ret = look_at_child(&start, ret_child, reterr_stage);
+    clear(&start);
     if (ret < 0) {
         nsd_child_leaves_ward(ret_child);
         nsd_child_release(ret_child);

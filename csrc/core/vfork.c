@@ -1,15 +1,14 @@
 /* The vfork zone.
  *
  * child_* functions run in the vfork child: in our memory, on a stack of their own,
- * with all signals blocked, while the calling thread sleeps, or (nsd_launch_begin) makes the
- * plan, and others run on. No malloc, no stdio, no locks, no errno, which is the calling
- * thread's: the kernel is asked without libc. No return to Python. The descriptor table is
- * shared with the parent until child_own_descriptors has run, and nothing may be opened or
- * closed before.
+ * with all signals blocked, while the calling thread sleeps and others run on. No malloc,
+ * no stdio, no locks, no errno, which is the calling thread's: the kernel is asked without
+ * libc. No return to Python. The descriptor table is shared with the parent until
+ * child_own_descriptors has run, and nothing may be opened or closed before.
  *
  * What the child makes, it makes after that: the plan's and the image's memfds are born in
  * its small private table with low numbers and never exist in the parent, so that no fork
- * of another thread can inherit them, and 10,000 open files cost nothing. The plan's mapping
+ * of another thread can inherit them, and 10,000 open files cost nothing. The trace's mapping
  * is made here too: mappings are shared, descriptors are not.
  *
  * The way out is execve, of the launcher or (direct.c) of the command itself; or the first
@@ -203,8 +202,7 @@ static long child_image_in_tmpfile(void)
     return ret;
 }
 
-/* The file of trace and plan. */
-static long child_make_file(struct nsd_start *start)
+static long child_make_plan(struct nsd_start *start)
 {
     struct nsd_trace *trace;
     long base, ret, fd = child_memfd("nsdemo-plan", 0, 0x8 /* MFD_NOEXEC_SEAL */);
@@ -213,26 +211,22 @@ static long child_make_file(struct nsd_start *start)
         fd = child_tmpfile();
         sys3(__NR_fcntl, fd, F_SETFD, 0);
     }
-    ret = fd < 0 ? fd : sys2(__NR_ftruncate, fd, start->trace_size + start->room);
+    /* Writing behind the trace makes the file as long as it must be; the trace is zeros. */
+    ret = fd < 0 ? fd : sys3(__NR_lseek, fd, start->trace_size, SEEK_SET);
+    if (ret >= 0)
+        ret = child_write_all(fd, start->bytes, start->size);
     if (ret < 0)
         return ret;
-    base = sys6(__NR_mmap, 0, (long)(start->trace_size + start->room),
-                PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    base = sys6(__NR_mmap, 0, (long)start->trace_size, PROT_READ | PROT_WRITE,
+                MAP_SHARED, fd, 0);
     if (base < 0 && base > -4096)
         return base;
     trace = (struct nsd_trace *)base;
     trace->state = start->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
     trace->magic = NSD_MAGIC;
     trace->plan_offset = (uint32_t)start->trace_size;
-    start->trace = trace;
-    if (start->later) {
-        __atomic_store_n(&start->has_file, 1, __ATOMIC_RELEASE);
-        sys3(__NR_futex, &start->has_file, FUTEX_WAKE, 1);
-    } else {
-        memcpy((char *)trace + start->trace_size, start->bytes, start->size);
-        trace->planned = NSD_PLANNED;
-    }
     trace->ignored = nsd_ignored_signals();
+    start->trace = trace;
     return fd;
 }
 
@@ -269,7 +263,7 @@ static long child_execute(long image, long plan, size_t size)
  * execution; then the next way is tried. */
 static long child_execute_image(const struct nsd_start *start, long plan)
 {
-    size_t size = start->trace_size + start->room;
+    size_t size = start->trace_size + start->size;
     long image = child_sealed_image();
 
     if (image >= 0)
@@ -298,7 +292,7 @@ int nsd_child_main(void *argument)
     }
     if (ret == 0) {
         start->stage = NSD_START_PLAN;
-        ret = child_make_file(start);
+        ret = child_make_plan(start);
     }
     if (ret >= 0) {
         start->stage = NSD_START_EXECUTE;

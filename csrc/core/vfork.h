@@ -12,21 +12,16 @@ struct nsd_start {
     int handed_count;
     const char *image_path; /* the launcher on disk */
     char *stack;            /* the child's */
-    size_t trace_size;      /* the file's parts: whole pages, */
-    size_t room;            /* and bytes for the plan */
-    char *bytes;            /* the plan as it lies in its file */
+    size_t trace_size;      /* whole pages */
+    char *bytes;            /* the plan as it lies in its file, behind the trace */
     size_t size;
-    bool later;                 /* it is being made: the child leaves bytes alone */
     bool direct;                /* the child performs the plan itself: direct.c */
     struct nsd_result *results; /* and notes it here */
 
-    struct nsd_trace
-        *trace; /* the child's work: the file, as both map it; NULL: not yet */
-    uint32_t waiting_state; /* its state now */
-    uint32_t has_file;      /* a futex: 1 when trace is there */
+    struct nsd_trace *trace; /* as the child has mapped it; NULL: not yet */
+    uint32_t waiting_state;  /* its state now */
     enum nsd_start_stage stage;
     int error;
-    pid_t tid; /* a futex: 0 when the child is not in our memory any more */
 };
 
 /* The signals that this process ignores, bit N-1 for signal N. */

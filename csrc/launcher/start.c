@@ -276,28 +276,6 @@ static long take_number(char *text)
     return value;
 }
 
-/* The core may still be making the plan. Not for ever: it may have died, or become another
- * program. */
-static int wait_for_plan(struct nsd_trace *trace)
-{
-    const struct __kernel_timespec patience = {.tv_nsec = 100 * 1000 * 1000};
-    uint32_t planned = __atomic_load_n(&trace->planned, __ATOMIC_ACQUIRE);
-    long parent;
-
-    if (planned == NSD_PLANNED)
-        return 0;
-    parent = sys0(__NR_getppid);
-    for (int i = 0; i < 20 && planned == NSD_UNPLANNED; i++) {
-        if (sys0(__NR_getppid) == parent)
-            sys4(__NR_futex, &trace->planned, FUTEX_WAIT, NSD_UNPLANNED, &patience);
-        planned = __atomic_load_n(&trace->planned, __ATOMIC_ACQUIRE);
-    }
-    planned = NSD_UNPLANNED;
-    __atomic_compare_exchange_n(&trace->planned, &planned, NSD_TOO_LATE, 0,
-                                __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    return planned == NSD_PLANNED ? 0 : -1;
-}
-
 /* The trace at the beginning of a file, if it is one of ours. */
 static int take_trace(struct nsd_launch *launch, struct nsd_trace *trace, size_t size)
 {
@@ -332,8 +310,6 @@ _Noreturn void nsd_main(uintptr_t *stack)
     if (take_trace(&the_launch, (struct nsd_trace *)base, (size_t)size) < 0)
         nsd_exit(125);
     nsd_hold(&the_launch.trace->state);
-    if (wait_for_plan(the_launch.trace) < 0)
-        nsd_exit(125);
     the_launch.head = (struct nsd_plan_head *)(base + (long)the_launch.trace_size);
     nsd_lay_out(&the_launch);
     proceed(&the_launch, 0);

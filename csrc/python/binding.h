@@ -31,14 +31,13 @@ struct plan_object {
     PyObject *keep; /* objects whose descriptors the plan's slots name, or NULL */
 };
 
-/* A launched command, or a launcher that waits for its plan. */
+/* A launched command. */
 struct process_object {
     PyObject_HEAD
     struct nsd_child child;
     struct nsd_streams streams;
-    PyObject *input;      /* keeps streams.input alive */
-    PyObject *image_path; /* and this the path of a launch that has begun */
-    long failed;          /* index of the step that failed, -1: none */
+    PyObject *input; /* keeps streams.input alive */
+    long failed;     /* index of the step that failed, -1: none */
 };
 
 extern PyType_Spec nsd_plan_spec;
@@ -87,7 +86,6 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_adopt(PyObject *module, PyObject *args);
 
 /* launch.c */
-PyObject *nsd_begin(PyObject *module, PyObject *args);
 PyObject *nsd_launch(PyObject *module, PyObject *args);
 
 #endif

@@ -1,4 +1,4 @@
-/* launch.c - begin() and launch(): a plan becomes a Process.
+/* launch.c - launch(): a plan becomes a Process.
  *
  * The GIL is released once per call and taken again only when a signal handler must run.
  */
@@ -73,13 +73,7 @@ static int wait_and_settle(struct call *call, PyThreadState **thread)
 static int start_and_talk(struct call *call, PyThreadState **thread)
 {
     struct process_object *self = call->process;
-    int ret = -EAGAIN;
-
-    if (self->child.begun != NULL)
-        ret =
-            nsd_launch_continue(call->plan, &call->options, &self->child, &call->stage);
-    if (ret == -EAGAIN)
-        ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
+    int ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
     for (int i = 0; i < call->close_count; i++)
         close(call->close_fds[i]);
     if (ret < 0)
@@ -96,53 +90,17 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
     return ret;
 }
 
-/* begin(stdio, pass_fds, kept, image_path) -> Process that waits for its plan, or
- * (errno, stage)
- *
- * The launcher starts while the plan is made; kept: descriptors that the plan may name. A
- * Process that is dropped before launch() has it takes the launcher with it. */
-PyObject *nsd_begin(PyObject *module, PyObject *args)
-{
-    PyObject *pass_fds, *kept, *image_path, *begun = NULL;
-    struct nsd_launch_options options = {0};
-    enum nsd_start_stage stage;
-    struct process_object *self = NULL;
-    int *passed = NULL, *named = NULL, named_count = 0, ret;
-
-    if (!PyArg_ParseTuple(args, "(iii)OOO", &options.stdio[0], &options.stdio[1],
-                          &options.stdio[2], &pass_fds, &kept, &image_path))
-        return NULL;
-    passed = take_descriptors(pass_fds, &options.pass_count);
-    options.pass_fds = passed;
-    named = take_descriptors(kept, &named_count);
-    if (passed != NULL && named != NULL &&
-        nsd_optional_bytes(image_path, &options.image_path) == 0)
-        self = nsd_new_process(nsd_state(module)->process_type);
-    if (self != NULL) {
-        self->image_path = Py_NewRef(image_path);
-        ret = nsd_launch_begin(&options, named, named_count, &self->child, &stage);
-        begun = ret == 0 ? Py_NewRef((PyObject *)self)
-                         : Py_BuildValue("(is)", -ret, stage_names[stage]);
-        Py_DECREF(self);
-    }
-    PyMem_Free(passed);
-    PyMem_Free(named);
-    return begun;
-}
-
-/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal,
- * begun) -> Process, or (errno, stage)
+/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
+ * -> Process, or (errno, stage)
  *
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
  * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
  * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
- * terminal: a socket, see core/launch.h; or 0. begun: from begin() with the same stdio and
- * pass_fds, or None. (errno, stage): the launcher did not start; an
+ * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start; an
  * OSError is a signal handler's. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *args)
 {
     PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
-    PyObject *begun = Py_None;
     struct module_state *state = nsd_state(module);
     struct call call = {.stage = NSD_START_CLONE};
     struct process_object *self = NULL;
@@ -151,17 +109,16 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
     long long deadline;
     int ret = -ENOMEM;
 
-    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|iO", state->plan_type, &plan,
+    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|i", state->plan_type, &plan,
                           &call.options.stdio[0], &call.options.stdio[1],
                           &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
-                          &streams, &input, &deadline, &call.options.terminal, &begun))
+                          &streams, &input, &deadline, &call.options.terminal))
         return NULL;
     passed = take_descriptors(pass_fds, &call.options.pass_count);
     closed = take_descriptors(close_fds, &call.close_count);
     if (passed != NULL && closed != NULL &&
         nsd_optional_bytes(image_path, &call.options.image_path) == 0)
-        self = begun == Py_None ? nsd_new_process(state->process_type)
-                                : (struct process_object *)Py_NewRef(begun);
+        self = nsd_new_process(state->process_type);
     if (self != NULL && streams != Py_None &&
         nsd_take_streams(streams, input, self) < 0)
         Py_CLEAR(self);

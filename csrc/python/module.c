@@ -7,7 +7,9 @@
 #include "binding.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct module_state *nsd_state(PyObject *module)
 {
@@ -82,17 +84,27 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
     return PyBool_FromLong(nsd_has_capability((int)number));
 }
 
-/* is_set_id(root, path) -> bool, or None where there is no such file */
+/* is_set_id(root, cwd, paths) -> bool, of the first of these that exists below the root */
 static PyObject *is_set_id(PyObject *module, PyObject *args)
 {
-    const char *path;
-    int root, ret;
+    const char *root, *cwd;
+    PyObject *paths;
+    int fd, ret = -ENOENT;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "iy", &root, &path))
+    if (!PyArg_ParseTuple(args, "yyO!", &root, &cwd, &PyTuple_Type, &paths))
         return NULL;
-    ret = nsd_is_set_id(root, path);
-    return ret < 0 ? Py_NewRef(Py_None) : PyBool_FromLong(ret);
+    fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (Py_ssize_t i = 0; fd >= 0 && ret < 0 && i < PyTuple_Size(paths); i++) {
+        const char *path = PyBytes_AsString(PyTuple_GetItem(paths, i));
+
+        if (path == NULL)
+            break;
+        ret = nsd_is_set_id(fd, cwd, path);
+    }
+    if (fd >= 0)
+        close(fd);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(ret > 0);
 }
 
 /* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,
@@ -109,7 +121,6 @@ static PyObject *environment_term(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"recipe", nsd_recipe, METH_VARARGS, NULL},
-    {"begin", nsd_begin, METH_VARARGS, NULL},
     {"launch", nsd_launch, METH_VARARGS, NULL},
     {"identity", identity, METH_VARARGS, NULL},
     {"adopt", nsd_adopt, METH_VARARGS, NULL},

@@ -29,13 +29,11 @@ static void process_dealloc(PyObject *object)
 
     nsd_close_streams(&self->streams);
     Py_BEGIN_ALLOW_THREADS
-    nsd_launch_cancel(&self->child);
     nsd_child_release(&self->child);
     Py_END_ALLOW_THREADS
     free(self->streams.output[0].data);
     free(self->streams.output[1].data);
     Py_CLEAR(self->input);
-    Py_CLEAR(self->image_path);
     PyObject_Free(object);
     Py_DECREF(type);
 }
@@ -96,7 +94,7 @@ struct process_object *nsd_new_process(PyTypeObject *type)
     self->child.reaped = true; /* nothing to wait for until it has been launched */
     self->streams = (struct nsd_streams){.input_fd = -1};
     self->streams.output[0].fd = self->streams.output[1].fd = -1;
-    self->input = self->image_path = NULL;
+    self->input = NULL;
     self->failed = -1;
     return self;
 }
