@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from . import _core
 from ._container import Container
 from ._plan import Plan
-from ._proc import read_process
+from ._proc import patience, read_process
 from ._targets import pid_of_pidfd
 
 _INIT = "nsdemo-init"
-_EXECUTES = 1000  # half milliseconds for what takes microseconds on a machine at rest
+_EXECUTES = 0.5  # seconds for what takes microseconds on a machine at rest
 
 
 class Found(NamedTuple):
@@ -86,7 +86,7 @@ def _open_pid(pid: int) -> int:
 
 def _words(pid: int) -> tuple[str, ...]:
     """Its command line, which is its parent's or empty while the kernel executes it."""
-    found = read_process(pid, iter(range(_EXECUTES)))
+    found = read_process(pid, patience(_EXECUTES))
     return found.args if found else ()
 
 

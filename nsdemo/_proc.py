@@ -117,12 +117,14 @@ def process(pid: int) -> Process | None:
     return read_process(pid, patience())
 
 
-def patience() -> Iterator[int]:
-    """How often one waits for processes to get their command lines: not for each of a thousand."""
-    return iter(range(50))
+def patience(seconds: float = 0.05) -> Iterator[float]:
+    """The waits for processes to get their command lines: not for each of a thousand."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield until
 
 
-def read_process(pid: int, patience: Iterator[int]) -> Process | None:
+def read_process(pid: int, patience: Iterator[float]) -> Process | None:
     """One process of many."""
     found = _status(pid)
     return None if found is None else _with_args(found, patience)
@@ -150,7 +152,7 @@ def _status(pid: int) -> Process | None:
         return None
 
 
-def _with_args(found: Process, patience: Iterator[int]) -> Process | None:
+def _with_args(found: Process, patience: Iterator[float]) -> Process | None:
     try:
         words = _arguments(found.pid)
         borrowed = _borrowed(found)
