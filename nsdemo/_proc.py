@@ -175,8 +175,8 @@ def _arguments(pid: int) -> bytes:
 
 
 def _borrowed(found: Process) -> bytes | None:
-    """The arguments that it has as long as it has its parent's memory, if it may have that."""
-    if found.state in "RD":  # it neither sleeps nor has ended
+    """The arguments that a child of ours has as long as it has our memory, if it may have that."""
+    if found.parent == os.getpid() and found.state in "RD":  # it neither sleeps nor has ended
         with suppress(OSError):
             return _arguments(found.parent) or None
     return None
