@@ -104,16 +104,18 @@ static bool find_failure(const struct nsd_child *child, uint32_t *ret_step)
 
 void nsd_launch_abandon(struct nsd_child *child)
 {
-    pid_t command = child->trace == NULL ? 0 : child->trace->command;
+    pid_t command = 0;
 
-    /* Children of ours that nobody has reaped: their numbers are still theirs. */
+    /* Children of ours that nobody has reaped: their numbers are still theirs. Who would make
+     * the command ends first. */
     if (child->first > 0)
         kill(child->first, SIGKILL);
-    if (child->forked && command > 0 && !nsd_has_exited(command))
-        kill(command, SIGKILL);
     nsd_reap(child->first);
-    if (child->forked)
-        nsd_reap(child->trace == NULL ? 0 : child->trace->command);
+    if (child->forked && child->trace != NULL)
+        command = child->trace->command;
+    if (command > 0 && !nsd_has_exited(command))
+        kill(command, SIGKILL);
+    nsd_reap(command);
     child->first = 0;
     child->reaped = true;
     nsd_child_leaves_ward(child);
