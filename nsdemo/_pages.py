@@ -72,7 +72,7 @@ def execute(notebook: Any) -> str:
     """Run a notebook's cells in a kernel of this Python; what stopped it, or ""."""
     nbclient, config = needs("nbclient"), needs("traitlets.config")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile() as words:
         # Socket files that only we can reach, not ports of the machine.
         manager = {"transport": "ipc", "connection_file": os.path.join(place, "kernel.json")}
         client = nbclient.NotebookClient(
@@ -83,13 +83,15 @@ def execute(notebook: Any) -> str:
             config=config.Config({"KernelManager": manager}),
         )
         try:
-            client.execute()
+            # What the libraries of a kernel say when it ends is no news, unless it dies.
+            client.execute(stderr=words)
         except nbclient.exceptions.CellExecutionError as error:
             return f"{error.ename}: {error.evalue}"
         except nbclient.exceptions.CellTimeoutError:
             return f"a cell took longer than {_CELL_TIMEOUT} seconds"
         except nbclient.exceptions.DeadKernelError:
-            return "the kernel died"
+            words.seek(0)
+            return f"the kernel died: {words.read().decode(errors='replace').strip() or 'silently'}"
         except RuntimeError as error:  # it did not start
             return str(error)
     return ""

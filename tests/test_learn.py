@@ -367,9 +367,18 @@ def test_pages_of_others_are_kept(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["index.html"]
 
 
-def test_a_lesson_that_stops_early_is_written_as_far_as_it_came(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("raise LookupError('no further')", "LookupError: no further"),
+        ("import os; os.abort()", "the kernel died"),
+    ],
+)
+def test_a_lesson_that_stops_early_is_written_as_far_as_it_came(
+    cell: str, reason: str, tmp_path: Path
+) -> None:
     lesson = tmp_path / "01-stops.md"
-    cells = ("print('so far')", "raise LookupError('no further')", "print('never')")
+    cells = ("print('so far')", cell, "print('never')")
     lesson.write_text(
         "# 1. A lesson\n\n" + "".join(f"```{{code-cell}} ipython3\n{c}\n```\n\n" for c in cells)
     )
@@ -386,7 +395,7 @@ def test_a_lesson_that_stops_early_is_written_as_far_as_it_came(tmp_path: Path) 
         env={**private_places(tmp_path), "PYTHONPATH": IMPORTABLE},
     )
     assert done.returncode == 1
-    assert "01-stops.html: stopped early: LookupError: no further" in done.stdout
+    assert f"01-stops.html: stopped early: {reason}" in done.stdout
     page = (pages / "01-stops.html").read_text()
     assert "so far" in page
     assert page.count("never") == 1  # the code, and no output
