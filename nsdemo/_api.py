@@ -466,28 +466,22 @@ def enter(
             f"enter needs a process; a {resolved.kind} namespace file alone is joined by "
             f"spawn(args, {resolved.kind}=path)"
         )
-    plan = _enter_plan(resolved, args, given)
-    return plan if dry_run else _finish(plan)
-
-
-def _enter_plan(target: Resolved, args: Sequence[Any], given: dict[str, Any]) -> Plan:
-    wanted = [keyword for keyword in KEYWORDS if given[keyword]]
-    namespaces = Namespaces.of(target, wanted)
-    keeps_power = not given["user"] and given["uid"] is None and (given["mount"] or given["root"])
-    if keeps_power and target.differing(CLONE_FLAGS["user"]):
+    namespaces = Namespaces.of(resolved, [keyword for keyword in KEYWORDS if given[keyword]])
+    if not user and uid is None and (mount or root) and resolved.differing(CLONE_FLAGS["user"]):
         raise ValueError(
             "user=False would run the container's program with the host's power: the target "
             "has a user namespace of its own; give uid= as well if that is what you mean"
         )
-    return make_plan(
+    plan = make_plan(
         "spawn",
         args,
         namespaces=namespaces,
-        root_of=foreign_root(target, namespaces) if given["root"] else None,
-        settings=_cgroups_of(target) if given["join_cgroup"] else None,
+        root_of=foreign_root(resolved, namespaces) if root else None,
+        settings=_cgroups_of(resolved) if join_cgroup else None,
         clean=True,
         given=given,
     )
+    return plan if dry_run else _finish(plan)
 
 
 def _cgroups_of(target: Resolved) -> Any:

@@ -313,7 +313,10 @@ def make_plan(
     if (
         watched is not None
         and not given["no_new_privs"]
-        and (changes_ids or _is_set_id(root or _root_of(root_of, namespaces), cwd, paths))
+        and (
+            changes_ids
+            or _core.is_set_id(root or _root_of(root_of, namespaces), cwd or b"/", tuple(paths))
+        )
     ):
         return Plan._from_core(watched(), options, watched)
     return Plan._from_core(recipe(kind, watch), options, watched)
@@ -324,11 +327,6 @@ def _root_of(root_of: Resolved | None, namespaces: Namespaces) -> bytes:
     joins = (each for each, flags in namespaces.targets if flags & CLONE_FLAGS["mount"])
     target = root_of or next(joins, None)
     return b"/proc/%d/root" % target.pid if target is not None and target.pid else b"/"
-
-
-def _is_set_id(root: bytes, cwd: bytes | None, paths: Sequence[bytes]) -> bool:
-    """Does the command run as somebody else than who starts it, its file being set-user-ID?"""
-    return _core.is_set_id(root, cwd or b"/", tuple(paths))
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

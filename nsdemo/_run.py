@@ -116,92 +116,64 @@ def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None
     raise failure
 
 
-class Talk:
-    """What a caller says to a command and hears from it: checked, and its pipes opened.
-
-    As a context manager it closes what no command was started for.
-    """
-
-    __slots__ = ("check", "data", "deadline", "passed", "settings", "stdio", "timeout")
-
-    def __init__(
-        self,
-        *,
-        input: Any = None,
-        capture_output: bool = False,
-        timeout: float | None = None,
-        check: bool = False,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        pass_fds: Sequence[int] = (),
-    ) -> None:
-        if input is not None:
-            if stdin is not None:
-                raise ValueError("stdin and input may not both be used")
-            stdin = PIPE
-        if capture_output:
-            check_captures(stdout, stderr)
-            stdout = stderr = PIPE
-        self.timeout = timeout
-        self.check = check
-        self.settings = text_settings(text, encoding, errors)
-        self.data = encode(input, self.settings)
-        self.passed = check_pass_fds(pass_fds)
-        self.deadline = deadline_of(timeout)
-        self.stdio = Stdio(stdin, stdout, stderr)
-
-    def __enter__(self) -> Talk:
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.stdio.close_all()
-
-    def run(self, plan: Plan) -> CompletedProcess[Any]:
-        """Start a plan, talk to the command, wait for its end: one trip into C."""
-        sys.audit("nsdemo.launch", plan)
-        args = plan._options.get("args") or plan._core.command()[0]
-        streams = tuple(self.stdio.parent)
-        self.stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-        if "overlay" in plan._options:  # nobody will ask for changes()
-            plan = Plan._from_core(plan._core.without("hand_over"))
-        process = launch(plan._core, self.stdio, self.passed, streams, self.data, self.deadline)
-        raw = [
-            data if fd >= 0 else None
-            for fd, data in zip(streams[1:], process.output(), strict=True)
-        ]
-        if not process.ended:
-            process.kill()
-            process.wait(-1)
-            process.close()
-            assert self.timeout is not None
-            # Bytes also in text mode, as subprocess has it: a character may be half read.
-            raise TimeoutExpired(args, self.timeout, output=raw[0], stderr=raw[1])
-        process.close()
-        out, err = (decode(data, self.settings) for data in raw)
-        completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), out, err)
-        completed._record = (plan._core.steps_only(), process)
-        if self.check:
-            completed.check_returncode()
-        return completed
-
-
-def check_captures(stdout: Any, stderr: Any) -> None:
-    if stdout is not None or stderr is not None:
+def run_plan(
+    plan: Plan,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> CompletedProcess[Any]:
+    """Start a plan, talk to the command, wait for its end: one trip into C."""
+    given = locals()  # first of all: the arguments and nothing else
+    if capture_output and (stdout is not None or stderr is not None):
         raise ValueError("stdout and stderr may not be used with capture_output")
-
-
-def run_plan(plan: Plan, **options: Any) -> CompletedProcess[Any]:
-    """Run a plan with Talk's options."""
     if "tty" in plan._options:
         from ._terminal import run_on_terminal
 
-        return run_on_terminal(plan, **options)
-    with Talk(**options) as talk:
-        return talk.run(plan)
+        return run_on_terminal(**given)
+    if input is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input may not both be used")
+        stdin = PIPE
+    if capture_output:
+        stdout = stderr = PIPE
+    settings = text_settings(text, encoding, errors)
+    data = encode(input, settings)
+    passed = check_pass_fds(pass_fds)
+    deadline = deadline_of(timeout)
+    sys.audit("nsdemo.launch", plan)
+    args = plan._options.get("args") or plan._core.command()[0]
+    stdio = Stdio(stdin, stdout, stderr)
+    streams = tuple(stdio.parent)
+    stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
+    if "overlay" in plan._options:  # nobody will ask for changes()
+        plan = Plan._from_core(plan._core.without("hand_over"))
+    process = launch(plan._core, stdio, passed, streams, data, deadline)
+    raw = [
+        data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
+    ]
+    if not process.ended:
+        process.kill()
+        process.wait(-1)
+        process.close()
+        assert timeout is not None
+        # Bytes also in text mode, as subprocess has it: a character may be half read.
+        raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
+    process.close()
+    out, err = (decode(data, settings) for data in raw)
+    completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), out, err)
+    completed._record = (plan._core.steps_only(), process)
+    if check:
+        completed.check_returncode()
+    return completed
 
 
 def returncode_of(process: _core.Process) -> int:

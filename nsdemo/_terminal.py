@@ -206,28 +206,23 @@ class OurEnd(io.FileIO):
 def run_on_terminal(
     plan: Plan,
     *,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    **options: Any,
+    input: Any,
+    capture_output: bool,
+    timeout: float | None,
+    check: bool,
+    **stdio: Any,
 ) -> CompletedProcess[Any]:
     """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
     from ._container import Container
     from ._interact import must_be_terminal
-    from ._run import CompletedProcess, check_captures
+    from ._run import CompletedProcess
 
-    if capture_output:
-        check_captures(stdout, stderr)
     if input is not None:
         raise ValueError("input= cannot be given to a command on a terminal")
-    collects = capture_output or PIPE in (stdin, stdout, stderr)
+    collects = capture_output or PIPE in (stdio["stdin"], stdio["stdout"], stdio["stderr"])
     if not collects:
         must_be_terminal("run", "capture_output=True collects what the command writes")
-    box = Container._start(plan, stdin=stdin, stdout=stdout, stderr=stderr, **options)
+    box = Container._start(plan, **stdio)
     out = err = None
     try:
         if collects:

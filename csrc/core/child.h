@@ -8,6 +8,7 @@
 
 #include "../plan.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -62,6 +63,14 @@ int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter);
  * -EINTR when a signal handler wants to run. deadline 0 polls. */
 int nsd_child_wait(struct nsd_child *child, int64_t deadline);
 
+/* Has the command ended? It is reaped then, and what waits for it. */
+bool nsd_child_reap(struct nsd_child *child);
+
+/* Sleeps until something happens, at most until the deadline. The number of descriptors that
+ * something happened to; -ETIMEDOUT; -EINTR also now and then, for the caller to look whether
+ * a signal has come. */
+int nsd_sleep_until(int64_t deadline, struct pollfd *fds, nfds_t count);
+
 /* Signals the command; nothing happens once it has been reaped. */
 int nsd_child_signal(struct nsd_child *child, int signal);
 
@@ -96,7 +105,7 @@ void nsd_child_close(struct nsd_child *child);
  * detached. */
 void nsd_child_release(struct nsd_child *child);
 
-/* Pipes to and from a command. Descriptors are the caller's; -1: none. */
+/* talk.c. Pipes to and from a command. Descriptors are the caller's; -1: none. */
 struct nsd_buffer {
     int fd;
     char *data; /* malloc'ed, the caller frees it */

@@ -127,7 +127,7 @@ void nsd_child_perform(const struct nsd_start *start)
 {
     struct nsd_launch launch = {
         .head = (struct nsd_plan_head *)(void *)start->bytes,
-        .results = start->results,
+        .results = start->child->results,
         .self = NSD_FIRST,
     };
     uint32_t i = 0;

@@ -12,47 +12,33 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* The child's stack; that of the calling thread may have no room for another. */
-#define STACK_SIZE (32 * 1024)
-
-/* ---- descriptors ---------------------------------------------------------------------- */
 
 static int compare_ints(const void *a, const void *b)
 {
     return *(const int *)a - *(const int *)b;
 }
 
-/* All descriptors above 2 that must survive in the child's table, ascending. slots: those
- * that a plan names; -1 and the standard ones are passed over. */
-static int collect_kept(struct nsd_start *start,
-                        const struct nsd_launch_options *options, const int *slots,
-                        int slot_count)
+/* All descriptors above 2 that must survive in the child's table, ascending. */
+static int collect_kept(struct nsd_start *start)
 {
-    size_t room = (size_t)options->pass_count + (size_t)slot_count + 4;
+    const struct nsd_launch_options *options = start->options;
     int count = 0, unique = 0;
 
-    start->kept = malloc(2 * room * sizeof(int));
+    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 4) * sizeof(int));
     if (start->kept == NULL)
         return -ENOMEM;
-    start->handed = start->kept + room;
     for (int i = 0; i < options->pass_count; i++)
-        start->handed[count++] = options->pass_fds[i];
-    for (int i = 0; i < slot_count; i++)
-        if (slots[i] > 2)
-            start->handed[count++] = slots[i];
-    if (options->terminal > 2)
-        start->handed[count++] = options->terminal;
-    start->handed_count = count;
-    memcpy(start->kept, start->handed, (size_t)count * sizeof(int));
-    for (int i = 0; i < 3; i++) {
-        start->stdio[i] = options->stdio[i];
+        start->kept[count++] = options->pass_fds[i];
+    for (int i = 0; i < NSD_SLOTS; i++)
+        if (start->plan->slot[i] > 2)
+            start->kept[count++] = start->plan->slot[i];
+    for (int i = 0; i < 3; i++)
         if (options->stdio[i] > 2)
             start->kept[count++] = options->stdio[i];
-    }
+    if (options->terminal > 2)
+        start->kept[count++] = options->terminal;
     qsort(start->kept, (size_t)count, sizeof(int), compare_ints);
     for (int i = 0; i < count; i++)
         if (unique == 0 || start->kept[unique - 1] != start->kept[i])
@@ -61,26 +47,24 @@ static int collect_kept(struct nsd_start *start,
     return 0;
 }
 
-/* ---- plan and trace ------------------------------------------------------------------- */
-
 /* The layout of plan.h, in one piece. */
-static int serialize(struct nsd_start *start, const struct nsd_builder *plan,
-                     int terminal)
+static int serialize(struct nsd_start *start)
 {
+    const struct nsd_builder *plan = start->plan;
     const struct nsd_vector *vectors[] = {&plan->argv, &plan->envp, &plan->paths};
     struct nsd_plan_head head = {
         .step_count = plan->step_count,
         .argv_count = plan->argv.count,
         .envp_count = plan->envp.count,
         .path_count = plan->paths.count,
-        .parent = getpid(),
+        .parent = start->child->owner,
     };
     size_t steps_size = plan->step_count * sizeof(struct nsd_step);
     char *at;
 
     memcpy(head.slot, plan->slot, sizeof(head.slot));
-    if (terminal > 2)
-        head.slot[NSD_TERMINAL_SLOT] = terminal;
+    if (start->options->terminal > 2)
+        head.slot[NSD_TERMINAL_SLOT] = start->options->terminal;
     start->size = sizeof(head) + steps_size + plan->text_size;
     for (int i = 0; i < 3; i++)
         start->size += (vectors[i]->count + 1u) * sizeof(uint64_t);
@@ -139,42 +123,18 @@ void nsd_read_clocks(struct nsd_child *child, int which)
     child->clock[which] = nsd_now();
 }
 
-/* ---- the child ------------------------------------------------------------------------- */
-
-static int prepare(struct nsd_start *start, const struct nsd_launch_options *options,
-                   const int *slots, int slot_count)
-{
-    start->image_path = options->image_path;
-    start->stack = aligned_alloc(16, STACK_SIZE);
-    return start->stack == NULL ? -ENOMEM
-                                : collect_kept(start, options, slots, slot_count);
-}
-
-static void clear(struct nsd_start *start)
-{
-    free(start->bytes);
-    free(start->kept);
-    free(start->stack);
-}
+/* The child's stack; that of the calling thread may have no room for another. */
+#define STACK_SIZE (32 * 1024)
 
 /* clone(2) with our memory (no page tables to copy, however large the heap) and our
  * descriptors (until the child has copied those few that it needs). The kernel writes the pid
- * before the child runs. A pid, or a negative errno. */
-static pid_t clone_child(struct nsd_start *start, int flags, pid_t *ret_pid)
+ * before the child runs. */
+static pid_t vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
 {
-    const uint64_t every_signal = ~(uint64_t)0;
-    uint64_t mask = 0;
-    pid_t pid;
-    int error;
+    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
 
-    /* Raw, because libc keeps two signals for itself, and those must wait as well. */
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
-    pid = clone(nsd_child_main, start->stack + STACK_SIZE,
-                CLONE_VM | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD | flags, start,
-                ret_pid);
-    error = errno;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
-    return pid < 0 ? -error : pid;
+    return clone(nsd_child_main, start->stack + STACK_SIZE, flags | namespaces, start,
+                 ret_pid);
 }
 
 /* The kernel lets us go on when the child has executed: that is when its last step ended. */
@@ -187,15 +147,18 @@ static void note_execution(struct nsd_child *child)
 }
 
 /* The clone itself, as the first step of a plan or before it. */
-static int start_child(struct nsd_start *start, const struct nsd_builder *plan,
-                       struct nsd_child *child, enum nsd_start_stage *reterr_stage)
+static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
 {
-    const struct nsd_step *first = plan->steps;
+    const struct nsd_step *first = start->plan->steps;
     bool is_step = first->operation == NSD_CLONE;
+    const uint64_t every_signal = ~(uint64_t)0;
+    struct nsd_child *child = start->child;
     pid_t pid = 0, *pid_place = &pid;
+    uint64_t mask = 0;
+    int error;
 
     if (is_step && first->number[1] != NSD_ENDS_NOTHING) {
-        int ret = nsd_ward_take(&child->ward, start->image_path, reterr_stage);
+        int ret = nsd_ward_take(&child->ward, start->options->image_path, reterr_stage);
 
         if (ret < 0)
             return ret;
@@ -208,14 +171,17 @@ static int start_child(struct nsd_start *start, const struct nsd_builder *plan,
         child->results[0].process = NSD_CALLER;
         child->results[0].start = child->counter[0];
     }
-    pid = clone_child(start, CLONE_VFORK | (is_step ? (int)first->number[0] : 0),
-                      pid_place);
+    /* Raw, because libc keeps two signals for itself, and those must wait as well. */
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
+    pid = vfork_child(start, is_step ? (int)first->number[0] : 0, pid_place);
+    error = errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
     if (pid < 0) {
         nsd_child_leaves_ward(child);
         if (!is_step)
-            return pid;
+            return -error;
         child->results[0].end = nsd_counter();
-        child->results[0].error = -pid;
+        child->results[0].error = error;
         return 0;
     }
     if (start->direct)
@@ -228,55 +194,46 @@ static int start_child(struct nsd_start *start, const struct nsd_builder *plan,
     return 0;
 }
 
-/* The child is the launcher now, or has given up. */
-static int look_at_child(struct nsd_start *start, struct nsd_child *child,
-                         enum nsd_start_stage *reterr_stage)
-{
-    int ret = -start->error;
-
-    child->trace = start->trace;
-    child->waiting_state = start->waiting_state;
-    if (ret < 0)
-        *reterr_stage = start->stage;
-    if (ret == 0 && !start->direct && child->trace == NULL) {
-        ret = -ECANCELED; /* killed before it said anything */
-        *reterr_stage = NSD_START_KILLED;
-    }
-    if (ret < 0) {
-        nsd_reap(child->first);
-        child->first = 0;
-    }
-    return ret;
-}
-
 int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
 {
-    struct nsd_start start = {.direct = nsd_is_direct(plan)};
+    struct nsd_start start = {.plan = plan, .options = options, .child = ret_child};
     int ret;
 
     *reterr_stage = NSD_START_CLONE;
     describe(ret_child, plan, options->shared);
     ret_child->tidies_late = options->waits;
-    ret = prepare(&start, options, plan->slot, NSD_SLOTS);
+    start.direct = nsd_is_direct(plan);
+    start.stack = aligned_alloc(16, STACK_SIZE);
+    ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
     if (ret == 0)
         ret = nsd_pins_of(plan, &ret_child->pins);
     if (ret == 0)
-        ret = serialize(&start, plan, options->terminal);
+        ret = serialize(&start);
     if (ret == 0 && start.direct) {
         ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
         if (ret_child->results == NULL)
             ret = -ENOMEM;
     }
-    start.trace_size = ret_child->trace_size;
-    start.results = ret_child->results;
     if (ret == 0)
-        ret = start_child(&start, plan, ret_child, reterr_stage);
-    if (ret == 0 && ret_child->first > 0)
-        ret = look_at_child(&start, ret_child, reterr_stage);
-    clear(&start);
+        ret = start_child(&start, reterr_stage);
+    if (ret == 0 && start.error != 0) {
+        ret = -start.error;
+        *reterr_stage = start.stage;
+        nsd_reap(ret_child->first);
+    }
+    /* Killed before it said anything. */
+    if (ret == 0 && !start.direct && ret_child->trace == NULL) {
+        ret = -ECANCELED;
+        *reterr_stage = NSD_START_KILLED;
+        nsd_reap(ret_child->first);
+    }
+    free(start.bytes);
+    free(start.kept);
+    free(start.stack);
     if (ret < 0) {
+        ret_child->first = 0;
         nsd_child_leaves_ward(ret_child);
         nsd_child_release(ret_child);
     }

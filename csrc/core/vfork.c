@@ -75,10 +75,13 @@ static long child_own_descriptors(const struct nsd_start *start)
 /* What becomes the command's 0, 1 or 2 is kept only until then, under its own number. */
 static bool child_is_handed_on(const struct nsd_start *start, int fd)
 {
-    for (int i = 0; i < start->handed_count; i++)
-        if (start->handed[i] == fd)
+    for (int i = 0; i < start->options->pass_count; i++)
+        if (start->options->pass_fds[i] == fd)
             return true;
-    return false;
+    for (int i = 0; i < NSD_SLOTS; i++)
+        if (start->plan->slot[i] == fd)
+            return true;
+    return start->options->terminal == fd;
 }
 
 static long child_arrange_descriptors(const struct nsd_start *start)
@@ -89,7 +92,7 @@ static long child_arrange_descriptors(const struct nsd_start *start)
     for (int i = 0; i < 3; i++) {
         long flags = 0;
 
-        from[i] = start->stdio[i];
+        from[i] = start->options->stdio[i];
         /* Out of each other's way: stdout=0 with stdin=1 must not meet half-way. */
         if (from[i] >= 0 && from[i] < 3 && from[i] != i) {
             from[i] = sys3(__NR_fcntl, from[i], F_DUPFD_CLOEXEC, 3);
@@ -202,8 +205,9 @@ static long child_image_in_tmpfile(void)
     return ret;
 }
 
-static long child_make_plan(struct nsd_start *start)
+static long child_make_plan(const struct nsd_start *start)
 {
+    struct nsd_child *child = start->child;
     struct nsd_trace *trace;
     long base, ret, fd = child_memfd("nsdemo-plan", 0, 0x8 /* MFD_NOEXEC_SEAL */);
 
@@ -212,21 +216,21 @@ static long child_make_plan(struct nsd_start *start)
         sys3(__NR_fcntl, fd, F_SETFD, 0);
     }
     /* Writing behind the trace makes the file as long as it must be; the trace is zeros. */
-    ret = fd < 0 ? fd : sys3(__NR_lseek, fd, start->trace_size, SEEK_SET);
+    ret = fd < 0 ? fd : sys3(__NR_lseek, fd, child->trace_size, SEEK_SET);
     if (ret >= 0)
         ret = child_write_all(fd, start->bytes, start->size);
     if (ret < 0)
         return ret;
-    base = sys6(__NR_mmap, 0, (long)start->trace_size, PROT_READ | PROT_WRITE,
+    base = sys6(__NR_mmap, 0, (long)child->trace_size, PROT_READ | PROT_WRITE,
                 MAP_SHARED, fd, 0);
     if (base < 0 && base > -4096)
         return base;
     trace = (struct nsd_trace *)base;
-    trace->state = start->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
+    trace->state = child->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
     trace->magic = NSD_MAGIC;
-    trace->plan_offset = (uint32_t)start->trace_size;
+    trace->plan_offset = (uint32_t)child->trace_size;
     trace->ignored = nsd_ignored_signals();
-    start->trace = trace;
+    child->trace = trace;
     return fd;
 }
 
@@ -263,13 +267,13 @@ static long child_execute(long image, long plan, size_t size)
  * execution; then the next way is tried. */
 static long child_execute_image(const struct nsd_start *start, long plan)
 {
-    size_t size = start->trace_size + start->size;
+    size_t size = start->child->trace_size + start->size;
     long image = child_sealed_image();
 
     if (image >= 0)
         child_execute(image, plan, size);
-    if (start->image_path != NULL) {
-        image = child_open(start->image_path, O_RDONLY | O_CLOEXEC);
+    if (start->options->image_path != NULL) {
+        image = child_open(start->options->image_path, O_RDONLY | O_CLOEXEC);
         if (image >= 0)
             child_execute(image, plan, size);
     }
