@@ -33,7 +33,7 @@ FILES = (
 MORE = (
     *("mounts", "users", "security", "mask", "persist", "landlock", "tty", "interact", "detach"),
     *("nests", "securebits", "distrust", "streams", "kernel", "life", "inside", "swapped"),
-    *("secrets", "boundary"),
+    *("secrets", "boundary", "ending"),
 )
 # Most of their time, and little that another kernel does in another way.
 LEFT_OUT = (
