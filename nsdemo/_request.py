@@ -309,17 +309,17 @@ def make_plan(
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
     changes_ids = uid >= 0 or gid >= 0 or groups is not None
-    # The kernel forgets whom to end with the thread when a setuid program gains power.
-    if (
-        watched is not None
-        and not given["no_new_privs"]
-        and (
-            changes_ids
-            or _core.is_set_id(root or _root_of(root_of, namespaces), cwd or b"/", tuple(paths))
-        )
-    ):
-        return Plan._from_core(watched(), options, watched)
-    return Plan._from_core(recipe(kind, watch), options, watched)
+    plan = recipe(kind, watch)
+    # The kernel forgets whom to end with the thread when a setuid program gains power. Most
+    # launches find out what the command is themselves, at the last moment.
+    if watched is not None and not given["no_new_privs"]:
+        lets_go = changes_ids
+        if not (lets_go or plan.looks_at_command()):
+            look_in = root or _root_of(root_of, namespaces)
+            lets_go = _core.is_set_id(look_in, cwd or b"/", tuple(paths))
+        if lets_go:
+            plan = watched()
+    return Plan._from_core(plan, options, watched)
 
 
 def _root_of(root_of: Resolved | None, namespaces: Namespaces) -> bytes:

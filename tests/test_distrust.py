@@ -213,6 +213,29 @@ def test_rule_22_a_plan_by_hand_is_bounded_too() -> None:
 # -- rule 23: descriptors closed behind its back ------------------------------------------------
 
 
+def test_rule_23_what_is_kept_is_looked_at_before_each_launch(tmp_path: Path) -> None:
+    """Its numbers name somebody's file now: that is neither executed nor written to."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine" * 5000)
+    found = script(
+        """
+        box = nsdemo.spawn(["sleep", "60"])
+        results = []
+        for turn in range(4):
+            echo = nsdemo.enter(box.pid, ["echo", str(turn)], capture_output=True, text=True)
+            results.append(echo.stdout)
+            os.closerange(3, 4096)
+            victims = [os.open(sys.argv[1], os.O_RDWR) for _ in range(30)]
+        open_still = [os.path.samestat(os.fstat(fd), os.stat(sys.argv[1])) for fd in victims]
+        os.kill(box.pid, 9)
+        report(results=results, open_still=all(open_still))
+        """,
+        str(victim),
+    ).report
+    assert found == {"results": ["0\n", "1\n", "2\n", "3\n"], "open_still": True}
+    assert victim.read_bytes() == b"mine" * 5000
+
+
 def test_rule_23_a_daemonisers_closerange_does_no_harm(rootfs: Path) -> None:
     decoy = shutil.which("false")
     found = script(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from support import (
     IS_ROOT,
     QUIET,
     SLOW,
+    command_of,
     eventually,
     new_marker,
     processes_with,
@@ -427,21 +429,63 @@ def test_python_is_killed_while_a_setuid_program_runs(call: str, link: bool, mar
         assert eventually(lambda: not processes_with(marker))
 
 
-def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["chroot_run", "enter"])
+def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> None:
+    """Looked for in a pid namespace of our own, where all watchdogs are ours."""
+    program = tmp_path / "sleep"
+    shutil.copyfile(shutil.which("sleep") or "", program)
+    code = """
+        call, program = sys.argv[1:]
+        box = nsdemo.spawn(["sleep", "60"], die_with_parent=False, **QUIET)
+
+        def watchdogs():
+            names = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                with open(f"/proc/{pid}/comm") as file:
+                    names.append(file.read().strip())
+            return names.count("nsdemo-watch")
+
+        def runs():
+            if call == "chroot_run":
+                nsdemo.chroot_run("/", [program, "0.5"], **QUIET)
+            else:
+                nsdemo.enter(box.pid, [program, "0.5"], **QUIET)
+
+        found = []
+        for mode in (0o755, 0o4755, 0o2755):
+            os.chmod(program, mode)
+            thread = threading.Thread(target=runs)
+            thread.start()
+            time.sleep(0.25)
+            found.append(watchdogs())
+            thread.join()
+        box.kill()
+        report(found=found)
+    """
+    command = [*command_of(code), call, str(program)]
+    done = nsdemo.run(command, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"found": [0, 1, 1]}
+
+
+def test_who_cannot_tell_by_itself_is_told_before(tmp_path: Path) -> None:
+    """A launcher that does not fork has nobody to leave behind: there the plan has a watchdog."""
     program = tmp_path / "program"
     shutil.copyfile(shutil.which("true") or "", program)
-    for mode, watched in ((0o755, False), (0o4755, True), (0o2755, True)):
-        program.chmod(mode)
-        for plan in (
-            nsdemo.chroot_run("/", [program], dry_run=True),
-            nsdemo.chroot_run("/", ["./program"], cwd=tmp_path, dry_run=True),
-            nsdemo.chroot_run("/", ["program"], env={"PATH": f"/no:{tmp_path}"}, dry_run=True),
-            nsdemo.enter(os.getpid(), [program], dry_run=True),
-        ):
-            by_kernel = "die_with_parent" in [step.operation for step in plan]
-            assert by_kernel is not watched
-        plan = nsdemo.chroot_run("/", [program], dry_run=True, no_new_privs=True)
-        assert "die_with_parent" in [step.operation for step in plan]
+    limits: Any = {"rlimits": {"core": 0}, "dry_run": True}
+    with nsdemo.spawn(["sleep", "60"], pid=False, **QUIET) as box:
+        for mode, watched in ((0o755, False), (0o4755, True), (0o2755, True)):
+            program.chmod(mode)
+            for plan in (
+                nsdemo.chroot_run("/", [program], **limits),
+                nsdemo.chroot_run("/", ["./program"], cwd=tmp_path, **limits),
+                nsdemo.chroot_run("/", ["program"], env={"PATH": f"/no:{tmp_path}"}, **limits),
+                nsdemo.enter(box, [program], dry_run=True),
+            ):
+                by_kernel = "die_with_parent" in [step.operation for step in plan]
+                assert by_kernel is not watched
+    plan = nsdemo.chroot_run("/", [program], no_new_privs=True, **limits)
+    assert "die_with_parent" in [step.operation for step in plan]
 
 
 def test_a_plan_by_hand_has_no_watchdog_to_ask_for() -> None:

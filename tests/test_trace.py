@@ -65,7 +65,7 @@ ALLOWED = {
     *CALLS.values(),
     *("openat", "close", "fstat", "fstatfs", "read", "fchdir", "umount2", "getcwd", "socket"),
     # where no launcher is between: the child of Python arranges its descriptors and signals
-    *("rt_sigaction", "dup3", "openat2", "pread64", "faccessat"),
+    *("rt_sigaction", "dup3", "openat2", "pread64", "newfstatat"),
     *("mmap", "munmap", "set_robust_list", "fcntl", "futex", "rt_sigprocmask", "capset"),
     *("getppid", "pidfd_send_signal", "setresgid"),
     # of who stays: the watchdog and init

@@ -2,6 +2,7 @@
 
 #include "guard.h"
 #include "pins.h"
+#include "slate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,6 +92,16 @@ void nsd_child_leaves_ward(struct nsd_child *child)
     if (child->owner == getpid())
         nsd_ward_give_back(child->ward);
     child->ward = NULL;
+}
+
+void nsd_child_wipe_trace(struct nsd_child *child, bool is_over)
+{
+    if (child->slate_used > 0 && child->owner == getpid())
+        nsd_slate_give_back(is_over ? child->slate_used : 0);
+    else if (child->slate_used == 0 && child->trace != NULL)
+        munmap(child->trace, child->trace_size);
+    child->slate_used = 0;
+    child->trace = NULL;
 }
 
 void nsd_child_note_pidfd(struct nsd_child *child)
@@ -210,10 +221,8 @@ static bool reap_if_ended(struct nsd_child *child)
     child->first = 0;
     nsd_child_leaves_ward(child);
     /* Before nsd_launch_settle the trace is still to be read. */
-    if (child->trace != NULL && child->results != NULL) {
-        munmap(child->trace, child->trace_size);
-        child->trace = NULL;
-    }
+    if (child->results != NULL)
+        nsd_child_wipe_trace(child, false);
     child->reaped = true;
     return true;
 }
@@ -380,14 +389,12 @@ void nsd_child_release(struct nsd_child *child)
         }
     }
     nsd_pins_undo(child);
-    if (child->trace != NULL)
-        munmap(child->trace, child->trace_size);
+    nsd_child_wipe_trace(child, false);
     if (child->pidfd >= 0)
         close(child->pidfd);
     free(child->results);
     free(child->said);
     child->said = NULL;
-    child->trace = NULL;
     child->results = NULL;
     child->pidfd = -1;
     child->command = 0;

@@ -35,6 +35,7 @@ struct nsd_child {
 
     struct nsd_trace *trace; /* shared with the launcher; believed only after a check */
     size_t trace_size;
+    size_t slate_used; /* > 0: the trace is on the slate, with so many bytes of ours */
     uint32_t step_count;
     struct nsd_pins *pins; /* what the launch has pinned until now; NULL: nothing */
     struct nsd_result
@@ -100,6 +101,9 @@ void nsd_child_kill(struct nsd_child *child);
 
 /* Closes the pidfd of a command that has been reaped. */
 void nsd_child_close(struct nsd_child *child);
+
+/* The trace is not needed any more. is_over: nor is it by anybody else, for certain. */
+void nsd_child_wipe_trace(struct nsd_child *child, bool is_over);
 
 /* Frees memory and descriptors; kills and reaps first if still running, ours and not
  * detached. */

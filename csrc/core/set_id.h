@@ -1,5 +1,6 @@
 /* set_id.h - does a command change who runs it? Then the kernel forgets whom to end with the
- * thread that started it (PR_SET_PDEATHSIG), and a watchdog is needed. */
+ * thread that started it (PR_SET_PDEATHSIG), and a watchdog is needed. Most launches find out
+ * themselves (nsd_looks_at_command); this is asked beforehand for those that cannot. */
 #ifndef NSD_SET_ID_H
 #define NSD_SET_ID_H
 

@@ -26,7 +26,7 @@ static int collect_kept(struct nsd_start *start)
     const struct nsd_launch_options *options = start->options;
     int count = 0, unique = 0;
 
-    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 4) * sizeof(int));
+    start->kept = malloc(((size_t)options->pass_count + NSD_SLOTS + 6) * sizeof(int));
     if (start->kept == NULL)
         return -ENOMEM;
     for (int i = 0; i < options->pass_count; i++)
@@ -39,6 +39,10 @@ static int collect_kept(struct nsd_start *start)
             start->kept[count++] = options->stdio[i];
     if (options->terminal > 2)
         start->kept[count++] = options->terminal;
+    if (start->image.fd > 2)
+        start->kept[count++] = start->image.fd;
+    if (start->slate != NULL)
+        start->kept[count++] = start->slate->file.fd;
     qsort(start->kept, (size_t)count, sizeof(int), compare_ints);
     for (int i = 0; i < count; i++)
         if (unique == 0 || start->kept[unique - 1] != start->kept[i])
@@ -117,6 +121,32 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
     pthread_mutex_init(&child->lock, NULL);
 }
 
+/* Does a launch of this plan leave nobody behind who could write on the slate? */
+static bool may_have_slate(const struct nsd_start *start)
+{
+    const struct nsd_child *child = start->child;
+    bool hides = false;
+
+    for (uint32_t i = 0; i < start->plan->step_count; i++)
+        hides |= start->plan->steps[i].operation == NSD_HIDE;
+    return hides && child->forked && !child->has_watchdog && child->pins == NULL &&
+           child->trace_size + start->size <= NSD_SLATE_SIZE;
+}
+
+static void take_what_is_kept(struct nsd_start *start)
+{
+    struct nsd_child *child = start->child;
+
+    start->image = nsd_image_kept();
+    if (may_have_slate(start))
+        start->slate = nsd_slate_take();
+    if (start->slate == NULL)
+        return;
+    child->trace = start->slate->trace;
+    child->slate_used = child->trace_size + start->size;
+    memcpy((char *)child->trace + child->trace_size, start->bytes, start->size);
+}
+
 void nsd_read_clocks(struct nsd_child *child, int which)
 {
     child->counter[which] = nsd_counter();
@@ -151,18 +181,21 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
 {
     const struct nsd_step *first = start->plan->steps;
     bool is_step = first->operation == NSD_CLONE;
+    enum nsd_end end = is_step ? (enum nsd_end)first->number[1] : NSD_ENDS_NOTHING;
     const uint64_t every_signal = ~(uint64_t)0;
     struct nsd_child *child = start->child;
     pid_t pid = 0, *pid_place = &pid;
     uint64_t mask = 0;
     int error;
 
-    if (is_step && first->number[1] != NSD_ENDS_NOTHING) {
+    if (start->guarded)
+        end = child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
+    if (end != NSD_ENDS_NOTHING) {
         int ret = nsd_ward_take(&child->ward, start->options->image_path, reterr_stage);
 
         if (ret < 0)
             return ret;
-        child->ward->group = first->number[1] == NSD_ENDS_GROUP;
+        child->ward->group = end == NSD_ENDS_GROUP;
         pid_place = &child->ward->pid;
     }
     *reterr_stage = NSD_START_CLONE;
@@ -194,11 +227,26 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
     return 0;
 }
 
+/* The child found a program that the kernel would not end with us, and did not execute it. */
+static int start_again(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
+{
+    struct nsd_child *child = start->child;
+    int ret;
+
+    nsd_reap(child->first);
+    memset(child->results, 0, child->step_count * sizeof(struct nsd_result));
+    free(start->bytes); /* laid out already */
+    ret = serialize(start);
+    start->guarded = true;
+    return ret < 0 ? ret : start_child(start, reterr_stage);
+}
+
 int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage)
 {
-    struct nsd_start start = {.plan = plan, .options = options, .child = ret_child};
+    struct nsd_start start = {
+        .plan = plan, .options = options, .child = ret_child, .image.fd = -1};
     int ret;
 
     *reterr_stage = NSD_START_CLONE;
@@ -206,11 +254,13 @@ int nsd_launch_start(const struct nsd_builder *plan,
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);
     start.stack = aligned_alloc(16, STACK_SIZE);
-    ret = start.stack == NULL ? -ENOMEM : collect_kept(&start);
+    ret = start.stack == NULL ? -ENOMEM : serialize(&start);
     if (ret == 0)
         ret = nsd_pins_of(plan, &ret_child->pins);
+    if (ret == 0 && !start.direct)
+        take_what_is_kept(&start);
     if (ret == 0)
-        ret = serialize(&start);
+        ret = collect_kept(&start);
     if (ret == 0 && start.direct) {
         ret_child->results = calloc(plan->step_count, sizeof(struct nsd_result));
         if (ret_child->results == NULL)
@@ -218,13 +268,21 @@ int nsd_launch_start(const struct nsd_builder *plan,
     }
     if (ret == 0)
         ret = start_child(&start, reterr_stage);
+    if (ret == 0 && start.needs_guard)
+        ret = start_again(&start, reterr_stage);
+    /* Closed behind our back: the child made another. */
+    if (start.slate != NULL && ret_child->trace != start.slate->trace) {
+        nsd_slate_give_back(0);
+        ret_child->slate_used = 0;
+    }
     if (ret == 0 && start.error != 0) {
         ret = -start.error;
         *reterr_stage = start.stage;
         nsd_reap(ret_child->first);
     }
     /* Killed before it said anything. */
-    if (ret == 0 && !start.direct && ret_child->trace == NULL) {
+    if (ret == 0 && !start.direct &&
+        (ret_child->trace == NULL || ret_child->trace->magic != NSD_MAGIC)) {
         ret = -ECANCELED;
         *reterr_stage = NSD_START_KILLED;
         nsd_reap(ret_child->first);

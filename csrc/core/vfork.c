@@ -6,10 +6,11 @@
  * libc. No return to Python. The descriptor table is shared with the parent until
  * child_own_descriptors has run, and nothing may be opened or closed before.
  *
- * What the child makes, it makes after that: the plan's and the image's memfds are born in
- * its small private table with low numbers and never exist in the parent, so that no fork
- * of another thread can inherit them, and 10,000 open files cost nothing. The trace's mapping
- * is made here too: mappings are shared, descriptors are not.
+ * What the child makes, it makes after that: a plan's memfd is born in its small private table
+ * with a low number and never exists in the parent, so that no fork of another thread can
+ * inherit it, and 10,000 open files cost nothing. The trace's mapping is made here too: mappings
+ * are shared, descriptors are not. What the process keeps for all launches (image.h, slate.h)
+ * is looked at once more here, where nobody else can close it.
  *
  * The way out is execve, of the launcher or (direct.c) of the command itself; or the first
  * error, noted in start->stage and start->error, or with the step that failed.
@@ -23,7 +24,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
-#include <linux/memfd.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -32,19 +32,6 @@
 #ifndef __NR_close_range
 #define __NR_close_range 436
 #endif
-
-static void child_write_number(char *to, unsigned long value)
-{
-    char digits[24];
-    int n = 0;
-
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while ((value /= 10) > 0);
-    while (n > 0)
-        *to++ = digits[--n];
-    *to = '\0';
-}
 
 static void child_close_range(unsigned int first, unsigned int last)
 {
@@ -81,7 +68,8 @@ static bool child_is_handed_on(const struct nsd_start *start, int fd)
     for (int i = 0; i < NSD_SLOTS; i++)
         if (start->plan->slot[i] == fd)
             return true;
-    return start->options->terminal == fd;
+    return start->options->terminal == fd ||
+           (start->slate != NULL && start->slate->file.fd == fd);
 }
 
 static long child_arrange_descriptors(const struct nsd_start *start)
@@ -128,109 +116,45 @@ static long child_arrange_descriptors(const struct nsd_start *start)
     return 0;
 }
 
-static long child_write_all(long fd, const void *data, size_t size)
-{
-    const char *bytes = data;
-
-    while (size > 0) {
-        long written = sys3(__NR_write, fd, bytes, size);
-
-        if (written < 0)
-            return written;
-        bytes += written;
-        size -= (size_t)written;
-    }
-    return 0;
-}
-
-static long child_open(const char *path, int flags)
-{
-    return sys4(__NR_openat, AT_FDCWD, path, flags, 0700);
-}
-
-static long child_memfd(const char *name, unsigned int flags, unsigned int newer_flag)
-{
-    long fd = sys2(__NR_memfd_create, name, flags | newer_flag);
-
-    if (fd == -EINVAL) /* before Linux 6.3 */
-        fd = sys2(__NR_memfd_create, name, flags);
-    return fd;
-}
-
-/* A file without a name, for where memfds are refused. */
-static long child_tmpfile(void)
-{
-    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "/run"};
-    long fd = -ENOENT;
-
-    for (size_t i = 0; fd < 0 && i < sizeof(places) / sizeof(places[0]); i++)
-        fd = child_open(places[i], O_TMPFILE | O_RDWR | O_CLOEXEC);
-    return fd;
-}
-
-/* The launcher, in a file that nobody can change: not its bytes, not its mode (a container
- * root with our uid could otherwise chmod it through /proc). */
-static long child_sealed_image(void)
-{
-    const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-    long fd =
-        child_memfd("nsdemo", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0x10 /* MFD_EXEC */);
-    long ret = fd < 0 ? fd : child_write_all(fd, nsd_image, nsd_image_size);
-
-    if (ret == 0)
-        ret = sys2(__NR_fchmod, fd, 0555);
-    if (ret == 0) {
-        ret = sys3(__NR_fcntl, fd, F_ADD_SEALS, seals | 0x20 /* F_SEAL_EXEC */);
-        if (ret < 0) /* before Linux 6.3 */
-            ret = sys3(__NR_fcntl, fd, F_ADD_SEALS, seals);
-    }
-    return ret < 0 ? ret : fd;
-}
-
-/* A file that is open for writing cannot be executed, so it is opened once more. */
-static long child_image_in_tmpfile(void)
-{
-    char path[40] = "/proc/self/fd/";
-    long writable = child_tmpfile();
-    long ret =
-        writable < 0 ? writable : child_write_all(writable, nsd_image, nsd_image_size);
-
-    if (ret == 0)
-        ret = sys2(__NR_fchmod, writable, 0555);
-    if (ret < 0)
-        return ret;
-    child_write_number(path + strlen(path), (unsigned long)writable);
-    ret = child_open(path, O_RDONLY | O_CLOEXEC);
-    sys1(__NR_close, writable);
-    return ret;
-}
-
+/* A file for this launch alone. */
 static long child_make_plan(const struct nsd_start *start)
 {
     struct nsd_child *child = start->child;
-    struct nsd_trace *trace;
-    long base, ret, fd = child_memfd("nsdemo-plan", 0, 0x8 /* MFD_NOEXEC_SEAL */);
+    long base, ret, fd = nsd_raw_memfd("nsdemo-plan", 0, 0x8 /* MFD_NOEXEC_SEAL */);
 
     if (fd < 0) {
-        fd = child_tmpfile();
+        fd = nsd_raw_tmpfile();
         sys3(__NR_fcntl, fd, F_SETFD, 0);
     }
     /* Writing behind the trace makes the file as long as it must be; the trace is zeros. */
     ret = fd < 0 ? fd : sys3(__NR_lseek, fd, child->trace_size, SEEK_SET);
     if (ret >= 0)
-        ret = child_write_all(fd, start->bytes, start->size);
+        ret = nsd_raw_write(fd, start->bytes, start->size);
     if (ret < 0)
         return ret;
     base = sys6(__NR_mmap, 0, (long)child->trace_size, PROT_READ | PROT_WRITE,
                 MAP_SHARED, fd, 0);
     if (base < 0 && base > -4096)
         return base;
-    trace = (struct nsd_trace *)base;
+    child->trace = (struct nsd_trace *)base;
+    return fd;
+}
+
+/* Where the launcher finds the plan, with the trace before it; the core has written it already
+ * if it had the slate, and somebody may have closed that since. */
+static long child_plan(const struct nsd_start *start)
+{
+    struct nsd_child *child = start->child;
+    bool on_slate = start->slate != NULL && nsd_is_still(&start->slate->file);
+    long fd = on_slate ? start->slate->file.fd : child_make_plan(start);
+    struct nsd_trace *trace = child->trace;
+
+    if (fd < 0)
+        return fd;
     trace->state = child->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
     trace->magic = NSD_MAGIC;
     trace->plan_offset = (uint32_t)child->trace_size;
     trace->ignored = nsd_ignored_signals();
-    child->trace = trace;
     return fd;
 }
 
@@ -251,34 +175,15 @@ uint64_t nsd_ignored_signals(void)
     return ignored;
 }
 
-static long child_execute(long image, long plan, size_t size)
+static long child_execute(const struct nsd_start *start, long plan)
 {
     /* As long as "nsdemo-watch" and "nsdemo-init", which those who stay write over it. */
     char name[] = "nsdemo-start", number[24], length[24];
     char *argv[] = {name, number, length, NULL};
-    char *envp[] = {NULL}; /* /proc/1/environ must not tell the host's */
 
-    child_write_number(number, (unsigned long)plan);
-    child_write_number(length, size);
-    return sys5(__NR_execveat, image, "", argv, envp, AT_EMPTY_PATH);
-}
-
-/* A refused memfd (vm.memfd_noexec=2, a seccomp filter) shows at its creation or only at
- * execution; then the next way is tried. */
-static long child_execute_image(const struct nsd_start *start, long plan)
-{
-    size_t size = start->child->trace_size + start->size;
-    long image = child_sealed_image();
-
-    if (image >= 0)
-        child_execute(image, plan, size);
-    if (start->options->image_path != NULL) {
-        image = child_open(start->options->image_path, O_RDONLY | O_CLOEXEC);
-        if (image >= 0)
-            child_execute(image, plan, size);
-    }
-    image = child_image_in_tmpfile();
-    return image < 0 ? image : child_execute(image, plan, size);
+    nsd_raw_number(number, (unsigned long)plan);
+    nsd_raw_number(length, start->child->trace_size + start->size);
+    return nsd_image_execute(&start->image, start->options->image_path, argv);
 }
 
 int nsd_child_main(void *argument)
@@ -296,11 +201,11 @@ int nsd_child_main(void *argument)
     }
     if (ret == 0) {
         start->stage = NSD_START_PLAN;
-        ret = child_make_plan(start);
+        ret = child_plan(start);
     }
     if (ret >= 0) {
         start->stage = NSD_START_EXECUTE;
-        ret = child_execute_image(start, ret);
+        ret = child_execute(start, ret);
     }
     start->error = ret < 0 ? (int)-ret : EIO;
     sys1(__NR_exit_group, 127);

@@ -2,7 +2,9 @@
 #ifndef NSD_VFORK_H
 #define NSD_VFORK_H
 
+#include "image.h"
 #include "launch.h"
+#include "slate.h"
 
 struct nsd_start {
     const struct nsd_builder *plan;
@@ -11,8 +13,12 @@ struct nsd_start {
     char *stack; /* the child's */
     char *bytes; /* the plan as it lies in its file, behind the trace */
     size_t size;
-    bool direct; /* the child performs the plan itself: direct.c */
-    int *kept;   /* ascending: descriptors above 2 that the child keeps */
+    struct nsd_kept image;         /* what the process keeps */
+    const struct nsd_slate *slate; /* NULL: the child makes a file for trace and plan */
+    bool guarded;                  /* the command gets a ward, whatever the plan says */
+    bool needs_guard;              /* the child asks for that, and has ended */
+    bool direct;                   /* the child performs the plan itself: direct.c */
+    int *kept; /* ascending: descriptors above 2 that the child keeps */
     int kept_count;
     enum nsd_start_stage stage;
     int error;
@@ -26,6 +32,6 @@ int nsd_child_main(void *argument);
 
 /* direct.c, in the vfork child: performs the plan up to its end; returns when that is a failure, which
  * stands in child->results. */
-void nsd_child_perform(const struct nsd_start *start);
+void nsd_child_perform(struct nsd_start *start);
 
 #endif

@@ -126,12 +126,24 @@ static void continue_after_fork(void *argument)
     proceed(next->launch, next->index + 1);
 }
 
-static int has_init(const struct nsd_launch *launch)
+static bool has_step(const struct nsd_launch *launch, enum nsd_operation operation)
 {
     for (uint32_t i = 0; i < launch->head->step_count; i++)
-        if (launch->steps[i].operation == NSD_INIT)
-            return 1;
-    return 0;
+        if (launch->steps[i].operation == operation)
+            return true;
+    return false;
+}
+
+/* The kernel would end the command with its parent, but for a set-user-ID program. Should this
+ * fail, the parent has gone, which is looked for anyway. */
+static void watch_after_all(struct nsd_launch *launch)
+{
+    const struct nsd_step watch = {
+        .operation = NSD_WATCH,
+        .number = {has_step(launch, NSD_SETSID)},
+    };
+
+    nsd_perform(launch, &watch);
 }
 
 /* The kernel changes the user or time namespace only of a process that shares its memory
@@ -169,7 +181,7 @@ static long fork_on(unsigned long flags, char *stack, int32_t *pid,
 static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
 {
     static struct continuation next;
-    int with_init = has_init(launch);
+    bool with_init = has_step(launch, NSD_INIT);
     unsigned long flags = CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
     struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
     long pid;
@@ -194,6 +206,8 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
             nsd_exit(1);
         }
         exec->end = nsd_counter();
+        if (launch->trace->is_set_id)
+            watch_after_all(launch);
         /* The parent may have died before the kernel was asked to tell. */
         if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)
             sys2(__NR_kill, pid, SIGKILL);

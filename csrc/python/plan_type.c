@@ -306,6 +306,14 @@ static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
     return nsd_plan_from_builder(Py_TYPE(object), &builder, NULL);
 }
 
+/* looks_at_command() -> bool, see core/direct.h */
+static PyObject *plan_looks_at_command(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(
+        nsd_looks_at_command(&((struct plan_object *)object)->builder));
+}
+
 /* map_root() -> Plan */
 static PyObject *plan_map_root(PyObject *object, PyObject *unused)
 {
@@ -388,6 +396,7 @@ static PyMethodDef plan_methods[] = {
     {"map_root", plan_map_root, METH_NOARGS, NULL},
     {"users", nsd_plan_users, METH_O, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
+    {"looks_at_command", plan_looks_at_command, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
     {"slot", plan_slot, METH_O, NULL},

@@ -113,6 +113,7 @@ static bool loader_of_program(long fd, const char *head, long size, char *ret_pa
 long nsd_check_command(const char *path)
 {
     char next[PATH_MAX + 1], head[HEAD] __attribute__((aligned(8)));
+    bool is_set_id = false, is_loader = false;
 
     for (int i = 0; i < MOST_INTERPRETERS; i++) {
         long fd = open_without_magic(path);
@@ -128,6 +129,7 @@ long nsd_check_command(const char *path)
             sys1(__NR_close, fd);
             return 0; /* which execve refuses */
         }
+        is_set_id |= !is_loader && (file.st_mode & NSD_SET_ID) != 0;
         size = read_at(fd, head, sizeof(head), 0);
         if (size > 2 && head[0] == '#' && head[1] == '!') {
             more = interpreter_of_script(head, size, next);
@@ -135,6 +137,7 @@ long nsd_check_command(const char *path)
                    head[3] == 'F') {
             more = loader_of_program(fd, head, size, next);
             i = MOST_INTERPRETERS - 2; /* a loader is loaded as it is */
+            is_loader = true;
         } else {
             more = false;
         }
@@ -143,5 +146,5 @@ long nsd_check_command(const char *path)
             break;
         path = next;
     }
-    return 0;
+    return is_set_id;
 }

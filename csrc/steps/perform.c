@@ -1,6 +1,7 @@
 /* perform.c - going through a plan: where its parts lie, what came of a step, the execution. */
 #include "steps.h"
 
+#include <asm/stat.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/signal.h>
@@ -52,6 +53,20 @@ static void close_what_we_hold(const struct nsd_launch *launch)
         sys1(__NR_close, launch->parent);
 }
 
+/* Asking is cheaper than trying. -ENOENT; 0 also for whatever execve will complain of. The kernel
+ * forgets whom to end with its parent when the command is a set-user-ID program: our first
+ * process, if there is one, will watch over that. */
+static long look_at(const struct nsd_launch *launch, const char *path)
+{
+    struct stat file;
+    long ret = sys4(__NR_newfstatat, AT_FDCWD, path, &file, 0);
+
+    if (ret == 0 && launch->parent_pid != 0 && launch->trace != NULL &&
+        (file.st_mode & NSD_SET_ID) != 0)
+        launch->trace->is_set_id = 1;
+    return ret == -ENOENT ? ret : 0;
+}
+
 /* Tries each path as execvp(3) does. */
 void nsd_execute(struct nsd_launch *launch)
 {
@@ -72,9 +87,13 @@ void nsd_execute(struct nsd_launch *launch)
 
         if (launch->borrowed)
             ret = nsd_check_command(paths[i]);
-        else if (paths[i + 1] != NULL) /* asking is cheaper than trying */
-            ret = sys3(__NR_faccessat, AT_FDCWD, paths[i], 0) == -ENOENT ? -ENOENT : 0;
-        if (ret == 0)
+        else if (paths[i + 1] != NULL || launch->parent_pid != 0)
+            ret = look_at(launch, paths[i]);
+        if (ret > 0 && launch->parent_pid != 0 && !launch->guarded) {
+            launch->needs_guard = true;
+            return;
+        }
+        if (ret >= 0)
             ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
             continue;

@@ -35,6 +35,8 @@ struct nsd_launch {
     int32_t command; /* pid of the second process */
     bool hides;    /* nobody may read us through /proc until the command is executed */
     bool borrowed; /* our memory is Python's: mind where the command leads */
+    bool guarded;  /* somebody ends the command with Python, whatever it is */
+    bool needs_guard; /* it is a program that the kernel lets go of: not executed */
 };
 
 /* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
@@ -56,8 +58,10 @@ void nsd_default_signals(uint64_t ignored);
 /* Executes the command, which is the last step; returns only on failure, which is noted. */
 void nsd_execute(struct nsd_launch *launch);
 
-/* command.c. May this path be executed in borrowed memory? 0: as far as we are concerned;
- * -ELOOP: a link of /proc leads out of the root; -ENOENT, -ENOTDIR: it leads nowhere. */
+#define NSD_SET_ID 06000 /* S_ISUID | S_ISGID, which libc hides from these files */
+
+/* command.c. May this path be executed in borrowed memory? 0: as far as we are concerned; 1: so
+ * it may, and it is a set-user-ID or set-group-ID program; -ELOOP: a link of /proc leads out of the root; -ENOENT, -ENOTDIR: it leads nowhere. */
 long nsd_check_command(const char *path);
 
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */

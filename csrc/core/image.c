@@ -1,0 +1,140 @@
+#include "image.h"
+
+#include "../steps/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* What the core keeps for the process, as the guard. A fork has a copy of the descriptor. */
+static struct nsd_kept ours = {.fd = -1};
+static bool is_refused;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void nsd_raw_number(char *to, unsigned long value)
+{
+    char digits[24];
+    int n = 0;
+
+    do
+        digits[n++] = (char)('0' + value % 10);
+    while ((value /= 10) > 0);
+    while (n > 0)
+        *to++ = digits[--n];
+    *to = '\0';
+}
+
+long nsd_raw_write(long fd, const void *data, size_t size)
+{
+    const char *bytes = data;
+
+    while (size > 0) {
+        long written = sys3(__NR_write, fd, bytes, size);
+
+        if (written < 0)
+            return written;
+        bytes += written;
+        size -= (size_t)written;
+    }
+    return 0;
+}
+
+static long open_file(const char *path, int flags)
+{
+    return sys4(__NR_openat, AT_FDCWD, path, flags, 0700);
+}
+
+long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag)
+{
+    long fd = sys2(__NR_memfd_create, name, flags | newer_flag);
+
+    if (fd == -EINVAL) /* before Linux 6.3 */
+        fd = sys2(__NR_memfd_create, name, flags);
+    return fd;
+}
+
+/* A file without a name, for where memfds are refused. */
+long nsd_raw_tmpfile(void)
+{
+    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "/run"};
+    long fd = -ENOENT;
+
+    for (size_t i = 0; fd < 0 && i < sizeof(places) / sizeof(places[0]); i++)
+        fd = open_file(places[i], O_TMPFILE | O_RDWR | O_CLOEXEC);
+    return fd;
+}
+
+/* In a file that nobody can change: not its bytes, not its mode (a container root with our uid
+ * could otherwise chmod it through /proc). */
+static long sealed_image(void)
+{
+    const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    long fd =
+        nsd_raw_memfd("nsdemo", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0x10 /* MFD_EXEC */);
+    long ret = fd < 0 ? fd : nsd_raw_write(fd, nsd_image, nsd_image_size);
+
+    if (ret == 0)
+        ret = sys2(__NR_fchmod, fd, 0555);
+    if (ret == 0) {
+        ret = sys3(__NR_fcntl, fd, F_ADD_SEALS, seals | 0x20 /* F_SEAL_EXEC */);
+        if (ret < 0) /* before Linux 6.3 */
+            ret = sys3(__NR_fcntl, fd, F_ADD_SEALS, seals);
+    }
+    if (ret < 0 && fd >= 0)
+        sys1(__NR_close, fd);
+    return ret < 0 ? ret : fd;
+}
+
+/* A file that is open for writing cannot be executed, so it is opened once more. */
+static long image_in_tmpfile(void)
+{
+    char path[40] = "/proc/self/fd/";
+    long writable = nsd_raw_tmpfile();
+    long ret =
+        writable < 0 ? writable : nsd_raw_write(writable, nsd_image, nsd_image_size);
+
+    if (ret == 0)
+        ret = sys2(__NR_fchmod, writable, 0555);
+    if (ret < 0)
+        return ret;
+    nsd_raw_number(path + strlen(path), (unsigned long)writable);
+    ret = open_file(path, O_RDONLY | O_CLOEXEC);
+    sys1(__NR_close, writable);
+    return ret;
+}
+
+struct nsd_kept nsd_image_kept(void)
+{
+    struct nsd_kept kept = {.fd = -1};
+
+    /* Not waited for: in a fork, nobody may be there to give it back. */
+    if (pthread_mutex_trylock(&lock) != 0)
+        return kept;
+    if (!is_refused && !nsd_is_still(&ours))
+        is_refused = !nsd_keep_file(sealed_image(), &ours);
+    kept = ours;
+    pthread_mutex_unlock(&lock);
+    return kept;
+}
+
+static long execute(long image, char *const argv[])
+{
+    char *envp[] = {NULL}; /* /proc/1/environ must not tell the host's */
+
+    return image < 0 ? image
+                     : sys5(__NR_execveat, image, "", argv, envp, AT_EMPTY_PATH);
+}
+
+/* A refused memfd (vm.memfd_noexec=2, a seccomp filter) shows at its creation or only at
+ * execution; then the next way is tried. */
+long nsd_image_execute(const struct nsd_kept *kept, const char *path,
+                       char *const argv[])
+{
+    execute(nsd_is_still(kept) ? kept->fd : sealed_image(), argv);
+    if (path != NULL)
+        execute(open_file(path, O_RDONLY | O_CLOEXEC), argv);
+    return execute(image_in_tmpfile(), argv);
+}

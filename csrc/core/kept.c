@@ -1,0 +1,36 @@
+#include "kept.h"
+
+#include "../steps/sys.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define CHEAP_DESCRIPTORS 64
+
+bool nsd_keep_file(long fd, struct nsd_kept *ret_file)
+{
+    long low = fd;
+    struct stat found;
+
+    *ret_file = (struct nsd_kept){.fd = -1};
+    if (fd >= 0 && fd < 3) {
+        low = sys3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+        sys1(__NR_close, fd);
+    }
+    if (low < 0)
+        return false;
+    if (low >= CHEAP_DESCRIPTORS || sys2(__NR_fstat, low, &found) < 0) {
+        sys1(__NR_close, low);
+        return false;
+    }
+    *ret_file = (struct nsd_kept){(int)low, found.st_dev, found.st_ino};
+    return true;
+}
+
+bool nsd_is_still(const struct nsd_kept *file)
+{
+    struct stat found;
+
+    return file->fd >= 0 && sys2(__NR_fstat, file->fd, &found) == 0 &&
+           found.st_dev == file->device && found.st_ino == file->inode;
+}
