@@ -157,9 +157,8 @@ def run_plan(
     if "overlay" in plan._options:  # nobody will ask for changes()
         plan = Plan._from_core(plan._core.without("hand_over"))
     process = launch(plan._core, stdio, passed, streams, data, deadline)
-    raw = [
-        data if fd >= 0 else None for fd, data in zip(streams[1:], process.output(), strict=True)
-    ]
+    out, err = process.output()
+    raw = out if streams[1] >= 0 else None, err if streams[2] >= 0 else None
     if not process.ended:
         process.kill()
         process.wait(-1)
@@ -168,8 +167,8 @@ def run_plan(
         # Bytes also in text mode, as subprocess has it: a character may be half read.
         raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
     process.close()
-    out, err = (decode(data, settings) for data in raw)
-    completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), out, err)
+    texts = raw if settings is None else [decode(data, settings) for data in raw]
+    completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), *texts)
     completed._record = (plan._core.steps_only(), process)
     if check:
         completed.check_returncode()

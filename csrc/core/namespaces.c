@@ -93,17 +93,32 @@ int nsd_process_started(pid_t pid, int64_t *ret_started)
     return 0;
 }
 
+/* Has each process an inode of its own (Linux 6.9)? What one pidfd says goes for all. */
+static bool has_pidfs(int pidfd)
+{
+    static int known; /* 0: not asked yet, 1: yes, -1: no */
+    int answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (answer == 0) {
+        struct statfs filesystem;
+
+        if (fstatfs(pidfd, &filesystem) < 0)
+            return false;
+        answer = filesystem.f_type == 0x50494446 /* PID_FS_MAGIC */ ? 1 : -1;
+        __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
+    }
+    return answer > 0;
+}
+
 int nsd_process_birth(pid_t pid, int64_t *ret_birth)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    struct statfs filesystem;
     struct stat found = {0};
     int ret = fd < 0 ? -errno : 0;
 
     if (ret == -ESRCH)
         return ret;
-    if (ret == 0 && (fstatfs(fd, &filesystem) < 0 || fstat(fd, &found) < 0 ||
-                     filesystem.f_type != 0x50494446 /* PID_FS_MAGIC */))
+    if (ret == 0 && (!has_pidfs(fd) || fstat(fd, &found) < 0))
         ret = -ENOSYS;
     if (fd >= 0)
         close(fd);
@@ -127,6 +142,31 @@ static int read_name(int directory, const char *file, char name[LINK_SIZE])
     return 0;
 }
 
+/* What this thread's namespaces were called when it last looked. A look takes three microseconds,
+ * so it is taken only where the other's has the same name: nothing is left out that is not ours
+ * at this moment. Should somebody have moved the thread into a namespace of the other since
+ * then, that one is joined again, which changes nothing; but not a user namespace, for which
+ * the kernel says EINVAL. */
+static _Thread_local char remembered[NSD_NAMESPACE_COUNT][LINK_SIZE];
+
+/* 1: another namespace than ours; 0: ours, or none in this kernel. */
+static int is_foreign(int theirs, int ours, enum nsd_namespace_kind kind)
+{
+    char name[LINK_SIZE], *own = remembered[kind];
+    int ret = read_name(theirs, nsd_namespaces[kind].file, name);
+
+    if (ret == 0 && kind != NSD_USER_NS && own[0] != '\0' && strcmp(name, own) != 0)
+        return 1;
+    own[0] = '\0';
+    if (ret == 0 || ret == -ENOENT) {
+        int known = read_name(ours, nsd_namespaces[kind].file, own);
+
+        if (known < 0)
+            return known == -ENOENT ? 0 : known;
+    }
+    return ret < 0 ? ret : strcmp(name, own) != 0;
+}
+
 int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
 {
     char path[32];
@@ -139,21 +179,12 @@ int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
     ours = open("/proc/thread-self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (ours < 0)
         ret = -errno;
-    for (int i = 0; ret == 0 && i < NSD_NAMESPACE_COUNT; i++) {
-        const struct nsd_namespace *row = &nsd_namespaces[i];
-        char own[LINK_SIZE], other[LINK_SIZE];
-
-        if ((wanted & row->flag) == 0)
+    for (int i = 0; ret >= 0 && i < NSD_NAMESPACE_COUNT; i++) {
+        if ((wanted & nsd_namespaces[i].flag) == 0)
             continue;
-        ret = read_name(ours, row->file, own);
-        if (ret == -ENOENT) { /* not in this kernel */
-            ret = 0;
-            continue;
-        }
-        if (ret == 0)
-            ret = read_name(theirs, row->file, other);
-        if (ret == 0 && strcmp(own, other) != 0)
-            flags |= row->flag;
+        ret = is_foreign(theirs, ours, (enum nsd_namespace_kind)i);
+        if (ret > 0)
+            flags |= nsd_namespaces[i].flag;
     }
     if (ours >= 0)
         close(ours);
