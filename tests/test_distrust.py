@@ -227,7 +227,8 @@ def test_rule_23_what_is_kept_is_looked_at_before_each_launch(tmp_path: Path) ->
             os.closerange(3, 4096)
             victims = [os.open(sys.argv[1], os.O_RDWR) for _ in range(30)]
         open_still = [os.path.samestat(os.fstat(fd), os.stat(sys.argv[1])) for fd in victims]
-        os.kill(box.pid, 9)
+        box.kill()
+        box.wait()
         report(results=results, open_still=all(open_still))
         """,
         str(victim),

@@ -460,6 +460,7 @@ def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> N
             found.append(watchdogs())
             thread.join()
         box.kill()
+        box.wait()
         report(found=found)
     """
     command = [*command_of(code), call, str(program)]

@@ -114,7 +114,7 @@ struct nsd_kept nsd_image_kept(void)
     if (pthread_mutex_trylock(&lock) != 0)
         return kept;
     if (!is_refused && !nsd_is_still(&ours))
-        is_refused = !nsd_keep_file(sealed_image(), &ours);
+        is_refused = nsd_is_final(nsd_keep_file(sealed_image(), &ours));
     kept = ours;
     pthread_mutex_unlock(&lock);
     return kept;

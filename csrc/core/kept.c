@@ -7,9 +7,9 @@
 
 #define CHEAP_DESCRIPTORS 64
 
-bool nsd_keep_file(long fd, struct nsd_kept *ret_file)
+long nsd_keep_file(long fd, struct nsd_kept *ret_file)
 {
-    long low = fd;
+    long low = fd, ret;
     struct stat found;
 
     *ret_file = (struct nsd_kept){.fd = -1};
@@ -18,13 +18,13 @@ bool nsd_keep_file(long fd, struct nsd_kept *ret_file)
         sys1(__NR_close, fd);
     }
     if (low < 0)
-        return false;
-    if (low >= CHEAP_DESCRIPTORS || sys2(__NR_fstat, low, &found) < 0) {
+        return low;
+    ret = low >= CHEAP_DESCRIPTORS ? -ERANGE : sys2(__NR_fstat, low, &found);
+    if (ret < 0)
         sys1(__NR_close, low);
-        return false;
-    }
-    *ret_file = (struct nsd_kept){(int)low, found.st_dev, found.st_ino};
-    return true;
+    else
+        *ret_file = (struct nsd_kept){(int)low, found.st_dev, found.st_ino};
+    return ret;
 }
 
 bool nsd_is_still(const struct nsd_kept *file)

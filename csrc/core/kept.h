@@ -6,6 +6,7 @@
 #ifndef NSD_KEPT_H
 #define NSD_KEPT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,10 +15,17 @@ struct nsd_kept {
     uint64_t device, inode;
 };
 
-/* Takes a descriptor over, under a number that no standard stream has. False, and it is closed,
- * where that would be so high that handing it down costs more than a new file: a child's table
- * is copied up to the highest descriptor that it keeps. */
-bool nsd_keep_file(long fd, struct nsd_kept *ret_file);
+/* Takes a descriptor over, under a number that no standard stream has. 0; a negative errno, also
+ * if that is what fd was; -ERANGE where the number would be so high that handing it down costs
+ * more than a new file: a child's table is copied up to the highest descriptor that it keeps. */
+long nsd_keep_file(long fd, struct nsd_kept *ret_file);
+
+/* Would there be no use in trying again? A process that has no descriptors left may have some
+ * the next time. */
+static inline bool nsd_is_final(long error)
+{
+    return error < 0 && error != -EMFILE && error != -ENFILE;
+}
 
 bool nsd_is_still(const struct nsd_kept *file);
 

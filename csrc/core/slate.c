@@ -37,18 +37,19 @@ static void forget_in_child(void)
 static void make_new(void)
 {
     void *base = MAP_FAILED;
+    long ret = -ENOMEM;
 
     if (!ours.minds_forks)
         ours.minds_forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
-    if (ours.minds_forks &&
-        nsd_keep_file(
+    if (ours.minds_forks)
+        ret = nsd_keep_file(
             nsd_raw_memfd("nsdemo-plan", MFD_CLOEXEC, 0x8 /* MFD_NOEXEC_SEAL */),
-            &ours.slate.file) &&
-        ftruncate(ours.slate.file.fd, NSD_SLATE_SIZE) == 0)
+            &ours.slate.file);
+    ours.is_refused = nsd_is_final(ret);
+    if (ret == 0 && ftruncate(ours.slate.file.fd, NSD_SLATE_SIZE) == 0)
         base = mmap(NULL, NSD_SLATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
                     ours.slate.file.fd, 0);
-    ours.is_refused = base == MAP_FAILED;
-    if (ours.is_refused) {
+    if (base == MAP_FAILED) {
         throw_away();
         return;
     }

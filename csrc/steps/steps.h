@@ -61,7 +61,8 @@ void nsd_execute(struct nsd_launch *launch);
 #define NSD_SET_ID 06000 /* S_ISUID | S_ISGID, which libc hides from these files */
 
 /* command.c. May this path be executed in borrowed memory? 0: as far as we are concerned; 1: so
- * it may, and it is a set-user-ID or set-group-ID program; -ELOOP: a link of /proc leads out of the root; -ENOENT, -ENOTDIR: it leads nowhere. */
+ * it may, and it is a set-user-ID or set-group-ID program; -ELOOP: a link of /proc leads out of
+ * the root; -ENOENT, -ENOTDIR: it leads nowhere. */
 long nsd_check_command(const char *path);
 
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
