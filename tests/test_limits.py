@@ -224,7 +224,7 @@ def test_from_another_thread_and_asyncio(ordinary: bool) -> None:
         thread.start()
         thread.join()
         async def several():
-            calls = [asyncio.to_thread(nsdemo.run, ["hostname"], **everything) for _ in range(8)]
+            calls = [asyncio.to_thread(nsdemo.run, ["hostname"], **everything) for _ in range(24)]
             ticks = 0
             task = asyncio.gather(*calls)
             while not task.done():
@@ -236,7 +236,7 @@ def test_from_another_thread_and_asyncio(ordinary: bool) -> None:
     """
     found = script(body, ordinary=ordinary).report
     assert found["found"] == ["box\n", "other\n"]
-    assert found["outputs"] == ["box\n"] * 8
+    assert found["outputs"] == ["box\n"] * 24
     assert found["ticks"] > 2
 
 
