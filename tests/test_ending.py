@@ -429,7 +429,7 @@ def test_python_is_killed_while_a_setuid_program_runs(call: str, link: bool, mar
         assert eventually(lambda: not processes_with(marker))
 
 
-@pytest.mark.parametrize("call", ["chroot_run", "enter"])
+@pytest.mark.parametrize("call", ["chroot_run", "enter", "enter our own"])
 def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> None:
     """Looked for in a pid namespace of our own, where all watchdogs are ours."""
     program = tmp_path / "sleep"
@@ -449,7 +449,8 @@ def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> N
             if call == "chroot_run":
                 nsdemo.chroot_run("/", [program, "0.5"], **QUIET)
             else:
-                nsdemo.enter(box.pid, [program, "0.5"], **QUIET)
+                pid = box.pid if call == "enter" else os.getpid()
+                nsdemo.enter(pid, [program, "0.5"], **QUIET)
 
         found = []
         for mode in (0o755, 0o4755, 0o2755):

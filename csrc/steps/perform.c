@@ -53,18 +53,27 @@ static void close_what_we_hold(const struct nsd_launch *launch)
         sys1(__NR_close, launch->parent);
 }
 
-/* Asking is cheaper than trying. -ENOENT; 0 also for whatever execve will complain of. The kernel
- * forgets whom to end with its parent when the command is a set-user-ID program: our first
- * process, if there is one, will watch over that. */
-static long look_at(const struct nsd_launch *launch, const char *path)
+/* Asking is cheaper than trying. -ENOENT; 1: a set-user-ID or set-group-ID program; else 0, also
+ * for whatever execve will complain of. */
+static long look_at(const char *path)
 {
     struct stat file;
     long ret = sys4(__NR_newfstatat, AT_FDCWD, path, &file, 0);
 
-    if (ret == 0 && launch->parent_pid != 0 && launch->trace != NULL &&
-        (file.st_mode & NSD_SET_ID) != 0)
+    if (ret < 0)
+        return ret == -ENOENT ? ret : 0;
+    return (file.st_mode & NSD_SET_ID) != 0;
+}
+
+/* Such a program is not ended with its parent, the kernel forgets that. The launcher's first
+ * process will watch over it, if there is one; Python's vfork child asks for a guard. */
+static bool is_looked_after(struct nsd_launch *launch)
+{
+    if (launch->trace != NULL)
         launch->trace->is_set_id = 1;
-    return ret == -ENOENT ? ret : 0;
+    else
+        launch->needs_guard = !launch->guarded;
+    return !launch->needs_guard;
 }
 
 /* Tries each path as execvp(3) does. */
@@ -88,11 +97,9 @@ void nsd_execute(struct nsd_launch *launch)
         if (launch->borrowed)
             ret = nsd_check_command(paths[i]);
         else if (paths[i + 1] != NULL || launch->parent_pid != 0)
-            ret = look_at(launch, paths[i]);
-        if (ret > 0 && launch->parent_pid != 0 && !launch->guarded) {
-            launch->needs_guard = true;
+            ret = look_at(paths[i]);
+        if (ret > 0 && launch->parent_pid != 0 && !is_looked_after(launch))
             return;
-        }
         if (ret >= 0)
             ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
