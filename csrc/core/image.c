@@ -1,70 +1,20 @@
 #include "image.h"
 
-#include "../steps/sys.h"
+#include "../steps/steps.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <string.h>
 
 /* What the core keeps for the process, as the guard. A fork has a copy of the descriptor. */
 static struct nsd_kept ours = {.fd = -1};
 static bool is_refused;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-void nsd_raw_number(char *to, unsigned long value)
+static long open_file(const char *path)
 {
-    char digits[24];
-    int n = 0;
-
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while ((value /= 10) > 0);
-    while (n > 0)
-        *to++ = digits[--n];
-    *to = '\0';
-}
-
-long nsd_raw_write(long fd, const void *data, size_t size)
-{
-    const char *bytes = data;
-
-    while (size > 0) {
-        long written = sys3(__NR_write, fd, bytes, size);
-
-        if (written < 0)
-            return written;
-        bytes += written;
-        size -= (size_t)written;
-    }
-    return 0;
-}
-
-static long open_file(const char *path, int flags)
-{
-    return sys4(__NR_openat, AT_FDCWD, path, flags, 0700);
-}
-
-long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag)
-{
-    long fd = sys2(__NR_memfd_create, name, flags | newer_flag);
-
-    if (fd == -EINVAL) /* before Linux 6.3 */
-        fd = sys2(__NR_memfd_create, name, flags);
-    return fd;
-}
-
-/* A file without a name, for where memfds are refused. */
-long nsd_raw_tmpfile(void)
-{
-    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "/run"};
-    long fd = -ENOENT;
-
-    for (size_t i = 0; fd < 0 && i < sizeof(places) / sizeof(places[0]); i++)
-        fd = open_file(places[i], O_TMPFILE | O_RDWR | O_CLOEXEC);
-    return fd;
+    return sys3(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 }
 
 /* In a file that nobody can change: not its bytes, not its mode (a container root with our uid
@@ -91,7 +41,7 @@ static long sealed_image(void)
 /* A file that is open for writing cannot be executed, so it is opened once more. */
 static long image_in_tmpfile(void)
 {
-    char path[40] = "/proc/self/fd/";
+    char path[NSD_FD_PATH];
     long writable = nsd_raw_tmpfile();
     long ret =
         writable < 0 ? writable : nsd_raw_write(writable, nsd_image, nsd_image_size);
@@ -100,8 +50,7 @@ static long image_in_tmpfile(void)
         ret = sys2(__NR_fchmod, writable, 0555);
     if (ret < 0)
         return ret;
-    nsd_raw_number(path + strlen(path), (unsigned long)writable);
-    ret = open_file(path, O_RDONLY | O_CLOEXEC);
+    ret = open_file(nsd_path_of(writable, path));
     sys1(__NR_close, writable);
     return ret;
 }
@@ -135,6 +84,6 @@ long nsd_image_execute(const struct nsd_kept *kept, const char *path,
 {
     execute(nsd_is_still(kept) ? kept->fd : sealed_image(), argv);
     if (path != NULL)
-        execute(open_file(path, O_RDONLY | O_CLOEXEC), argv);
+        execute(open_file(path), argv);
     return execute(image_in_tmpfile(), argv);
 }

@@ -22,10 +22,4 @@ struct nsd_kept nsd_image_kept(void);
 long nsd_image_execute(const struct nsd_kept *kept, const char *path,
                        char *const argv[]);
 
-/* Files without a name, and what is written to them. Negative errnos. */
-long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag);
-long nsd_raw_tmpfile(void);
-long nsd_raw_write(long fd, const void *data, size_t size);
-void nsd_raw_number(char *to, unsigned long value);
-
 #endif

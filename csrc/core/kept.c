@@ -34,3 +34,39 @@ bool nsd_is_still(const struct nsd_kept *file)
     return file->fd >= 0 && sys2(__NR_fstat, file->fd, &found) == 0 &&
            found.st_dev == file->device && found.st_ino == file->inode;
 }
+
+long nsd_raw_write(long fd, const void *data, size_t size)
+{
+    const char *bytes = data;
+
+    while (size > 0) {
+        long written = sys3(__NR_write, fd, bytes, size);
+
+        if (written < 0)
+            return written;
+        bytes += written;
+        size -= (size_t)written;
+    }
+    return 0;
+}
+
+long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag)
+{
+    long fd = sys2(__NR_memfd_create, name, flags | newer_flag);
+
+    if (fd == -EINVAL) /* before Linux 6.3 */
+        fd = sys2(__NR_memfd_create, name, flags);
+    return fd;
+}
+
+/* A file without a name, for where memfds are refused. */
+long nsd_raw_tmpfile(void)
+{
+    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "/run"};
+    long fd = -ENOENT;
+
+    for (size_t i = 0; fd < 0 && i < sizeof(places) / sizeof(places[0]); i++)
+        fd = sys4(__NR_openat, AT_FDCWD, places[i], O_TMPFILE | O_RDWR | O_CLOEXEC,
+                  0700);
+    return fd;
+}

@@ -1,4 +1,4 @@
-/* kept.h - files without a name that the process keeps between launches.
+/* kept.h - files without a name, and those of them that the process keeps between launches.
  *
  * Their numbers may be closed behind our back and given to other files, so each is known by
  * device and inode, too. All of it may run in the vfork child (vfork.c): nothing asks libc.
@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct nsd_kept {
@@ -28,5 +29,10 @@ static inline bool nsd_is_final(long error)
 }
 
 bool nsd_is_still(const struct nsd_kept *file);
+
+/* Files without a name, and what is written to them. Negative errnos. */
+long nsd_raw_memfd(const char *name, unsigned int flags, unsigned int newer_flag);
+long nsd_raw_tmpfile(void);
+long nsd_raw_write(long fd, const void *data, size_t size);
 
 #endif

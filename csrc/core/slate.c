@@ -1,7 +1,5 @@
 #include "slate.h"
 
-#include "image.h"
-
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <pthread.h>

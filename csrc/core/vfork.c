@@ -33,6 +33,19 @@
 #define __NR_close_range 436
 #endif
 
+static void child_write_number(char *to, unsigned long value)
+{
+    char digits[24];
+    int n = 0;
+
+    do
+        digits[n++] = (char)('0' + value % 10);
+    while ((value /= 10) > 0);
+    while (n > 0)
+        *to++ = digits[--n];
+    *to = '\0';
+}
+
 static void child_close_range(unsigned int first, unsigned int last)
 {
     if (first > last || sys3(__NR_close_range, first, last, 0) == 0)
@@ -181,8 +194,8 @@ static long child_execute(const struct nsd_start *start, long plan)
     char name[] = "nsdemo-start", number[24], length[24];
     char *argv[] = {name, number, length, NULL};
 
-    nsd_raw_number(number, (unsigned long)plan);
-    nsd_raw_number(length, start->child->trace_size + start->size);
+    child_write_number(number, (unsigned long)plan);
+    child_write_number(length, start->child->trace_size + start->size);
     return nsd_image_execute(&start->image, start->options->image_path, argv);
 }
 
