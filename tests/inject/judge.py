@@ -1,0 +1,76 @@
+"""What is right when a system call failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Any
+
+CHANGING = re.compile(r"nsdemo-rootfs-\w+|/proc/self/fd/\d+")
+
+
+def normal(output: str) -> list[str]:
+    """The witness's lines without what is new in every launch."""
+    ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")}
+    found = []
+    in_mounts = False
+    for line in output.splitlines():
+        if line in ("memfd:nsdemo", "nsdemo-init"):
+            continue  # PID 1, before and after it has its name
+        if line.startswith("file "):
+            in_mounts = "mountinfo" in line
+        elif line.startswith("link ns/"):
+            name, target = line.split(maxsplit=2)[1:]
+            kind = name.partition("/")[2]
+            line = f"link {name} {'ours' if target == ours.get(kind) else 'new'}"
+        elif in_mounts and " - " in line:
+            left, _, right = line.partition(" - ")
+            _, _, _, *rest = left.split()
+            kind, *_ = right.split()
+            line = " ".join([*rest[:3], kind])
+        found.append(CHANGING.sub("X", line))
+    return found
+
+
+def judge(case: Any, found: dict[str, Any], expected: list[str] | None) -> str:
+    """What is wrong with the outcome of a case; "" if nothing is."""
+    if "broken" in found:
+        return f"the harness: {found['broken'].splitlines()[-1]}"
+    if "hang" in found:
+        return f"hang: {found['hang']}"
+    if "error" not in found:
+        return "the process that called died"
+    if found["left"]:
+        return "left behind: " + "; ".join(map(str, found["left"]))
+    if found["error"] is None:
+        return judge_success(case, found, expected)
+    return judge_error(case, found["error"])
+
+
+def judge_success(case: Any, found: dict[str, Any], expected: list[str] | None) -> str:
+    if found["returncode"] != 7:
+        return f"the command ended with {found['returncode']}, and nothing is raised"
+    seen = normal(found["output"])
+    if expected is None or seen == expected:
+        return ""
+    if case.recipe == "tty" and (case.call, case.error) == ("read", errno.EIO):
+        return ""  # that is how a terminal says that nobody has its other end any more
+    more = [line for line in seen if line not in expected]
+    less = [line for line in expected if line not in seen]
+    return f"a success that was none: + {more} - {less}"
+
+
+def judge_error(case: Any, facts: dict[str, Any]) -> str:
+    kinds = facts["type"]
+    if "MemoryError" in kinds:
+        return ""
+    if "OSError" not in kinds:
+        return f"{kinds[0]} is raised: {facts['text']}"
+    if facts["operation"] == "write" and "newgidmap" in facts["text"] + "newuidmap":
+        return ""  # a program of its own, with words of its own
+    if facts["errno"] != case.error:
+        return f"errno {facts['errno']} is raised, not {case.error}: {facts['text']}"
+    if "NamespaceError" in kinds and not facts["operation"]:
+        return "no step is named"
+    return ""
