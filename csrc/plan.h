@@ -95,9 +95,13 @@ enum nsd_operation {
     NSD_OPERATION_COUNT
 };
 
+/* This refusal of the kernel is recorded, and the plan goes on; no other one. */
 enum nsd_step_flag {
-    NSD_TOLERATED = 1, /* the kernel's refusal is recorded and the plan goes on */
+    NSD_TOLERATES_EPERM = 1,
+    NSD_TOLERATES_EINVAL = 2,
 };
+
+#define NSD_TOLERATES 3u
 
 /* number[2] of overlay_at: where its directories were opened, and how many are lower ones. */
 #define NSD_OVERLAY_FIRST(number) ((number)&0xff)

@@ -420,11 +420,16 @@ def describe(step: Step) -> str:
     raise ValueError(f"there is no operation {step.operation}")
 
 
+# A hint is a bonus: what goes wrong with it must not take the place of the error. Our own files,
+# or /proc, may be out of reach here; the step of a forged plan may be like no other.
+_PASSED_OVER: tuple[type[Exception], ...] = (Exception,)
+
+
 def hints_for(step: Step, core: CorePlan, trace: Sequence[Step] = ()) -> tuple[str, ...]:
     """What a beginner can do about it; empty when nothing better than the error is known."""
-    from ._diagnosis import diagnose
-
     try:
+        from ._diagnosis import diagnose
+
         return tuple(diagnose(step, core, trace))
-    except (OSError, ImportError):  # /proc or our own files may be unreadable to this user
+    except _PASSED_OVER:
         return ()

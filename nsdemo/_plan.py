@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Target = Any
 _FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
+_FIRST_SLOT_OF_OURS = 64  # NSD_UPPER_SLOT
 _NOTHING = (None, None, None, None)
 
 
@@ -161,8 +162,13 @@ class Plan:
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
         flags = names_to_flags(names)
+        raw = self._core.steps()
+        slot = slots_used(raw)
+        opened = any(name == "open_source" for name, *_ in raw)
+        room = _FIRST_SOURCE if opened else _FIRST_SLOT_OF_OURS
+        if slot >= room:
+            raise ValueError(f"a plan{' with mounts' * opened} has room for {room} targets to join")
         resolved = Resolved(target)
-        slot = slots_used(self._core.steps())
         fd = max(resolved.fd, resolved.pidfd)
         if fd >= 0:
             core = self._core.with_slot(slot, fd, resolved)

@@ -94,10 +94,18 @@ def launch(
         if stage == "descriptors" and number == errno.EBADF:
             stdio.raise_if_closed()
         step = Step("start", (stage,), None, number)
-        raise setup_failed(step, (step,), describe(step), hints_for(step, core))
+        raise setup_failed(step, (step,), _words_for(step), hints_for(step, core))
     if process.failed >= 0:
         _raise_failure(core, trace_of(core, process), process.said)
     return process
+
+
+def _words_for(step: Step) -> str:
+    """A step of a forged plan may have arguments that no words fit."""
+    try:
+        return describe(step)
+    except (TypeError, ValueError):
+        return f"step {step.operation}"
 
 
 def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
@@ -105,7 +113,7 @@ def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None
     step = trace[-1]
     hints = hints_for(step, core, trace)
     if step.operation != "exec":
-        raise setup_failed(step, trace, describe(step), hints, said or b"")
+        raise setup_failed(step, trace, _words_for(step), hints, said or b"")
     # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
     path, name = step.args[0], step.args[1]
     filename = name if step.errno == errno.ENOENT else path

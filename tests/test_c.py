@@ -23,10 +23,12 @@ SANITIZED = (
 ).split()
 
 # What each program is linked with.
-CORE = ["core/builder.c", "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
+BUILDER = ["core/builder.c", "steps/check.c"]
+CORE = [*BUILDER, "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
 STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
-    "test_builder": ["core/builder.c"],
+    "test_builder": BUILDER,
+    "test_flags": [name for name in STEPS if name != "steps/flags.c"],
     "test_namespaces": ["core/namespaces.c"],
     "test_recipes": CORE,
     "test_launch": [

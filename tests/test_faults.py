@@ -223,6 +223,10 @@ BY_STRACE = [
     Injected("umask", "umask", "EIO", RAW.format("umask", (0, 0, 0), (None,) * 4)),
     Injected("drop_inheritable", "capget", "EFAULT", SPAWN),
     Injected("setgroups", "setgroups", "ENOMEM", "no_power().setgroups([]).exec(['true'])"),
+    # Implied by uid, which tolerates EPERM, and nothing else.
+    Injected("setgroups", "setgroups", "ENOMEM", "nsdemo.spawn(['true'], uid=0, **user)"),
+    Injected("drop_bounding", "prctl", "EACCES", "no_power().drop_bounding([])", "prctl(3)"),
+    Injected("open_root", "ppoll", "ENOMEM", "root_of_ours()", "wait_in_vain()"),
     Injected("setgid", "setresgid", "EAGAIN", "no_power().setgid(0).exec(['true'])"),
     Injected("setuid", "setresuid", "EAGAIN", "no_power().setuid(0).exec(['true'])"),
     Injected("chroot", "chroot", "EPERM", "no_power().chroot('/').exec(['true'])"),
@@ -296,6 +300,15 @@ def test_nothing_to_execute(init: bool, streams: str, tmp_path: Path) -> None:
 # -- by strace ---------------------------------------------------------------------------------
 
 INJECTED = """
+    user = dict(user=not IS_ROOT, dry_run=True)
+    def wait_in_vain():
+        with contextlib.suppress(OSError):
+            nsdemo.run(["sleep", ".05"], stdin=nsdemo.DEVNULL)
+    def root_of_ours():
+        core, birth = no_power()._core, nsdemo._core.process_birth(os.getpid())
+        core = core.append("open_process", 0, (os.getpid(), birth, 1), (None,) * 4)
+        texts = ("/proc/self/root", None, None, None)
+        return nsdemo.Plan._from_core(core.append("open_root", 0, (0, 1, 0), texts))
     plan = {plan}
     if not any(step.operation == "exec" for step in plan):
         plan = plan.exec(["true"])

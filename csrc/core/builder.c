@@ -1,5 +1,7 @@
 #include "builder.h"
 
+#include "../steps/steps.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +110,52 @@ struct nsd_step *nsd_add(struct nsd_builder *builder, enum nsd_operation operati
         step = &builder->steps[builder->step_count++];
     *step = (struct nsd_step){.operation = (uint32_t)operation};
     return step;
+}
+
+/* The kinds of step that change who performs the next one have their places; seen has a bit
+ * for each that came before. */
+static bool is_in_place(uint32_t operation, uint32_t index, unsigned int *seen)
+{
+    enum {
+        FORKED = 1,
+        HAS_INIT = 2,
+        HAS_COMMAND = 4
+    };
+    unsigned int before = *seen;
+
+    if (operation == NSD_FORK)
+        *seen |= FORKED;
+    if (operation == NSD_INIT)
+        *seen |= HAS_INIT;
+    if (operation == NSD_EXEC)
+        *seen |= HAS_COMMAND;
+    if ((before & HAS_COMMAND) != 0 || (operation == NSD_CLONE && index != 0))
+        return false;
+    if (operation == NSD_FORK)
+        return (before & FORKED) == 0;
+    return operation != NSD_INIT || (before & (FORKED | HAS_INIT)) == FORKED;
+}
+
+int nsd_builder_check(const struct nsd_builder *builder, uint32_t *reterr_step)
+{
+    unsigned int seen = 0;
+
+    for (uint32_t i = 0; i < builder->step_count; i++) {
+        const struct nsd_step *step = &builder->steps[i];
+
+        *reterr_step = i;
+        if (!is_in_place(step->operation, i, &seen) ||
+            nsd_check_step(step, builder->text, builder->text_size) < 0)
+            return -EINVAL;
+    }
+    return 0;
+}
+
+bool nsd_builder_is_whole(const struct nsd_builder *builder)
+{
+    return builder->step_count > 0 &&
+           (builder->steps[builder->step_count - 1].operation == NSD_EXEC ||
+            builder->steps[builder->step_count - 1].operation == NSD_GUARD);
 }
 
 static uint32_t keep_string(struct nsd_builder *builder, const char *string,

@@ -9,6 +9,7 @@
 
 #include "../plan.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The kernel's own bounds: MAX_ARG_STRLEN for a string, 6 MB for all of them. */
@@ -37,6 +38,12 @@ void nsd_builder_free(struct nsd_builder *builder);
 
 /* Makes to a deep copy of from; to.error says whether it worked. */
 void nsd_builder_copy(struct nsd_builder *to, const struct nsd_builder *from);
+
+/* Can this be performed as far as it goes? 0, or -EINVAL and the step that cannot. */
+int nsd_builder_check(const struct nsd_builder *builder, uint32_t *reterr_step);
+
+/* Does it end with the command, so that nothing is missing? */
+bool nsd_builder_is_whole(const struct nsd_builder *builder);
 
 /* Appends a step and returns it, valid until the next append; never NULL, also after an
  * error (a scratch step then). Set numbers on it, and texts by nsd_step_text. */

@@ -135,6 +135,7 @@ void nsd_child_perform(struct nsd_start *start)
 {
     struct nsd_launch launch = {
         .head = (struct nsd_plan_head *)(void *)start->bytes,
+        .plan_size = start->size,
         .results = start->child->results,
         .self = NSD_FIRST,
         .guarded = start->guarded,
@@ -142,7 +143,8 @@ void nsd_child_perform(struct nsd_start *start)
     uint32_t i = 0;
 
     nsd_default_signals(nsd_ignored_signals());
-    nsd_lay_out(&launch);
+    if (!nsd_lay_out(&launch))
+        return;
     for (uint32_t n = 0; n < launch.head->step_count; n++)
         launch.borrowed |= launch.steps[n].operation == NSD_PIVOT_ROOT ||
                            launch.steps[n].operation == NSD_CHROOT;

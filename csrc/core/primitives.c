@@ -146,9 +146,9 @@ static void join_targets(struct nsd_builder *builder, const struct nsd_request *
     for (int i = 0; request->privileged && i < request->join_count; i++)
         if ((request->joins[i].flags & CLONE_NEWUSER) != 0)
             add_join(builder, request, i);
-    /* Root, if the namespace maps one; else we stay nobody, and the trace says so. */
+    /* Root, if the namespace maps one; else (EINVAL) we stay nobody: the trace says so. */
     if (joins_user && request->uid < 0 && request->gid < 0)
-        nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATED;
+        nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATES_EINVAL;
 }
 
 static void unshare_new(struct nsd_builder *builder, const struct nsd_request *request)
@@ -290,7 +290,7 @@ static void set_up_process(struct nsd_builder *builder,
         struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
 
         step->number[0] = request->group_count;
-        step->flags = request->groups_implied ? NSD_TOLERATED : 0;
+        step->flags = request->groups_implied ? NSD_TOLERATES_EPERM : 0;
         step->text[0] = nsd_keep(
             builder, request->group_count == 0 ? "" : (const void *)request->groups,
             (size_t)request->group_count * sizeof(uint32_t));

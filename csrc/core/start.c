@@ -250,6 +250,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
     int ret;
 
     *reterr_stage = NSD_START_CLONE;
+    if (!nsd_builder_is_whole(plan))
+        return -EINVAL;
     describe(ret_child, plan, options->shared);
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);

@@ -325,6 +325,7 @@ _Noreturn void nsd_main(uintptr_t *stack)
         nsd_exit(125);
     nsd_hold(&the_launch.trace->state);
     the_launch.head = (struct nsd_plan_head *)(base + (long)the_launch.trace_size);
-    nsd_lay_out(&the_launch);
+    if (!nsd_lay_out(&the_launch))
+        nsd_exit(125);
     proceed(&the_launch, 0);
 }

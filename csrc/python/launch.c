@@ -5,6 +5,7 @@
 #include "binding.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 static const char *const stage_names[] = {
@@ -20,8 +21,16 @@ static int *take_descriptors(PyObject *tuple, int *ret_count)
     Py_ssize_t count = PyTuple_Size(tuple);
     int *fds = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(int));
 
-    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
-        fds[i] = (int)PyLong_AsLong(PyTuple_GetItem(tuple, i));
+    for (Py_ssize_t i = 0; fds != NULL && i < count; i++) {
+        long fd = PyLong_AsLong(PyTuple_GetItem(tuple, i));
+
+        if (fd < 0 || fd > INT_MAX) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_ValueError, "that number is no descriptor");
+            break;
+        }
+        fds[i] = (int)fd;
+    }
     if (fds != NULL && PyErr_Occurred()) {
         PyMem_Free(fds);
         return NULL;

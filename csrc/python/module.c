@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -43,6 +44,8 @@ static PyObject *kind_of_file(PyObject *module, PyObject *argument)
     (void)module;
     if (fd == -1 && PyErr_Occurred())
         return NULL;
+    if (fd < 0 || fd > INT_MAX)
+        return nsd_raise(-EBADF);
     kind = nsd_kind_of_file((int)fd);
     return kind < 0 ? nsd_raise(kind) : PyLong_FromLong(kind);
 }
@@ -57,6 +60,8 @@ static PyObject *process_birth(PyObject *module, PyObject *argument)
     (void)module;
     if (pid == -1 && PyErr_Occurred())
         return NULL;
+    if (pid <= 0 || pid > INT_MAX)
+        return nsd_raise(-ESRCH);
     ret = nsd_process_birth((pid_t)pid, &birth);
     return ret < 0 ? nsd_raise(ret) : PyLong_FromLongLong(birth);
 }
@@ -81,7 +86,8 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
     (void)module;
     if (number == -1 && PyErr_Occurred())
         return NULL;
-    return PyBool_FromLong(nsd_has_capability((int)number));
+    return PyBool_FromLong(number >= 0 && number < 64 &&
+                           nsd_has_capability((int)number));
 }
 
 /* is_set_id(root, cwd, paths) -> bool, of the first of these that exists below the root */

@@ -28,14 +28,30 @@ int nsd_optional_bytes(PyObject *object, const char **ret_bytes)
     return *ret_bytes == NULL ? -1 : 0;
 }
 
+/* Whoever appends by hand may have got a number wrong; nothing is read before this. */
+static int check_steps(const struct nsd_builder *builder)
+{
+    uint32_t step = 0;
+
+    if (builder->error < 0) {
+        nsd_raise(builder->error);
+        return -1;
+    }
+    if (nsd_builder_check(builder, &step) == 0)
+        return 0;
+    PyErr_Format(
+        PyExc_ValueError,
+        "step %u (%s) is out of place, or has a number or a text that leads nowhere",
+        (unsigned int)step + 1, operation_names[builder->steps[step].operation]);
+    return -1;
+}
+
 PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
                                 PyObject *keep)
 {
     struct plan_object *self = NULL;
 
-    if (builder->error < 0)
-        nsd_raise(builder->error);
-    else
+    if (check_steps(builder) == 0)
         self = PyObject_New(struct plan_object, type);
     if (self == NULL) {
         nsd_builder_free(builder);
@@ -173,6 +189,10 @@ static PyObject *plan_append(PyObject *object, PyObject *args)
     operation = operation_by_name(name);
     if (operation < 0)
         return NULL;
+    if (operation == NSD_GUARD) {
+        PyErr_SetString(PyExc_ValueError, "a guard is not made by a plan");
+        return NULL;
+    }
     step = nsd_add_step(copied(object, &builder), (enum nsd_operation)operation,
                         (const int64_t[3]){number[0], number[1], number[2]}, text);
     step->flags = flags;

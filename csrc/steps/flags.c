@@ -78,7 +78,8 @@ static int64_t number(char **at)
     while (**at == ' ' || **at == '\t')
         (*at)++;
     for (; **at >= '0' && **at <= '9'; (*at)++)
-        value = value * 10 + (**at - '0');
+        if (value <= (INT64_MAX - 9) / 10) /* a longer one is nobody's */
+            value = value * 10 + (**at - '0');
     return value;
 }
 
@@ -158,12 +159,12 @@ static long read_mounts(size_t *ret_size)
     return memory;
 }
 
-/* A space in a path is \040 there; ends the path with NUL, and returns what follows. */
-static char *unescape(char *at)
+/* A space in a path is \040 there; ends the path with NUL. */
+static void unescape(char *at)
 {
     char *to = at;
 
-    while (*at != ' ' && *at != '\n' && *at != '\0') {
+    while (*at != ' ' && *at != '\0') {
         if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] >= '0' &&
             at[2] <= '7' && at[3] >= '0' && at[3] <= '7') {
             *to++ = (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0'));
@@ -172,25 +173,36 @@ static char *unescape(char *at)
             *to++ = *at++;
         }
     }
-    if (*at == ' ')
-        at++;
     *to = '\0';
-    return at;
 }
 
 /* id parent major:minor root point options ... */
-static void parse(char *text, struct line *lines)
+static void parse_line(char *text, struct line *ret_line)
 {
-    for (; *text != '\0'; lines++) {
-        lines->id = number(&text);
-        lines->parent = number(&text);
-        for (int spaces = 0; spaces < 3 && *text != '\0'; text++)
-            spaces += *text == ' ';
-        lines->point = text;
-        text = unescape(text);
-        while (*text != '\0' && *text++ != '\n')
-            continue;
+    *ret_line = (struct line){.id = number(&text)};
+    ret_line->parent = number(&text);
+    for (int spaces = 0; spaces < 3 && *text != '\0'; text++)
+        spaces += *text == ' ';
+    ret_line->point = text;
+    unescape(text);
+}
+
+/* Returns how many lines there are: as many as newlines, and one that ends without. */
+static size_t parse(char *text, struct line *ret_lines)
+{
+    size_t count = 0;
+
+    while (*text != '\0') {
+        char *end = text;
+
+        while (*end != '\0' && *end != '\n')
+            end++;
+        if (*end == '\n')
+            *end++ = '\0';
+        parse_line(text, &ret_lines[count++]);
+        text = end;
     }
+    return count;
 }
 
 /* A mount that was moved may stand before its parent: so until nothing is found any more. */
@@ -224,9 +236,11 @@ static bool is_covered(const struct line *lines, size_t count, const struct line
     const struct line *at = line;
 
     for (size_t i = 0; i < count; i++)
-        if (lines[i].parent == line->id && leads_through(line->point, lines[i].point))
+        if (&lines[i] != line && lines[i].parent == line->id &&
+            leads_through(line->point, lines[i].point))
             return true;
-    while (at != NULL && at->below) {
+    /* The first mount of all may be its own parent. */
+    for (size_t depth = 0; at != NULL && at->below && depth < count; depth++) {
         const struct line *parent = NULL;
 
         for (size_t i = 0; i < count; i++) {
@@ -261,7 +275,7 @@ static long remount_line(const struct line *lines, size_t count,
 
 static long remount_below(int64_t top, long flags)
 {
-    size_t size = 0, count = 0;
+    size_t size = 0, most = 1, count;
     long text = read_mounts(&size);
     long memory, ret = 0;
     struct line *lines;
@@ -269,19 +283,19 @@ static long remount_below(int64_t top, long flags)
     if (is_error(text))
         return text;
     for (const char *at = (const char *)text; *at != '\0'; at++)
-        count += *at == '\n';
-    memory = map_memory((count + 1) * sizeof(struct line));
+        most += *at == '\n';
+    memory = map_memory(most * sizeof(struct line));
     if (is_error(memory)) {
         sys2(__NR_munmap, text, size);
         return memory;
     }
     lines = (struct line *)memory;
-    parse((char *)text, lines);
+    count = parse((char *)text, lines);
     find_below(lines, count, top);
     for (size_t i = 0; i < count && ret == 0; i++)
         if (lines[i].below && lines[i].id != top)
             ret = remount_line(lines, count, &lines[i], flags);
-    sys2(__NR_munmap, memory, (count + 1) * sizeof(struct line));
+    sys2(__NR_munmap, memory, most * sizeof(struct line));
     sys2(__NR_munmap, text, size);
     return ret;
 }

@@ -12,6 +12,12 @@ const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *ste
     return step->text[n] == 0 ? NULL : launch->text + step->text[n];
 }
 
+static bool is_tolerated(const struct nsd_step *step, long ret)
+{
+    return (ret == -EPERM && (step->flags & NSD_TOLERATES_EPERM) != 0) ||
+           (ret == -EINVAL && (step->flags & NSD_TOLERATES_EINVAL) != 0);
+}
+
 bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
 {
     const struct nsd_step *step = &launch->steps[index];
@@ -27,7 +33,7 @@ bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
         result->error = (int32_t)-ret;
     else
         result->value = ret;
-    return ret >= 0 || (step->flags & NSD_TOLERATED) != 0;
+    return ret >= 0 || is_tolerated(step, ret);
 }
 
 void nsd_default_signals(uint64_t ignored)
@@ -114,19 +120,43 @@ void nsd_execute(struct nsd_launch *launch)
     result->error = (int32_t)-error;
 }
 
-void nsd_lay_out(struct nsd_launch *launch)
+/* Texts are offsets in the plan, and become pointers; every vector ends with NULL. */
+static bool lay_out_vectors(struct nsd_launch *launch, uint64_t *offsets)
+{
+    const struct nsd_plan_head *head = launch->head;
+    const size_t count[] = {head->argv_count, head->envp_count, head->path_count};
+
+    for (int n = 0; n < 3; n++) {
+        for (size_t i = 0; i < count[n]; i++, offsets++) {
+            if (*offsets >= launch->text_size)
+                return false;
+            if (*offsets != 0)
+                *offsets += (uint64_t)(uintptr_t)launch->text;
+        }
+        if (*offsets++ != 0)
+            return false;
+    }
+    return true;
+}
+
+bool nsd_lay_out(struct nsd_launch *launch)
 {
     struct nsd_plan_head *head = launch->head;
     size_t steps_size = head->step_count * sizeof(struct nsd_step);
     uint64_t *offsets = (uint64_t *)(void *)((char *)(head + 1) + steps_size);
     size_t vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
+    size_t before = sizeof(*head) + steps_size + vectors * sizeof(*offsets);
 
     launch->steps = (const struct nsd_step *)(head + 1);
     launch->text = (const char *)(offsets + vectors);
     launch->vectors = (char **)(void *)offsets;
-    for (size_t i = 0; i < vectors; i++)
-        if (offsets[i] != 0)
-            offsets[i] += (uint64_t)(uintptr_t)launch->text;
+    if (launch->plan_size < sizeof(*head) || head->step_count == 0 ||
+        head->step_count > NSD_MAX_STEPS || launch->plan_size <= before)
+        return false;
+    launch->text_size = (uint32_t)(launch->plan_size - before);
+    if (launch->text[launch->text_size - 1] != '\0' ||
+        !lay_out_vectors(launch, offsets))
+        return false;
     for (int i = 0; i < NSD_SLOTS; i++) {
         launch->slot[i] = head->slot[i];
         if (head->slot[i] >= 0)
@@ -134,4 +164,5 @@ void nsd_lay_out(struct nsd_launch *launch)
     }
     launch->parent = -1;
     launch->helper = -1;
+    return true;
 }

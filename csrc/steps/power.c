@@ -50,8 +50,10 @@ long nsd_drop_bounding(const struct nsd_step *step)
     for (long number = 0; ret == 0 && number < 64; number++) {
         long had = sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
 
-        if (had < 0)
+        if (had == -EINVAL && number > 0)
             break;
+        if (had < 0)
+            return had;
         if (had == 1 && (kept >> number & 1) == 0)
             ret = sys5(__NR_prctl, PR_CAPBSET_DROP, number, 0, 0, 0);
     }

@@ -13,10 +13,12 @@
 #include <linux/fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/poll.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/signal.h>
 #include <linux/sockios.h>
+#include <linux/time_types.h>
 
 #define MNT_DETACH 2
 #define AF_INET 2
@@ -60,40 +62,6 @@ long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long
     return ret < 0 ? close_after(fd, ret) : fd;
 }
 
-/* A pid and this number together name one process. The process's name, field 2, may hold
- * anything, so the count begins behind its last ")". */
-long nsd_started_at(long pid, int64_t *ret_ticks)
-{
-    char path[32] = "/proc/", buffer[1024], digits[16];
-    size_t length = 6, n = 0;
-    long fd, got, i;
-    int field = 1;
-    int64_t ticks = 0;
-
-    for (long rest = pid; rest > 0 && n < sizeof(digits); rest /= 10)
-        digits[n++] = (char)('0' + rest % 10);
-    while (n > 0)
-        path[length++] = digits[--n];
-    for (const char *tail = "/stat"; *tail != '\0'; tail++)
-        path[length++] = *tail;
-    path[length] = '\0';
-
-    fd = open_at(AT_FDCWD, path, O_RDONLY);
-    if (fd < 0)
-        return fd == -ENOENT ? -ESRCH : fd;
-    got = close_after(fd, sys3(__NR_read, fd, buffer, sizeof(buffer)));
-    if (got < 0)
-        return got;
-    for (i = got - 1; i > 0 && buffer[i] != ')'; i--)
-        continue;
-    for (; i < got && field < 21; i++)
-        field += buffer[i] == ' ';
-    for (; i < got && buffer[i] >= '0' && buffer[i] <= '9'; i++)
-        ticks = ticks * 10 + (buffer[i] - '0');
-    *ret_ticks = ticks;
-    return 0;
-}
-
 /* Negative: the inode of a process's pidfds; else when it started. */
 static long birth_of(long pid, long pidfd, int64_t like, int64_t *ret_birth)
 {
@@ -126,6 +94,18 @@ static long open_process(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
+/* A pidfd can be read from when its process has ended. */
+static long check_alive(long pidfd)
+{
+    const struct __kernel_timespec at_once = {0};
+    struct pollfd process = {.fd = (int)pidfd, .events = POLLIN};
+    long ret = sys5(__NR_ppoll, &process, 1, &at_once, 0, 0);
+
+    if (ret < 0)
+        return ret;
+    return ret == 0 ? 0 : (process.revents & POLLNVAL) != 0 ? -EBADF : -ESRCH;
+}
+
 /* numbers: slot, slot of the process whose root it is or -1; texts: path */
 static long open_root(struct nsd_launch *launch, const struct nsd_step *step)
 {
@@ -134,12 +114,10 @@ static long open_root(struct nsd_launch *launch, const struct nsd_step *step)
 
     if (owner >= 0) {
         /* A /proc/PID path is this process's only if it still lives now. */
-        if (sys4(__NR_pidfd_send_signal, launch->slot[owner], 0, 0, 0) == -ESRCH ||
-            fd == -ENOENT) {
-            if (fd >= 0)
-                sys1(__NR_close, fd);
-            return -ESRCH;
-        }
+        long alive = check_alive(launch->slot[owner]);
+
+        if (alive < 0 || fd == -ENOENT)
+            return close_after(fd, alive < 0 ? alive : -ESRCH);
     }
     if (fd < 0)
         return fd;
@@ -379,7 +357,7 @@ static long hide_again(struct nsd_launch *launch, long ret)
     return ret == 0 && launch->hides ? hide(launch) : ret;
 }
 
-long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
+static long perform(struct nsd_launch *launch, const struct nsd_step *step)
 {
     switch ((enum nsd_operation)step->operation) {
     case NSD_OPEN_PROCESS:
@@ -493,4 +471,11 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
         break;
     }
     return -ENOSYS;
+}
+
+long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long ret = nsd_check_step(step, launch->text, launch->text_size);
+
+    return ret < 0 ? ret : perform(launch, step);
 }

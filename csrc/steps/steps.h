@@ -24,6 +24,7 @@ struct nsd_launch {
     const struct nsd_step *steps;
     char **vectors; /* argv, envp, paths: turned from offsets into pointers */
     const char *text;
+    uint32_t text_size;
     char *name; /* argv[0], what ps shows */
     enum nsd_process self;
     int slot[NSD_SLOTS];
@@ -39,8 +40,12 @@ struct nsd_launch {
     bool needs_guard; /* it is a program that the kernel lets go of: not executed */
 };
 
-/* Finds its way in a plan as it lies in memory; head, and self, are the caller's to set. */
-void nsd_lay_out(struct nsd_launch *launch);
+/* Finds its way in a plan as it lies in memory; head, its size, and self, are the caller's to
+ * set. false: what lies there is no plan. */
+bool nsd_lay_out(struct nsd_launch *launch);
+
+/* check.c. Does all that a step's numbers and texts lead to exist? 0 or -EINVAL. */
+long nsd_check_step(const struct nsd_step *step, const char *text, uint32_t text_size);
 
 const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
                      int n);
@@ -139,7 +144,7 @@ long nsd_pin_file(long namespace, const char *path, const char *proc);
  * that is empty and of mode 0. -EINVAL: there is none; -ESRCH: proc is not ours. */
 long nsd_unpin_file(const char *path, uint64_t inode, bool removes, const char *proc);
 
-/* Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
+/* birth.c. Field 22 of /proc/PID/stat: when a process started, in clock ticks since boot. */
 long nsd_started_at(long pid, int64_t *ret_ticks);
 
 #endif

@@ -163,7 +163,8 @@ static void serve(struct nsd_launch *launch, long socket)
     struct order order = {0};
 
     sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    while (sys3(__NR_read, socket, &order, sizeof(order)) == sizeof(order)) {
+    while (sys3(__NR_read, socket, &order, sizeof(order)) == sizeof(order) &&
+           order.step < launch->head->step_count) {
         int64_t answer = write_map(launch, order.pid, &launch->steps[order.step]);
 
         sys6(__NR_sendto, socket, (long)&answer, sizeof(answer), MSG_NOSIGNAL, 0, 0);

@@ -380,15 +380,26 @@ static void a_tolerated_failure_is_told_and_passed_over(void)
 
     nsd_builder_init(&plan);
     add_command(&plan, COMMAND("/bin/true"));
-    nsd_add_step(&plan, NSD_CHDIR, (const int64_t[3]){0},
-                 (const char *const[4]){"/nowhere/at/all"})
-        ->flags = NSD_TOLERATED;
+    nsd_add_step(&plan, NSD_SETPGID, (const int64_t[3]){-5}, (const char *const[4]){0})
+        ->flags = NSD_TOLERATES_EINVAL;
     nsd_add_exec(&plan);
     CHECK_NUMBER(launch(&plan, &inherit, &child, &failed), 0);
-    CHECK_NUMBER(child.results[0].error, ENOENT);
+    CHECK_NUMBER(child.results[0].error, EINVAL);
     CHECK_NUMBER(nsd_child_wait(&child, NSD_FOREVER), 0);
     CHECK_NUMBER(child.status, 0);
     nsd_child_release(&child);
+}
+
+static void only_the_named_failure_is_passed_over(void)
+{
+    struct nsd_builder plan;
+
+    nsd_builder_init(&plan);
+    add_command(&plan, COMMAND("/bin/true"));
+    nsd_add_step(&plan, NSD_SETPGID, (const int64_t[3]){-5}, (const char *const[4]){0})
+        ->flags = NSD_TOLERATES_EPERM;
+    nsd_add_exec(&plan);
+    check_failure(&plan, 0, EINVAL);
 }
 
 static void waiting_ends_with_the_deadline(void)
@@ -591,6 +602,7 @@ int main(void)
     RUN(a_failure_behind_init_is_named);
     RUN(what_cannot_be_executed_is_a_failing_step);
     RUN(a_tolerated_failure_is_told_and_passed_over);
+    RUN(only_the_named_failure_is_passed_over);
     RUN(waiting_ends_with_the_deadline);
     RUN(a_signal_reaches_the_command);
     RUN(releasing_ends_what_still_runs);

@@ -31,7 +31,7 @@ static const char *in_words(const struct nsd_builder *builder)
 
         length += (size_t)snprintf(line + length, sizeof(line) - length, "%s%s%s",
                                    i == 0 ? "" : " ", words[step->operation],
-                                   step->flags & NSD_TOLERATED ? "?" : "");
+                                   step->flags & NSD_TOLERATES ? "?" : "");
         CHECK(length < sizeof(line));
     }
     return line;

@@ -48,8 +48,10 @@ static long perform(enum nsd_operation operation, const int64_t number[3],
         strcpy(texts + size, text[i]);
         size += (uint32_t)strlen(text[i]) + 1;
     }
-    if (size > 4)
+    if (size > 4) {
         launch.text = texts;
+        launch.text_size = sizeof(texts);
+    }
     performed[operation]++;
     return nsd_perform(&launch, &step);
 }
@@ -345,6 +347,7 @@ static void lay_out_maps(const char *program)
     }
     launch.steps = map_steps;
     launch.text = map_texts;
+    launch.text_size = sizeof(map_texts);
     map_results =
         mmap(NULL, NSD_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(map_results != MAP_FAILED);
@@ -362,6 +365,7 @@ static void maps_are_written_from_outside(void)
     CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
     CHECK_NUMBER(unshare(CLONE_NEWUSER), 0);
     launch.text = map_texts;
+    launch.text_size = sizeof(map_texts);
     for (int i = 0; i < 3; i++)
         CHECK_NUMBER(nsd_perform(&launch, &map_steps[i]), 0);
     check_map("uid_map", 0, uid, 1);
@@ -376,6 +380,7 @@ static void check_program(const char *program, long error, const char *said)
     lay_out_maps(program);
     CHECK(STEP(MAP_HELPER, NONE, NONE) > 0);
     launch.text = map_texts;
+    launch.text_size = sizeof(map_texts);
     CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), error);
     CHECK_TEXT((const char *)&map_results[4], said);
     nsd_dismiss_helper(&launch);
@@ -411,6 +416,7 @@ static void a_helper_that_was_killed_is_missed(void)
     CHECK_NUMBER(kill((pid_t)launch.helper_pid, SIGKILL), 0);
     CHECK_NUMBER(waitid(P_PID, (id_t)launch.helper_pid, NULL, WEXITED | WNOWAIT), 0);
     launch.text = map_texts;
+    launch.text_size = sizeof(map_texts);
     CHECK_NUMBER(nsd_perform(&launch, &map_steps[0]), -EPIPE);
     nsd_dismiss_helper(&launch);
     CHECK_NUMBER(launch.helper, -1);
@@ -972,6 +978,7 @@ static long set_filter(const struct sock_filter *filter, int64_t count)
     } text = {{0}, {filter[0], filter[1]}};
 
     launch.text = (const char *)&text;
+    launch.text_size = sizeof(text);
     performed[NSD_SECCOMP]++;
     return nsd_perform(&launch, &step);
 }
@@ -1154,6 +1161,104 @@ static int namespaces_are_allowed(void)
     return status == 0;
 }
 
+/* Numbers that lead behind an array, and texts behind the plan's. */
+static void what_leads_nowhere_is_not_performed(void)
+{
+    static const struct {
+        enum nsd_operation operation;
+        int64_t number[3];
+        uint32_t text[4];
+    } bad[] = {
+        {NSD_OPERATION_COUNT, {0}, {0}},
+        {NSD_OPEN_PROCESS, {1, 0, NSD_SLOTS}, {0}},
+        {NSD_OPEN_PROCESS, {1, 0, -1}, {0}},
+        {NSD_OPEN_ROOT, {NSD_SLOTS, -1}, {4}},
+        {NSD_OPEN_ROOT, {0, NSD_SLOTS}, {4}},
+        {NSD_OPEN_ROOT, {0, -2}, {4}},
+        {NSD_OPEN_ROOT, {0, -1}, {0}},
+        {NSD_JOIN, {INT64_MAX}, {0}},
+        {NSD_JOIN, {INT64_MIN}, {0}},
+        {NSD_ENTER_TIME, {-1}, {0}},
+        {NSD_PIN, {0, NSD_SLOTS}, {4, 4}},
+        {NSD_PIN, {0, -1}, {4}},
+        {NSD_OPEN_SOURCE, {NSD_SLOTS}, {4}},
+        {NSD_BIND_AT, {0, -1, -1}, {4, 4}},
+        {NSD_BIND_AT, {0, NSD_SLOTS, 0}, {4, 4}},
+        {NSD_MOUNT_AT, {0, NSD_SLOTS}, {4, 4, 4}},
+        {NSD_MASK_AT, {0, -2}, {4, 4}},
+        {NSD_LINK_AT, {0, NSD_SLOTS}, {4, 4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 0}, {4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 60 | 20 << 8}, {4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 68 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 1 << 8 | NSD_OVERLAY_IS_ROOT}, {4, 4}},
+        {NSD_HAND_OVER, {0, NSD_SLOTS}, {0}},
+        {NSD_READONLY, {3, -1}, {0}},
+        {NSD_PIVOT_ROOT, {NSD_SLOTS}, {4}},
+        {NSD_CHROOT, {-1}, {0}},
+        {NSD_MOUNT, {0, 1 << 20}, {4, 4, 4}},
+        {NSD_SETHOSTNAME, {0}, {0}},
+        {NSD_SETHOSTNAME, {0}, {8}},
+        {NSD_CHDIR, {0}, {UINT32_MAX}},
+        {NSD_WRITE_PROC, {0}, {4}},
+        {NSD_CLONE, {CLONE_VM | CLONE_SIGHAND | CLONE_THREAD}, {0}},
+        {NSD_CLONE, {CLONE_NEWUTS, 3}, {0}},
+        {NSD_SETGROUPS, {-1}, {4}},
+        {NSD_SETGROUPS, {2}, {4}},
+        {NSD_SETGROUPS, {1}, {0}},
+        {NSD_SECCOMP, {1}, {4}},
+        {NSD_SECCOMP, {1 << 20}, {4}},
+    };
+    static const char texts[8] = "\0\0\0\0abc"; /* 4 is a text, 8 is none */
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct nsd_step step = {.operation = (uint32_t)bad[i].operation};
+
+        memcpy(step.number, bad[i].number, sizeof(step.number));
+        memcpy(step.text, bad[i].text, sizeof(step.text));
+        launch.text = texts;
+        launch.text_size = sizeof(texts);
+        printf("%zu ", i);
+        CHECK_NUMBER(nsd_check_step(&step, texts, sizeof(texts)), -EINVAL);
+        CHECK_NUMBER(nsd_perform(&launch, &step), -EINVAL);
+    }
+}
+
+/* head, two steps, three empty vectors, text: and each of its sizes wrong once. */
+static void what_is_no_plan_is_not_laid_out(void)
+{
+    struct {
+        struct nsd_plan_head head;
+        struct nsd_step steps[2];
+        uint64_t vectors[4];
+        char text[8];
+    } good = {.head = {.step_count = 2, .argv_count = 1},
+              .steps = {{.operation = NSD_SETSID}, {.operation = NSD_EXEC}},
+              .vectors = {4}},
+      bad;
+
+    memset(good.head.slot, -1, sizeof(good.head.slot));
+    for (int wrong = 0; wrong < 8; wrong++) {
+        struct nsd_launch it = {.head = &bad.head, .plan_size = sizeof(bad)};
+
+        bad = good;
+        if (wrong == 1)
+            it.plan_size = sizeof(bad.head) - 1;
+        if (wrong == 2)
+            it.plan_size = sizeof(bad) - sizeof(bad.text);
+        if (wrong == 3)
+            bad.head.step_count = 0;
+        if (wrong == 4)
+            bad.head.step_count = UINT32_MAX;
+        if (wrong == 5)
+            bad.head.envp_count = UINT32_MAX;
+        if (wrong == 6)
+            bad.vectors[0] = sizeof(bad.text);
+        if (wrong == 7)
+            bad.text[7] = 'x';
+        CHECK_NUMBER(nsd_lay_out(&it), wrong == 0);
+    }
+}
+
 int main(void)
 {
     performed = mmap(NULL, sizeof(int[NSD_OPERATION_COUNT]), PROT_READ | PROT_WRITE,
@@ -1217,6 +1322,8 @@ int main(void)
     IN_CHILD(executing_reports_the_error_that_matters);
     IN_CHILD(executing_succeeds_with_the_second_path);
     IN_CHILD(a_command_that_leads_to_its_caller_is_told);
+    RUN(what_leads_nowhere_is_not_performed);
+    RUN(what_is_no_plan_is_not_laid_out);
     RUN(every_operation_was_performed);
     return 0;
 }
