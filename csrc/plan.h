@@ -48,6 +48,7 @@
     X(GUARD, "guard")                                                                  \
     X(FORK, "fork")                                                                    \
     X(PIN, "pin")                                                                      \
+    X(UNPIN, "unpin")                                                                  \
     X(BECOME_ROOT, "become_root")                                                      \
     X(LOOPBACK_UP, "loopback_up")                                                      \
     X(SETHOSTNAME, "sethostname")                                                      \
@@ -86,7 +87,8 @@
     X(LANDLOCK_ALLOW, "landlock_allow")                                                \
     X(LANDLOCK_RESTRICT, "landlock_restrict")                                          \
     X(SECCOMP, "seccomp")                                                              \
-    X(EXEC, "exec")
+    X(EXEC, "exec")                                                                    \
+    X(END, "end")
 
 enum nsd_operation {
 #define X(name, word) NSD_##name,

@@ -113,6 +113,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "pin":
             source = _quoted(f"/proc/PID/ns/{first}")
             return f"mount({source}, {_quoted(args[1])}, NULL, MS_BIND, NULL)"
+        case "unpin":
+            return f"umount2({_quoted(first)}, MNT_DETACH); unlink({_quoted(first)})"
         case "become_root":
             return "setgroups(0, NULL); setresgid(0, 0, 0); setresuid(0, 0, 0)"
         case "loopback_up":
@@ -225,6 +227,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "prctl(PR_SET_PDEATHSIG, SIGKILL)"
         case "exec":
             return f"execve({_quoted(first)}, {_argument_list(args[1:])}, envp)"
+        case "end":
+            return "exit_group(0)"
         case "start":
             return f"start the launcher ({first})"
     raise ValueError(f"there is no operation {operation}")
@@ -329,6 +333,8 @@ def describe(step: Step) -> str:
             return "fork the command's process"
         case "pin":
             return f"pin the {keyword_of(first)} namespace on {args[1]}"
+        case "unpin":
+            return f"release {first}"
         case "become_root":
             return "become root in the joined user namespace"
         case "loopback_up":
@@ -358,7 +364,7 @@ def describe(step: Step) -> str:
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
         case "hand_over":
-            return "hand the directory of changes over to Python"
+            return "hand a directory over to Python"
         case "readonly":
             *root, which = args
             what = "the mounts below " if which == 1 else ""
@@ -417,6 +423,8 @@ def describe(step: Step) -> str:
             return "arrange to end with the parent"
         case "exec":
             return f"execute {first}"
+        case "end":
+            return "end"
     raise ValueError(f"there is no operation {step.operation}")
 
 

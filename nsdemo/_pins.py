@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _core
-from ._stdio import DEVNULL, PIPE
-from ._targets import Resolved
 from ._values import CLONE_FLAGS, KEYWORDS, StrPath, encode_path, names_to_flags
 
 
@@ -54,10 +52,6 @@ def pin_texts(name: str, path: StrPath) -> tuple[int, str, str]:
     return CLONE_FLAGS[name], file, os.path.abspath(os.fsdecode(encode_path("path", path)))
 
 
-_UMOUNT = """umount "$1" || exit
-[ "$(stat -c %a:%s "$1")" != 0:0 ] || rm -f "$1\""""
-
-
 def release(path: StrPath, mount: Any = None) -> None:
     """Let go of a namespace that ``persist=`` pinned: it ends with its last process.
 
@@ -67,9 +61,7 @@ def release(path: StrPath, mount: Any = None) -> None:
     Args:
         path: the file. Its last part is not followed if it is a link.
         mount: whose mount namespace it was pinned in, if not in ours: the target that was given
-            to ``persist`` as ``mount``. sh, umount, stat and rm are looked up there, and run in
-            the user namespace that owns it, with no more than CAP_SYS_ADMIN and
-            CAP_DAC_OVERRIDE: they are the target's programs.
+            to ``persist`` as ``mount``. nsdemo's launcher goes there, and executes nothing.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,46 +76,34 @@ def release(path: StrPath, mount: Any = None) -> None:
     Source: umount(2), namespaces(7), "Namespace lifetime".
     """
     encoded = encode_path("path", path)
-    if mount is not None:
-        _release_in(mount, encoded)
-        return
     try:
-        _core.unpin(encoded)
+        if mount is None:
+            _core.unpin(encoded)
+        else:
+            from ._visit import release_in
+
+            release_in(mount, encoded)
     except OSError as error:
-        number = error.errno or errno.EIO
-        failure = OSError(number, os.strerror(number), os.fsdecode(encoded))
-        if number == errno.EINVAL:
-            failure = OSError(number, "no namespace is pinned here", os.fsdecode(encoded))
-        elif number == errno.ESRCH:
-            failure.add_note(
-                "a pin is taken away by its descriptor, so that nobody can slip in another: mount "
-                "the proc of this pid namespace on /proc"
-            )
-        elif number in (errno.EPERM, errno.EACCES):
-            failure.add_note(
-                "a pin is a mount: only root of the mount namespace in which it was made takes "
-                "it away"
-            )
-        raise failure from None
+        step = getattr(error, "step", None)
+        if mount is not None and (step is None or step.operation != "unpin"):
+            raise
+        raise _not_released(error.errno or errno.EIO, os.fsdecode(encoded)) from None
 
 
-def _release_in(mount: Any, path: bytes) -> None:
-    from ._api import run
-
-    target = Resolved(mount)
-    where: dict[str, Any] = {"mount": target, "user": target.owner_namespace()}
-    # umount reads the /proc there, and finds itself only in that one's pid namespace.
-    where |= {"uts": False, "ipc": False, "pid": target if target.kind is None else False}
-    done = run(
-        ["sh", "-c", _UMOUNT, "sh", path],
-        **where,
-        capabilities=["sys_admin", "dac_override"],
-        no_new_privs=True,
-        stdin=DEVNULL,
-        stderr=PIPE,
-    )
-    if done.returncode:
-        raise OSError(errno.EINVAL, os.fsdecode(done.stderr).strip(), os.fsdecode(path))
+def _not_released(number: int, path: str) -> OSError:
+    failure = OSError(number, os.strerror(number), path)
+    if number == errno.EINVAL:
+        failure = OSError(number, "no namespace is pinned here", path)
+    elif number == errno.ESRCH:
+        failure.add_note(
+            "a pin is taken away by its descriptor, so that nobody can slip in another: mount "
+            "the proc of this pid namespace on /proc"
+        )
+    elif number in (errno.EPERM, errno.EACCES):
+        failure.add_note(
+            "a pin is a mount: only root of the mount namespace in which it was made takes it away"
+        )
+    return failure
 
 
 def release_all(core: _core.Plan, mount: Any) -> None:

@@ -1,45 +1,22 @@
 """A process's root against the root of its mount namespace. Public in ``nsdemo.kernel``.
 
 chroot(2) moves the first and leaves the second, which is where whoever joins the namespace
-arrives; pivot_root(2) moves both. Only a joiner sees the second, so one is sent: a fresh
-interpreter that joins, opens "/", hands us the descriptor and ends.
+arrives; pivot_root(2) moves both. Only a joiner sees the second, so one is sent: nsdemo's launcher
+joins, opens "/", hands us the descriptor and ends.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
-import subprocess
-import sys
-from contextlib import closing
-from fcntl import ioctl
 from typing import Any, NamedTuple
 
 from . import _machine
 from ._api import namespaces
-from ._nsfs import NS_GET_USERNS
+from ._errors import NamespaceError
 from ._proc import Identity, pid_of
 from ._targets import unreadable
-
-_PATIENCE = 10  # seconds; joining takes milliseconds
-
-# It runs nothing of the container: what it needs is imported before it joins.
-_JOINER = """
-import ctypes, os, socket, sys
-mount, user, out = map(int, sys.argv[1:])
-libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody inside may look at us
-status = 0
-if libc.setns(mount, 0x20000):
-    status = ctypes.get_errno()
-    if user >= 0 and not libc.setns(user, 0x10000000):
-        status = ctypes.get_errno() if libc.setns(mount, 0x20000) else 0
-if not status:
-    channel = socket.socket(fileno=out)
-    socket.send_fds(channel, [b"/"], [os.open("/", os.O_PATH | os.O_DIRECTORY)])
-sys.exit(status)
-"""
+from ._visit import open_root
 
 
 class Root(NamedTuple):
@@ -63,7 +40,7 @@ class Root(NamedTuple):
 def root(target: Any = None) -> Root:
     """A process's root directory, and whether it is the root of its mount namespace.
 
-    Takes about 30 ms: a process is sent to join.
+    A process is sent to join.
 
     Raises ProcessLookupError if the target has ended, PermissionError if it is not ours.
 
@@ -118,44 +95,10 @@ def open_namespace_root(target: Any = None) -> int:
     """
     pid = pid_of(target)
     try:
-        mount = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        gone = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        raise unreadable(pid, gone) from None
-    except OSError as error:
-        raise unreadable(pid, error) from None
-    user = -1
-    try:
-        try:
-            user = ioctl(mount, NS_GET_USERNS)
-        except PermissionError:  # it lies outside of ours
-            user = -1
-        return _send_joiner(pid, mount, user)
-    finally:
-        os.close(mount)
-        if user >= 0:
-            os.close(user)
-
-
-def _send_joiner(pid: int, mount: int, user: int) -> int:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with closing(ours):
-        with closing(theirs):
-            fds = [mount, theirs.fileno(), *([user] if user >= 0 else [])]
-            numbers = map(str, (mount, user, theirs.fileno()))
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _JOINER, *numbers],
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_PATIENCE,
-            )
-        if done.returncode:
-            number = errno.EPERM if done.returncode < 0 else done.returncode
-            raise PermissionError(
-                number, f"the mount namespace of process {pid} is not ours to join"
-            )
-        _, received, _, _ = socket.recv_fds(ours, 16, 1)
-    os.set_inheritable(received[0], False)
-    return received[0]
+        return open_root(pid)
+    except NamespaceError as error:
+        if error.step.operation != "join":
+            raise
+        raise PermissionError(
+            error.errno, f"the mount namespace of process {pid} is not ours to join"
+        ) from None

@@ -115,6 +115,7 @@ BY_ARGUMENTS: list[tuple[str, int, Callable[[], nsdemo.Plan]]] = [
     ("pin", errno.EISDIR, lambda: pinning("/tmp")),
     ("pin", errno.ELOOP, lambda: pinning("/proc/self")),
     ("pin", errno.EEXIST, lambda: pinning("/dev/null")),
+    ("unpin", errno.EBADF, lambda: raw("unpin", (0, 0, 0), "/tmp/x")),
     ("become_root", errno.EINVAL, lambda: nsdemo.Plan().unshare("user").become_root()),
     ("sethostname", errno.EINVAL, lambda: no_power().unshare("uts").sethostname("x" * 65)),
     ("setdomainname", errno.EINVAL, lambda: no_power().unshare("uts").setdomainname("x" * 65)),
@@ -245,8 +246,8 @@ def operations() -> set[str]:
 def test_every_operation_is_made_to_fail() -> None:
     if not PLAN_H.exists():
         pytest.skip("the sources are not beside the tests")
-    # test_a_full_process_table, test_nothing_to_execute, test_no_guard
-    elsewhere = {"init", "exec", "guard"}
+    # test_a_full_process_table, test_nothing_to_execute, test_no_guard; "end" cannot fail
+    elsewhere = {"init", "exec", "guard", "end"}
     made = {operation for operation, *_ in BY_ARGUMENTS} | {case.operation for case in BY_STRACE}
     assert operations() - made - elsewhere == set()
     assert made <= operations()

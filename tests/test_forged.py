@@ -63,6 +63,8 @@ def test_targets_do_not_take_the_place_of_mounts() -> None:
         ("clone", (0x10F00, 0, 0), NOTHING),  # a thread of ours
         ("pin", (0x20000, -1, 0), NOTHING),
         ("sethostname", (0, 0, 0), NOTHING),
+        ("unpin", (SLOTS, 0, 0), ("/x", None, None, None)),
+        ("unpin", (0, 0, 0), NOTHING),
         ("init", (0, 0, 0), NOTHING),
         ("guard", (0, 0, 0), NOTHING),
     ],

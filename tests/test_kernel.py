@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import IS_ROOT, QUIET, SLOW, eventually, script
+from support import IS_ROOT, QUIET, SLOW, eventually, leftovers, script, snapshot
 from targets import POWERS
 
 import nsdemo
@@ -405,14 +405,26 @@ def test_a_process_that_vanishes_between_two_looks(monkeypatch: pytest.MonkeyPat
     assert number not in {each.pid for each in kernel.processes()}
 
 
-def test_a_joiner_that_is_refused_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsdemo import _roots
-
-    monkeypatch.setattr(_roots, "_JOINER", "import sys; sys.exit(1)")
-    with pytest.raises(PermissionError) as caught:
-        kernel.open_namespace_root()
-    assert caught.value.errno == errno.EPERM
-    assert kernel.root().namespace is None
+def test_a_joiner_leaves_nothing_whether_it_is_refused_or_not(
+    box: nsdemo.Container[str], ordinary_users_may: None
+) -> None:
+    body = """
+    from nsdemo import kernel
+    def look():
+        try:
+            os.close(kernel.open_namespace_root())
+        except PermissionError as error:
+            report(errno=error.errno, text=str(error), left=leftovers(before))
+    before = snapshot()
+    look()
+    """
+    refused = script(body, ordinary=True).report
+    assert (refused["errno"], refused["left"]) == (errno.EPERM, [])
+    assert "is not ours to join" in refused["text"]
+    before = snapshot()
+    os.close(kernel.open_namespace_root(box))
+    kernel.root(box)
+    assert leftovers(before) == []
 
 
 def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:

@@ -313,28 +313,48 @@ def test_no_half_is_left_in_a_holder(tmp_path: Path, more: dict[str, Any]) -> No
 
 
 SPY = """#!/bin/busybox sh
-cat /proc/self/uid_map > /seen
-grep -E 'CapPrm|NoNewPrivs' /proc/self/status >> /seen
-exec busybox sh "$@"
+busybox echo "$0" >> /seen
+exec busybox "${0##*/}" "$@"
 """
 
 
-def test_what_releases_in_a_holder_has_little_power(tmp_path: Path) -> None:
-    """It is the holder's own program: no host's root, and only what a release takes."""
+@pytest.mark.parametrize("user", [True, pytest.param(False, marks=only_root)])
+def test_a_release_executes_nothing_in_the_holder(tmp_path: Path, user: bool) -> None:
+    """Whoever wrote its programs would get the power that a release takes."""
     with nsdemo.Rootfs.busybox(tmp_path / "root") as root:
-        shell = Path(root) / "bin/sh"
-        shell.unlink()
-        shell.write_text(SPY)
-        shell.chmod(0o755)
-        see = {"pid": False, "mounts": [nsdemo.Bind("/proc", "/proc")]}
-        with nsdemo.spawn(["sleep", "1000"], root=root, user=True, **see, **QUIET) as holder:
-            where = {"mount": holder, "user": holder, "pid": False, "ipc": False, "uts": False}
+        folder = Path(root) / "bin"
+        for name in ("sh", "umount", "stat", "rm", "mount"):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_text(SPY)
+            (folder / name).chmod(0o755)
+        options: dict[str, Any] = {"capabilities": [], "no_new_privs": True, **QUIET}
+        with nsdemo.spawn(["sleep", "1000"], root=root, user=user, **options) as holder:
+            where = {"mount": holder, "user": holder if user else False}
+            where |= {"pid": False, "ipc": False, "uts": False}
             nsdemo.run(["true"], net=True, persist={"net": "/pin"}, **where, **QUIET)
+            assert (folder.parent / "pin").exists()
             nsdemo.release("/pin", holder)
-            own = Path(f"/proc/{holder.pid}/uid_map").read_text().split()
-        seen = (Path(root) / "seen").read_text().split()
-    assert seen[0::2] == ["0", "1", f"{1 << 21 | 1 << 1:016x}", "1"]
-    assert seen[1::2] == [own[1], "CapPrm:", "NoNewPrivs:"]
+            assert not (folder.parent / "pin").exists()
+            with pytest.raises(FileNotFoundError, match="/pin"):
+                nsdemo.release("/pin", holder)
+            (folder.parent / "pin").touch()
+            with pytest.raises(OSError, match="no namespace is pinned here") as caught:
+                nsdemo.release("/pin", holder)
+            assert caught.value.errno == errno.EINVAL
+        assert not (folder.parent / "seen").exists()
+
+
+def test_a_mount_namespace_is_a_holder_by_its_file_too(tmp_path: Path) -> None:
+    with a_holder() as holder:
+        nsdemo.run(
+            ["true"], **held(holder) | {"uts": True}, persist={"uts": tmp_path / "a"}, **QUIET
+        )
+        nsdemo.release(tmp_path / "a", f"/proc/{holder.pid}/ns/mnt")
+        assert not (tmp_path / "a").exists()
+        with pytest.raises(ValueError, match="of the kind uts"):
+            nsdemo.release(tmp_path / "a", f"/proc/{holder.pid}/ns/uts")
+    with pytest.raises(ProcessLookupError):
+        nsdemo.release(tmp_path / "a", holder)
 
 
 def test_the_message_for_an_ordinary_user_names_the_holder(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ static bool is_in_place(uint32_t operation, uint32_t index, unsigned int *seen)
         *seen |= FORKED;
     if (operation == NSD_INIT)
         *seen |= HAS_INIT;
-    if (operation == NSD_EXEC)
+    if (operation == NSD_EXEC || operation == NSD_END)
         *seen |= HAS_COMMAND;
     if ((before & HAS_COMMAND) != 0 || (operation == NSD_CLONE && index != 0))
         return false;
@@ -153,9 +153,12 @@ int nsd_builder_check(const struct nsd_builder *builder, uint32_t *reterr_step)
 
 bool nsd_builder_is_whole(const struct nsd_builder *builder)
 {
-    return builder->step_count > 0 &&
-           (builder->steps[builder->step_count - 1].operation == NSD_EXEC ||
-            builder->steps[builder->step_count - 1].operation == NSD_GUARD);
+    uint32_t last;
+
+    if (builder->step_count == 0)
+        return false;
+    last = builder->steps[builder->step_count - 1].operation;
+    return last == NSD_EXEC || last == NSD_END || last == NSD_GUARD;
 }
 
 static uint32_t keep_string(struct nsd_builder *builder, const char *string,

@@ -42,7 +42,7 @@ void nsd_builder_copy(struct nsd_builder *to, const struct nsd_builder *from);
 /* Can this be performed as far as it goes? 0, or -EINVAL and the step that cannot. */
 int nsd_builder_check(const struct nsd_builder *builder, uint32_t *reterr_step);
 
-/* Does it end with the command, so that nothing is missing? */
+/* Does it end with the command, or as a visit, so that nothing is missing? */
 bool nsd_builder_is_whole(const struct nsd_builder *builder);
 
 /* Appends a step and returns it, valid until the next append; never NULL, also after an

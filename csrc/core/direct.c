@@ -93,6 +93,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_GUARD:
         case NSD_FORK:
         case NSD_PIN:
+        case NSD_UNPIN:
         case NSD_BECOME_ROOT:
         case NSD_INIT:
         case NSD_OPEN_SOURCE:
@@ -116,6 +117,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_SETGROUPS:
         case NSD_SETGID:
         case NSD_SETUID:
+        case NSD_END: /* a visit to where others are */
         case NSD_OPERATION_COUNT:
             return false;
         }

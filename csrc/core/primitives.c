@@ -3,6 +3,7 @@
 #include "files.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -429,4 +430,31 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
     nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(-1), NSD_TEXTS(request->root));
     set_up_process(builder, request);
     nsd_add_exec(builder);
+}
+
+/* The power to mount there, and to take away the file of the pin, whoever owns it. */
+void nsd_recipe_release(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    const int64_t power = 1 << CAP_SYS_ADMIN | 1 << CAP_DAC_OVERRIDE;
+
+    open_targets(builder, request);
+    nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(NSD_PROC_SLOT, -1),
+                 NSD_TEXTS("/proc"));
+    nsd_add(builder, NSD_HIDE);
+    join_targets(builder, request);
+    nsd_add_step(builder, NSD_CAPSET, NSD_NUMBERS(power), NSD_TEXTS(NULL))->flags =
+        NSD_TOLERATES_EPERM; /* who has less has that */
+    nsd_add_step(builder, NSD_UNPIN, NSD_NUMBERS(NSD_PROC_SLOT),
+                 NSD_TEXTS(request->pins[0].path));
+    nsd_add(builder, NSD_END);
+}
+
+void nsd_recipe_root(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    open_targets(builder, request);
+    nsd_add(builder, NSD_HIDE);
+    join_targets(builder, request);
+    nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(ROOT_SLOT, -1), NSD_TEXTS("/"));
+    nsd_add_step(builder, NSD_HAND_OVER, NSD_NUMBERS(ROOT_SLOT, -1), NSD_TEXTS(NULL));
+    nsd_add(builder, NSD_END);
 }

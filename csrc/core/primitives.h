@@ -113,6 +113,12 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
 void nsd_recipe_chroot_run(struct nsd_builder *builder,
                            const struct nsd_request *request);
 
+/* Visits: a mount namespace is joined, one thing is done there, and nothing is executed. Takes
+ * away a pin, the request's only one; or hands the root of the namespace over, by the socket that
+ * the caller puts in NSD_SOCKET_SLOT. */
+void nsd_recipe_release(struct nsd_builder *builder, const struct nsd_request *request);
+void nsd_recipe_root(struct nsd_builder *builder, const struct nsd_request *request);
+
 /* Also for plans built by hand: */
 void nsd_add_unshare(struct nsd_builder *builder, int flags);
 void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool here);

@@ -240,6 +240,16 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_init(launch, pid);
 }
 
+/* The plan executes nothing: what was to be done is done. */
+static _Noreturn void end(struct nsd_launch *launch, uint32_t index)
+{
+    struct nsd_result *result = result_of(launch, index);
+
+    result->process = launch->self;
+    result->start = result->end = nsd_counter();
+    nsd_exit(0);
+}
+
 static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
 {
     for (; index < launch->head->step_count; index++) {
@@ -253,6 +263,8 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
             nsd_execute(launch);
             break;
         }
+        if (operation == NSD_END)
+            end(launch, index);
         if (operation == NSD_FORK || operation == NSD_INIT || operation == NSD_GUARD) {
             result->process = launch->self;
             result->start = nsd_counter();

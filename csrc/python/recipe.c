@@ -118,6 +118,10 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     } else {
         if (strcmp(kind, "chroot_run") == 0)
             nsd_recipe_chroot_run(&builder, &request);
+        else if (strcmp(kind, "release") == 0)
+            nsd_recipe_release(&builder, &request);
+        else if (strcmp(kind, "root") == 0)
+            nsd_recipe_root(&builder, &request);
         else
             nsd_recipe_spawn(&builder, &request);
         plan = nsd_plan_from_builder(nsd_state(module)->plan_type, &builder,

@@ -54,10 +54,12 @@ long nsd_send_descriptors(long socket, int count, long first, long second)
     return ret < 0 ? ret : 0;
 }
 
-/* numbers: slots of the two descriptors */
+/* numbers: slots of the two descriptors; of one and -1 */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
 {
-    return nsd_send_descriptors(launch->slot[NSD_SOCKET_SLOT], 2,
+    bool both = step->number[1] >= 0;
+
+    return nsd_send_descriptors(launch->slot[NSD_SOCKET_SLOT], both ? 2 : 1,
                                 launch->slot[step->number[0]],
-                                launch->slot[step->number[1]]);
+                                both ? launch->slot[step->number[1]] : -1);
 }

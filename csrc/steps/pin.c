@@ -245,6 +245,16 @@ static void unpin_here(const struct nsd_launch *launch, const struct nsd_step *s
     sys1(__NR_close, namespace);
 }
 
+/* numbers: slot of the caller's /proc; texts: path, absolute
+ *
+ * In a mount namespace that was joined; nothing of what lies there is executed for it. */
+long nsd_unpin_here(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long ret = sys1(__NR_fchdir, launch->slot[step->number[0]]);
+
+    return ret < 0 ? ret : nsd_unpin_file(nsd_text(launch, step, 0), 0, true, "");
+}
+
 /* numbers: CLONE_NEW* flag, slot of the caller's /proc to do it here, or -1 to ask;
  * texts: its file in /proc/PID/ns, path
  *

@@ -384,6 +384,8 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_enter_time(launch, step);
     case NSD_PIN:
         return nsd_pin(launch, step);
+    case NSD_UNPIN:
+        return nsd_unpin_here(launch, step);
     case NSD_HIDE: /* nobody inside may read this process through /proc */
         return hide(launch);
     case NSD_BECOME_ROOT:
@@ -467,6 +469,7 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_INIT:
     case NSD_GUARD:
     case NSD_EXEC:
+    case NSD_END:
     case NSD_OPERATION_COUNT:
         break;
     }

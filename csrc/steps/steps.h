@@ -132,8 +132,9 @@ long nsd_write_proc(const char *path, const char *content);
 
 /* terminal.c: the operation of this name. */
 long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
-/* pin.c: the operation; and what the first process does when a launch fails after it. */
+/* pin.c: the operations; and what the first process does when a launch fails after it. */
 long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_unpin_here(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_enter_time(const struct nsd_launch *launch, const struct nsd_step *step);
 void nsd_unpin_all(const struct nsd_launch *launch);
 

@@ -869,6 +869,29 @@ static void chroot_run_is_one_process(void)
     nsd_builder_free(&builder);
 }
 
+static void a_visit_executes_nothing(void)
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+
+    nsd_request_init(&request);
+    request.joins[0] = (struct nsd_join){.file = 7, .flags = CLONE_NEWNS};
+    request.joins[1] = (struct nsd_join){.file = 8, .flags = CLONE_NEWUSER};
+    request.join_count = 2;
+    request.privileged = true;
+    request.pins[0].path = "/run/blue";
+    nsd_builder_init(&builder);
+    nsd_recipe_release(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "open_root hide join join become_root? capset? unpin end");
+    nsd_builder_free(&builder);
+    nsd_builder_init(&builder);
+    nsd_recipe_root(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "hide join join become_root? open_root hand_over end");
+    nsd_builder_free(&builder);
+}
+
 int main(void)
 {
     RUN(the_container_of_the_tour);
@@ -909,5 +932,6 @@ int main(void)
     RUN(pins_are_asked_for_when_all_else_is_there);
     RUN(in_a_joined_mount_namespace_the_first_process_pins);
     RUN(chroot_run_is_one_process);
+    RUN(a_visit_executes_nothing);
     return 0;
 }

@@ -235,6 +235,7 @@ static void a_namespace_is_pinned_on_a_file(void)
 
     in_new_namespaces(CLONE_NEWNS | CLONE_NEWUTS);
     launch.slot[4] = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    launch.slot[5] = -1;
     snprintf(path, sizeof(path), "%s/pin", root);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 1);
     CHECK(stat(path, &pinned) == 0 && stat("/proc/self/ns/uts", &own) == 0);
@@ -247,6 +248,11 @@ static void a_namespace_is_pinned_on_a_file(void)
     CHECK(stat(path, &pinned) == 0 && pinned.st_size == 0);
     CHECK_NUMBER(pinned.st_mode & 07777, 0);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 0);
+    CHECK_NUMBER(STEP(UNPIN, N(5), T(path)), -EBADF);
+    CHECK_NUMBER(STEP(UNPIN, N(4), T(path)), 0);
+    CHECK_NUMBER(access(path, F_OK), -1);
+    CHECK_NUMBER(STEP(UNPIN, N(4), T(path)), -ENOENT);
+    CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("uts", path)), 1);
     CHECK_NUMBER(nsd_unpin_file(path, 0, true, "/proc/"), 0);
     CHECK_NUMBER(access(path, F_OK), -1);
     CHECK_NUMBER(STEP(PIN, N(CLONE_NEWUTS, 4), T("no-such-kind", path)), -ENOENT);
@@ -761,6 +767,10 @@ static void descriptors_are_handed_over(void)
     CHECK_NUMBER(fstat(launch.slot[10], &sent), 0);
     CHECK_NUMBER(fstat(fds[1], &got), 0);
     CHECK(sent.st_ino == got.st_ino && sent.st_dev == got.st_dev);
+    CHECK_NUMBER(STEP(HAND_OVER, N(10, -1), NONE), 0);
+    message.msg_controllen = sizeof(control);
+    CHECK_NUMBER(recvmsg(ends[0], &message, MSG_CMSG_CLOEXEC), 1);
+    CHECK_NUMBER(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(sizeof(int)));
     close(ends[0]);
     CHECK_NUMBER(STEP(HAND_OVER, N(NSD_UPPER_SLOT, 10), NONE), -EPIPE);
 }
@@ -1021,6 +1031,7 @@ static void those_that_change_who_we_are_live_elsewhere(void)
     CHECK_NUMBER(STEP(FORK, NONE, NONE), -ENOSYS);
     CHECK_NUMBER(STEP(INIT, NONE, NONE), -ENOSYS);
     CHECK_NUMBER(STEP(EXEC, NONE, NONE), -ENOSYS);
+    CHECK_NUMBER(STEP(END, NONE, NONE), -ENOSYS);
 }
 
 /* The error of an execution, as execvp(3) chooses it, and the path that it is about. */
