@@ -82,7 +82,10 @@ def test_flags_that_nobody_knows() -> None:
 
 def test_steps_out_of_place() -> None:
     plan = _core.Plan()
-    for operations in (["fork", "fork"], ["setsid", "clone"], ["exec", "setsid"], ["exec"] * 2):
+    for operations in (
+        *(["fork", "fork"], ["setsid", "clone"], ["exec", "setsid"], ["exec"] * 2),
+        *(["end", "setsid"], ["end", "exec"]),
+    ):
         with pytest.raises(ValueError, match=f"step 2 .{operations[-1]}. is out of place"):
             plan.append(operations[0], 0, (0, 0, 0), NOTHING).append(
                 operations[1], 0, (0, 0, 0), NOTHING
@@ -121,7 +124,8 @@ RANDOM_STEPS = """
     import random
     from nsdemo import _core
     draw = random.Random(int(sys.argv[1]))
-    operations = [w for w in sys.argv[2].split(",") if w not in ("start", "guard", "exec", "clone")]
+    others = ("start", "guard", "exec", "end", "clone")
+    operations = [w for w in sys.argv[2].split(",") if w not in others]
     numbers = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 9, 64, 69, 70, 71, 255, 256, 0x101,
                0x20000, 0x30145, 2**31, 2**32, 2**32 + 1, 2**63 - 1]
     texts = [None, "", "/no/such", "a" * 300, "a:b/c"]
