@@ -241,7 +241,9 @@ def spawn(
             mounts with ours is pinned only below a private one. With ``mount=target`` they are
             pinned in that one's mount namespace: who may not mount here makes a container of
             his own that holds them, ``mount=holder, user=holder``.
-        cwd: working directory inside; None: ``/`` under another root, else ours.
+        cwd: working directory inside; None: ``/`` under another root, else ours: the same path,
+            with what is mounted there inside. (If ours was deleted: ``/``, where ``mounts`` might
+            lie over it.)
         env: the environment; None: ours, or a small clean one under another root.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.

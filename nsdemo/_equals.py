@@ -144,7 +144,7 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation in ("pivot_root", "chroot"):
             words += ["--root", shlex.quote(args[0])]
         elif step.operation == "chdir":
-            words += ["--wd", shlex.quote(args[0])]
+            words += ["--wd", shlex.quote(args[0]) if args else '"$(pwd -P)"']
         elif step.operation == "propagation" and not args[1] & 1 << 18:
             kinds = {1 << 19: "slave", 1 << 20: "shared", 1 << 17: "unbindable"}
             words += [f"--propagation {kind}" for bit, kind in kinds.items() if args[1] & bit]
@@ -168,7 +168,7 @@ def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
             words += [word for bit, word in OPTIONS.items() if step.args[0] & bit]
         elif step.operation == "chroot" and not step.args:
             words.append("--root")
-        elif step.operation == "chdir":
+        elif step.operation == "chdir" and step.args:
             words.append(f"--wdns={shlex.quote(step.args[0])}")
         elif step.operation == "become_root" and os.geteuid() != 0:
             words.append("--preserve-credentials")

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._values import working_directory
+
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
     from ._step import Step
@@ -182,7 +184,7 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "init":
             return "clone(CLONE_VFORK|SIGCHLD)  /* and stay as init */"
         case "chdir":
-            return f"chdir({_quoted(first)})"
+            return f"chdir({_quoted(first) if args else 'getcwd()'})"
         case "setsid":
             return "setsid()"
         case "terminal":
@@ -382,7 +384,7 @@ def describe(step: Step) -> str:
         case "init":
             return "fork the command under init"
         case "chdir":
-            return f"change to the working directory {first}"
+            return f"change to the working directory {first or working_directory()}"
         case "setsid":
             return "start a session"
         case "terminal":

@@ -16,6 +16,7 @@ from . import _machine
 from ._case import UNKNOWN, Case, Hints
 from ._inside import Program, host_machine, open_path, read_program
 from ._proc import parse_id_map
+from ._values import working_directory
 
 # Where commands lie in a root, besides the PATH that was searched.
 _FOLDERS = (
@@ -69,7 +70,7 @@ def explain_path(root: str | None, path: str, what: str, directory: bool = False
     if root == UNKNOWN:
         return
     parts = [part for part in path.split("/") if part]
-    so_far = "" if path.startswith("/") else os.getcwd() if root is None else ""
+    so_far = "" if path.startswith("/") else working_directory() if root is None else ""
     for number, part in enumerate(parts):
         so_far = f"{so_far}/{part}" if so_far != "/" else f"/{part}"
         error = _find(root, so_far)
@@ -133,10 +134,9 @@ class _Command:
         argv, self.envp, paths = case.core.command()
         self.argv = argv
         self.name = argv[0] if argv else ""
-        self.folder = next(
-            (texts[0] or "/" for name, _, _, texts in reversed(case.before) if name == "chdir"),
-            "/" if self.root else os.getcwd(),
-        )
+        went = (texts[0] for name, _, _, texts in reversed(case.before) if name == "chdir")
+        start = "/" if self.root else working_directory()
+        self.folder = os.path.join(start, next(went, None) or "")
         self.paths = [os.path.join(self.folder, path) for path in paths]
         self.tried = os.path.join(self.folder, str(case.step.args[0]))
         self.searched = "/" not in self.name

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _core
-from ._values import CLONE_FLAGS, KEYWORDS, StrPath, encode_path, names_to_flags
+from ._values import CLONE_FLAGS, KEYWORDS, StrPath, absolute_path, encode_path, names_to_flags
 
 
 def checked_pins(
@@ -37,7 +37,7 @@ def checked_pins(
                 "nor anything with init=True or fork=False"
             )
         path = encode_path("persist", persist[name])
-        pins.append((CLONE_FLAGS[name], os.path.join(os.getcwdb(), path)))
+        pins.append((CLONE_FLAGS[name], absolute_path(path)))
     if len({path for _, path in pins}) < len(pins):
         raise ValueError("persist: each namespace needs a path of its own")
     return tuple(pins)
@@ -49,7 +49,8 @@ def pin_texts(name: str, path: StrPath) -> tuple[int, str, str]:
     files = {keyword: file for keyword, file, _ in _core.NAMESPACES}
     # The command is in its new time namespace from execve on.
     file = "time_for_children" if name == "time" else files[name]
-    return CLONE_FLAGS[name], file, os.path.abspath(os.fsdecode(encode_path("path", path)))
+    where = absolute_path(os.fsdecode(encode_path("path", path)))
+    return CLONE_FLAGS[name], file, os.path.normpath(where)
 
 
 def release(path: StrPath, mount: Any = None) -> None:

@@ -25,6 +25,7 @@ from ._values import (
     is_given,
     names_to_flags,
     text_value,
+    working_directory,
 )
 
 if TYPE_CHECKING:
@@ -241,7 +242,9 @@ class Plan:
     def mounts(self, values: Sequence[Mount], root: str | os.PathLike[str] | None = None) -> Plan:
         """Mount Bind, Tmpfs, Proc, Dev, Sysfs and Overlay values, in this order, below ``root``.
 
-        All sources are opened first. Needs a mount namespace of its own, made private.
+        All sources are opened first. Needs a mount namespace of its own, made private. Without a
+        root the last step goes to the working directory again, by its path: it may lie below one
+        of the mounts now.
         """
         from .mounts import entries
 
@@ -461,7 +464,20 @@ class Plan:
     def _runnable(self) -> Plan:
         if not self._core.command()[0]:
             raise ValueError("this plan has no exec step: it would run nothing")
+        if "args" in self._options and f"{working_directory()}/".startswith("/proc/"):
+            self._must_leave_proc()
         return self
+
+    def _must_leave_proc(self) -> None:
+        """A recipe says so where it is asked for below /proc; this one was, elsewhere."""
+        raw = [(name, texts) for name, _, _, texts in self._core.steps()]
+        covers = ("mount", ("proc", "/proc", "proc", None)) in raw
+        goes = ("chroot", "pivot_root", "chdir")
+        if covers and not any(n in goes and (t[0] or "/").startswith("/") for n, t in raw):
+            raise ValueError(
+                "this plan was made in another directory: from below /proc the command would "
+                "start in the /proc that it covers; make it anew here, or with cwd="
+            )
 
 
 Plan.__module__ = "nsdemo"

@@ -17,6 +17,7 @@ from ._values import (
     MS_REC,
     CleanEnvironment,
     Environment,
+    absolute_path,
     check_id,
     command_vectors,
     encode_name,
@@ -342,8 +343,7 @@ def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | 
 
 def absolute(root: Any) -> bytes:
     """The launcher changes its working directory, so a relative root would get lost."""
-    encoded = encode_path("root", root)
-    return encoded if encoded.startswith(b"/") else os.path.join(os.getcwdb(), encoded)
+    return absolute_path(encode_path("root", root))
 
 
 def _is_slash(root: bytes) -> bool:
@@ -430,7 +430,8 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         files = (*files, readonly_root())
     if root is not None and _is_slash(root):
         root = None  # it is that already, and nothing can be pivoted to itself
-        given["cwd"] = given["cwd"] or "/"
+        cwd = b"" if given["cwd"] is None else encode_path("cwd", given["cwd"])
+        given["cwd"] = os.path.join("/", os.fsdecode(cwd))  # as under any root
     plan = make_plan(
         "spawn",
         given["args"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, AnyStr
 
 from . import _core
 
@@ -81,6 +81,25 @@ def encode_path(name: str, path: StrPath) -> bytes:
     if len(encoded) >= 4096:
         raise OSError(errno.ENAMETOOLONG, f"{name} is longer than 4095 bytes")
     return encoded
+
+
+def working_directory() -> str:
+    """Where we are; "" if that has no path."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def absolute_path(path: AnyStr) -> AnyStr:
+    """A path that may begin where we are, which may have been deleted and is asked only then."""
+    if path.startswith(os.sep if isinstance(path, str) else os.sep.encode()):
+        return path
+    try:
+        return os.path.join(os.getcwd() if isinstance(path, str) else os.getcwdb(), path)
+    except FileNotFoundError:
+        what = "the working directory was deleted, and this path begins there"
+        raise FileNotFoundError(errno.ENOENT, what, path) from None
 
 
 def encode_name(keyword: str, name: str) -> bytes:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ._values import MS_REC, encode_path, text_value
+from ._values import MS_REC, absolute_path, encode_path, text_value
 
 __all__ = ["Bind", "Dev", "Mount", "Overlay", "Proc", "Sysfs", "Tmpfs"]
 
@@ -49,7 +49,7 @@ def _target(path: str | os.PathLike[str]) -> str:
 def _source(name: str, path: str | os.PathLike[str]) -> str:
     text = text_value(path)
     encode_path(name, text)
-    return os.path.join(os.getcwd(), text)
+    return absolute_path(text)
 
 
 class Mount:

@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ._inside import MAX_LINKS, Program, open_file, read_program, remove_tree
+from ._values import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +73,7 @@ class Rootfs(os.PathLike[str]):
             )
             os.chmod(self._path, 0o755)
         else:
-            self._path = os.path.abspath(os.fspath(dest))
+            self._path = os.path.normpath(absolute_path(os.fspath(dest)))
             try:
                 os.mkdir(self._path)
             except FileExistsError:
@@ -436,7 +437,7 @@ def _find(program: str) -> str:
 
     found = shutil.which(program)
     if found is not None:
-        return os.path.join(os.getcwd(), found)
+        return absolute_path(found)
     if "/" in program and os.path.exists(program):
         raise PermissionError(errno.EACCES, "not an executable file", program)
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)

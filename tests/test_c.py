@@ -24,7 +24,8 @@ SANITIZED = (
 
 # What each program is linked with.
 BUILDER = ["core/builder.c", "steps/check.c"]
-CORE = [*BUILDER, "core/files.c", "core/namespaces.c", "core/primitives.c", "core/users.c"]
+_CORE = ("files", "namespaces", "primitives", "users", "where")
+CORE = [*BUILDER, *(f"core/{name}.c" for name in _CORE)]
 STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": BUILDER,

@@ -1,6 +1,7 @@
 #include "primitives.h"
 
 #include "files.h"
+#include "where.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -53,7 +54,7 @@ void nsd_add_pin(struct nsd_builder *builder, int flag, const char *path, bool h
                                    path));
 }
 
-static bool joins(const struct nsd_request *request, int flag)
+bool nsd_joins(const struct nsd_request *request, int flag)
 {
     for (int i = 0; i < request->join_count; i++)
         if ((request->joins[i].flags & flag) != 0)
@@ -71,6 +72,7 @@ static void add_pins(struct nsd_builder *builder, const struct nsd_request *requ
 void nsd_add_exec(struct nsd_builder *builder)
 {
     nsd_add(builder, NSD_EXEC);
+    nsd_say_who_looks(builder);
 }
 
 void nsd_add_seccomp(struct nsd_builder *builder, const void *filter, uint32_t count)
@@ -353,8 +355,8 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
 static void unshare_and_fork(struct nsd_builder *builder,
                              const struct nsd_request *request)
 {
-    bool joins_pid = joins(request, CLONE_NEWPID);
-    bool pins_here = request->pin_count > 0 && joins(request, CLONE_NEWNS);
+    bool joins_pid = nsd_joins(request, CLONE_NEWPID);
+    bool pins_here = request->pin_count > 0 && nsd_joins(request, CLONE_NEWNS);
     bool enters_time = !request->fork && (request->unshare & CLONE_NEWTIME) != 0;
     bool forks;
 
@@ -410,7 +412,8 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add_step(builder, NSD_SETDOMAINNAME, NSD_NUMBERS(0),
                      NSD_TEXTS(request->domainname));
     set_up_mounts(builder, request);
-    if (!joins(request, CLONE_NEWNS))
+    nsd_follow_the_path(builder, request);
+    if (!nsd_joins(request, CLONE_NEWNS))
         add_pins(builder, request, false);
     if (request->init)
         nsd_add(builder, NSD_INIT);

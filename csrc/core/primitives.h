@@ -106,6 +106,9 @@ struct nsd_request {
 
 void nsd_request_init(struct nsd_request *request);
 
+/* Does it join a namespace of one of these types? */
+bool nsd_joins(const struct nsd_request *request, int flags);
+
 /* New namespaces, joined ones, or both. */
 void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *request);
 

@@ -2,6 +2,7 @@
 #include "binding.h"
 
 #include "../core/files.h"
+#include "../core/where.h"
 
 #include <errno.h>
 #include <string.h>
@@ -400,6 +401,8 @@ static PyObject *plan_files(PyObject *object, PyObject *args)
     place.has_ipc = has_ipc != 0;
     nsd_add_sources(copied(object, &builder), files, count, &place);
     nsd_add_files(&builder, files, count, &place);
+    if (place.root == NULL && count > 0)
+        nsd_add_where_we_are(&builder);
     PyMem_Free(files);
     return nsd_plan_from_builder(Py_TYPE(object), &builder,
                                  ((struct plan_object *)object)->keep);

@@ -48,7 +48,6 @@ static const struct {
     [NSD_READONLY] = {{ANY, SLOT_OR_NONE, ANY}, 0},
     [NSD_PIVOT_ROOT] = {{SLOT_OR_NONE, ANY, ANY}, 1},
     [NSD_CHROOT] = {{SLOT_OR_NONE, ANY, ANY}, 0},
-    [NSD_CHDIR] = {{ANY, ANY, ANY}, 1},
     [NSD_LANDLOCK_ALLOW] = {{ANY, ANY, ANY}, 1},
 };
 

@@ -201,20 +201,12 @@ long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step)
 long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *type = nsd_text(launch, step, 2);
-    long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     long target = nsd_open_target(launch, step, NSD_A_DIRECTORY);
-    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
 
-    if (ret == 0)
-        ret = sys5(__NR_mount, type, ".", type, step->number[0],
-                   nsd_text(launch, step, 0));
-    if (target >= 0)
-        sys1(__NR_close, target);
-    if (here >= 0) {
-        sys1(__NR_fchdir, here);
-        sys1(__NR_close, here);
-    }
-    return ret;
+    if (target < 0)
+        return target;
+    return close_after(target, nsd_mount_on(target, type, type, step->number[0],
+                                            nsd_text(launch, step, 0)));
 }
 
 /* numbers: unused, slot to compare the root with or -1;

@@ -73,9 +73,7 @@ static long open_memory(const struct nsd_launch *launch, const struct nsd_step *
     long memory;
 
     if (ret == 0)
-        ret = sys1(__NR_fchdir, target);
-    if (ret == 0)
-        ret = sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+        ret = nsd_mount_on(target, "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
     if (target >= 0)
         sys1(__NR_close, target);
     if (ret < 0)
@@ -124,7 +122,6 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
     const char *more = nsd_text(launch, step, 2);
     long first = NSD_OVERLAY_FIRST(step->number[2]);
     long count = NSD_OVERLAY_LOWER(step->number[2]);
-    long here = sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     bool in_memory = (step->number[2] & NSD_OVERLAY_UPPER) == 0;
     long upper[2] = {-1, -1};
     size_t length = 0;
@@ -142,15 +139,15 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
         length = add(options, length, i == 0 ? "lowerdir=" : ":");
         length = add(options, length, nsd_path_of(launch->slot[first + i], path));
     }
-    if (ret == 0)
-        ret = target < 0 ? target : sys1(__NR_fchdir, target);
+    if (ret == 0 && target < 0)
+        ret = target;
     if (ret == 0) {
         length = add(options, length, ",upperdir=");
         length = add(options, length, nsd_path_of(upper[0], path));
         length = add(options, length, ",workdir=");
         length = add(options, length, nsd_path_of(upper[1], path));
         add(options, length, more == NULL ? "" : more);
-        ret = sys5(__NR_mount, "overlay", ".", "overlay", step->number[0], options);
+        ret = nsd_mount_on(target, "overlay", "overlay", step->number[0], options);
     }
     if (ret == 0 && (step->number[2] & NSD_OVERLAY_IS_ROOT) != 0) {
         launch->slot[NSD_UPPER_SLOT] = (int)upper[0]; /* for hand_over */
@@ -163,9 +160,5 @@ long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step)
         sys1(__NR_close, target);
     if (ret == 0 && (step->number[2] & NSD_OVERLAY_IS_ROOT) != 0)
         ret = replace_root(launch, step);
-    if (here >= 0) {
-        sys1(__NR_fchdir, here);
-        sys1(__NR_close, here);
-    }
     return ret;
 }

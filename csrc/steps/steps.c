@@ -12,7 +12,6 @@
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>
-#include <linux/mount.h>
 #include <linux/poll.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
@@ -20,13 +19,11 @@
 #include <linux/sockios.h>
 #include <linux/time_types.h>
 
-#define MNT_DETACH 2
 #define AF_INET 2
 #define SOCK_DGRAM 2
 #define SOCK_CLOEXEC 02000000
 #define IFF_UP 0x1
 #define IFF_RUNNING 0x40
-#define PATH_MAX 4096
 
 static long open_at(long dirfd, const char *path, int flags)
 {
@@ -219,117 +216,6 @@ static long set_name(const struct nsd_launch *launch, const struct nsd_step *ste
     return sys2(call, name, length);
 }
 
-/* numbers: MS_* flags; texts: mount point */
-static long propagation(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
-}
-
-/* numbers: MS_* flags; texts: source, target */
-static long bind(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    return sys5(__NR_mount, nsd_text(launch, step, 0), nsd_text(launch, step, 1), 0,
-                step->number[0], 0);
-}
-
-/* numbers: MS_* flags, slot to compare the root with or -1;
- * texts: source, target, type, the root that the target lies in
- *
- * The target is opened without following a link, and mounted on as ".": a rootfs whose
- * /proc points elsewhere mounts nothing elsewhere. */
-static long mount(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    const char *root = nsd_text(launch, step, 3);
-    long here = open_directory(".");
-    long base =
-        root == NULL ? AT_FDCWD : nsd_open_root_again(launch, root, step->number[1]);
-    long target = base < 0 && base != AT_FDCWD
-                      ? base
-                      : open_at(base, nsd_text(launch, step, 1),
-                                O_PATH | O_DIRECTORY | O_NOFOLLOW);
-    long ret = target < 0 ? target : sys1(__NR_fchdir, target);
-
-    if (ret == 0)
-        ret = sys5(__NR_mount, nsd_text(launch, step, 0), ".",
-                   nsd_text(launch, step, 2), step->number[0], 0);
-    if (here >= 0)
-        sys1(__NR_fchdir, here);
-    if (target >= 0)
-        sys1(__NR_close, target);
-    if (base >= 0)
-        sys1(__NR_close, base);
-    return here < 0 ? ret : close_after(here, ret);
-}
-
-/* numbers: slot to compare the root with or -1, whether all mounts are private already;
- * texts: new root
- *
- * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
- * slave propagation keeps that from reaching anybody who shares mounts with us. */
-static long pivot_root(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    long root = nsd_open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
-    long old, ret;
-
-    if (root < 0)
-        return root;
-    old = open_directory("/");
-    if (old < 0)
-        return close_after(root, old);
-    ret = sys1(__NR_fchdir, root);
-    if (ret == 0)
-        ret = sys2(__NR_pivot_root, ".", ".");
-    if (ret == 0)
-        ret = sys1(__NR_fchdir, old);
-    if (ret == 0 && step->number[1] == 0)
-        ret = sys5(__NR_mount, 0, ".", 0, MS_SLAVE | MS_REC, 0);
-    if (ret == 0)
-        ret = sys2(__NR_umount2, ".", MNT_DETACH);
-    if (ret == 0)
-        ret = sys1(__NR_chdir, "/");
-    sys1(__NR_close, old);
-    return close_after(root, ret);
-}
-
-/* numbers: slot of the new root, or -1; texts: new root, or absent
- *
- * Without the chdir the old root would stay reachable through "." and "..". */
-static long change_root(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    const char *path = nsd_text(launch, step, 0);
-    long slot = step->number[0];
-    /* A descriptor from before an unshare leads into the old mount namespace, so a path is
-     * opened again. */
-    long root =
-        path != NULL ? nsd_open_root_again(launch, path, slot) : launch->slot[slot];
-    long ret;
-
-    if (root < 0)
-        return root;
-    ret = sys1(__NR_fchdir, root);
-    if (ret == 0)
-        ret = sys1(__NR_chroot, ".");
-    if (ret == 0)
-        ret = sys1(__NR_chdir, "/");
-    return path != NULL ? close_after(root, ret) : ret;
-}
-
-/* texts: directory
- *
- * The kernel writes "(unreachable)" before a directory that lies outside the root: a
- * descriptor or a link led there. */
-static long chdir_inside(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    char where[PATH_MAX];
-    long ret = sys1(__NR_chdir, nsd_text(launch, step, 0));
-
-    if (ret == 0)
-        ret = sys2(__NR_getcwd, where, sizeof(where));
-    if (ret < 0)
-        return ret;
-    return where[0] == '/' ? 0 : -EXDEV;
-}
-
 /* Only for a call that keeps its thread until the command has ended: the kernel sends this
  * signal when the thread that started us ends, not the process. */
 static long die_with_parent(struct nsd_launch *launch)
@@ -397,11 +283,11 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_SETDOMAINNAME:
         return set_name(launch, step, __NR_setdomainname);
     case NSD_PROPAGATION:
-        return propagation(launch, step);
+        return nsd_propagation(launch, step);
     case NSD_BIND:
-        return bind(launch, step);
+        return nsd_bind(launch, step);
     case NSD_MOUNT:
-        return mount(launch, step);
+        return nsd_mount(launch, step);
     case NSD_OPEN_SOURCE:
         return nsd_open_source(launch, step);
     case NSD_BIND_AT:
@@ -419,11 +305,11 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_LINK_AT:
         return nsd_link_at(launch, step);
     case NSD_PIVOT_ROOT:
-        return pivot_root(launch, step);
+        return nsd_pivot_root(launch, step);
     case NSD_CHROOT:
-        return change_root(launch, step);
+        return nsd_chroot(launch, step);
     case NSD_CHDIR:
-        return chdir_inside(launch, step);
+        return nsd_chdir(launch, step);
     case NSD_SETSID:
         return sys0(__NR_setsid);
     case NSD_TERMINAL:

@@ -91,6 +91,18 @@ static inline bool nsd_is_missing(long ret)
     return ret == -ENOSYS || ret == -EPERM;
 }
 
+/* root.c: the operations of the same names. */
+long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_bind(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_chroot(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* Mounts on an open directory, and stays where we are. */
+long nsd_mount_on(long target, const char *source, const char *type, long flags,
+                  const char *options);
+
 /* flags.c: what is allowed on a mount. */
 #define NSD_FD_PATH 32
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #define FIVE (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
 
@@ -347,6 +348,66 @@ static void what_is_hidden_follows_what_is_mounted(void)
     CHECK_TEXT(nsd_builder_text(&builder, builder.steps[1].text[3]), "/srv/box");
     CHECK_NUMBER(builder.steps[2].text[2], 0);
     nsd_builder_free(&builder);
+}
+
+/* Who may be below what was mounted goes to the same path again; see core/where.h. */
+static void without_a_root_the_path_is_followed(void)
+{
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, 0, "tmpfs", "/tmp", NULL},
+    };
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.watch = false;
+    request.files = files;
+    request.file_count = 1;
+    CHECK_SPAWN(request, "unshare hide fork propagation mount mount_at chdir setsid "
+                         "drop_inheritable exec");
+    request.cwd = "below";
+    CHECK_SPAWN(request, "unshare hide fork propagation mount mount_at chdir setsid "
+                         "drop_inheritable chdir exec");
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_NUMBER(find(&builder, NSD_CHDIR)->text[0], 0);
+    CHECK_NUMBER(find(&builder, NSD_CHDIR)->number[0], 1);
+    nsd_builder_free(&builder);
+    request.cwd = "/tmp/x";
+    CHECK_SPAWN(request, "unshare hide fork propagation mount mount_at setsid "
+                         "drop_inheritable chdir exec");
+    request.init = true;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(in_words(&builder),
+               "unshare hide fork propagation mount mount_at chdir init setsid "
+               "drop_inheritable chdir exec");
+    CHECK_TEXT(nsd_builder_text(&builder, find(&builder, NSD_CHDIR)->text[0]), "/");
+    nsd_builder_free(&builder);
+    request.cwd = NULL;
+    nsd_builder_init(&builder);
+    nsd_vector_add(&builder, &builder.paths, "/bin/true", 9);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_NUMBER(find(&builder, NSD_CHDIR)->number[0], 0);
+    nsd_builder_free(&builder);
+    nsd_builder_init(&builder);
+    nsd_vector_add(&builder, &builder.paths, "./true", 6);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_NUMBER(find(&builder, NSD_CHDIR)->number[0], 1);
+    nsd_builder_free(&builder);
+}
+
+static void a_new_proc_alone_asks_it_of_few(void)
+{
+    struct nsd_request request = the_container();
+
+    CHECK(chdir("/proc/self") == 0);
+    CHECK_SPAWN(request, "clone propagation mount chdir setsid drop_inheritable exec");
+    request.mount_proc = false;
+    CHECK_SPAWN(request, "clone propagation setsid drop_inheritable exec");
+    request.mount_proc = true;
+    request.cwd = "/";
+    CHECK_SPAWN(request, "clone propagation mount setsid drop_inheritable chdir exec");
+    CHECK(chdir("/") == 0);
 }
 
 static void too_many_sources_are_an_error(void)
@@ -905,6 +966,8 @@ int main(void)
     RUN(overlays_come_after_their_directories);
     RUN(what_is_hidden_follows_what_is_mounted);
     RUN(a_read_only_root_is_closed_around_the_mounts);
+    RUN(without_a_root_the_path_is_followed);
+    RUN(a_new_proc_alone_asks_it_of_few);
     RUN(too_many_sources_are_an_error);
     RUN(with_an_init_and_a_network);
     RUN(an_ordinary_user_becomes_root_first);

@@ -1,0 +1,157 @@
+/* root.c - the root, the working directory, and what is mounted by its path. */
+#include "steps.h"
+
+#include <linux/fcntl.h>
+#include <linux/mount.h>
+
+#define MNT_DETACH 2
+#define PATH_MAX 4096
+
+static long open_directory(const char *path)
+{
+    return sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* numbers: MS_* flags; texts: mount point */
+long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
+}
+
+/* numbers: MS_* flags; texts: source, target */
+long nsd_bind(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    return sys5(__NR_mount, nsd_text(launch, step, 0), nsd_text(launch, step, 1), 0,
+                step->number[0], 0);
+}
+
+/* Who may not look into where we are would not come back, and be left in what is covered. */
+long nsd_mount_on(long target, const char *source, const char *type, long flags,
+                  const char *options)
+{
+    char path[NSD_FD_PATH];
+    long here = open_directory(".");
+    long ret;
+
+    if (here < 0)
+        return sys5(__NR_mount, source, nsd_path_of(target, path), type, flags,
+                    options);
+    ret = sys1(__NR_fchdir, target);
+    if (ret == 0) {
+        long back;
+
+        ret = sys5(__NR_mount, source, ".", type, flags, options);
+        back = sys1(__NR_fchdir, here);
+        ret = ret == 0 ? back : ret;
+    }
+    return close_after(here, ret);
+}
+
+/* numbers: MS_* flags, slot to compare the root with or -1;
+ * texts: source, target, type, the root that the target lies in
+ *
+ * The target is opened without following a link, and mounted on as ".": a rootfs whose
+ * /proc points elsewhere mounts nothing elsewhere. */
+long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *root = nsd_text(launch, step, 3);
+    long base =
+        root == NULL ? AT_FDCWD : nsd_open_root_again(launch, root, step->number[1]);
+    long target;
+
+    if (base < 0 && base != AT_FDCWD)
+        return base;
+    target = sys4(__NR_openat, base, nsd_text(launch, step, 1),
+                  O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (base >= 0)
+        sys1(__NR_close, base);
+    if (target < 0)
+        return target;
+    return close_after(target,
+                       nsd_mount_on(target, nsd_text(launch, step, 0),
+                                    nsd_text(launch, step, 2), step->number[0], 0));
+}
+
+/* numbers: slot to compare the root with or -1, whether all mounts are private already;
+ * texts: new root
+ *
+ * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
+ * slave propagation keeps that from reaching anybody who shares mounts with us. */
+long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long root = nsd_open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
+    long old, ret;
+
+    if (root < 0)
+        return root;
+    old = open_directory("/");
+    if (old < 0)
+        return close_after(root, old);
+    ret = sys1(__NR_fchdir, root);
+    if (ret == 0)
+        ret = sys2(__NR_pivot_root, ".", ".");
+    if (ret == 0)
+        ret = sys1(__NR_fchdir, old);
+    if (ret == 0 && step->number[1] == 0)
+        ret = sys5(__NR_mount, 0, ".", 0, MS_SLAVE | MS_REC, 0);
+    if (ret == 0)
+        ret = sys2(__NR_umount2, ".", MNT_DETACH);
+    if (ret == 0)
+        ret = sys1(__NR_chdir, "/");
+    sys1(__NR_close, old);
+    return close_after(root, ret);
+}
+
+/* numbers: slot of the new root, or -1; texts: new root, or absent
+ *
+ * Without the chdir the old root would stay reachable through "." and "..". */
+long nsd_chroot(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *path = nsd_text(launch, step, 0);
+    long slot = step->number[0];
+    /* A descriptor from before an unshare leads into the old mount namespace, so a path is
+     * opened again. */
+    long root =
+        path != NULL ? nsd_open_root_again(launch, path, slot) : launch->slot[slot];
+    long ret;
+
+    if (root < 0)
+        return root;
+    ret = sys1(__NR_fchdir, root);
+    if (ret == 0)
+        ret = sys1(__NR_chroot, ".");
+    if (ret == 0)
+        ret = sys1(__NR_chdir, "/");
+    return path != NULL ? close_after(root, ret) : ret;
+}
+
+/* numbers: whether a relative path follows; texts: directory, or absent: where we are, by its
+ * path, as it is seen now. A mount may have been laid over it, and we would stay below.
+ *
+ * The kernel writes "(unreachable)" before a directory that lies outside the root: a
+ * descriptor or a link led there. One that was deleted has no path; its ".." leads below the
+ * mounts, too, so that who needs no relative path goes to the root instead. */
+long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *path = nsd_text(launch, step, 0);
+    char where[PATH_MAX];
+    long ret = 0;
+
+    if (path == NULL) {
+        ret = sys2(__NR_getcwd, where, sizeof(where));
+        path = where;
+        if (ret == -ENOENT && step->number[0] == 0) {
+            path = "/";
+            ret = 0;
+        } else if (ret > 0 && where[0] != '/') {
+            ret = -EXDEV;
+        }
+    }
+    if (ret >= 0)
+        ret = sys1(__NR_chdir, path);
+    if (ret == 0)
+        ret = sys2(__NR_getcwd, where, sizeof(where));
+    if (ret < 0)
+        return ret;
+    return where[0] == '/' ? 0 : -EXDEV;
+}
