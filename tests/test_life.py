@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -74,6 +75,23 @@ def test_a_command_is_stopped_and_goes_on_under_init() -> None:
         box.send_signal(signal.SIGCONT)
         assert box.stdout.readline() == b"continued\n"
         assert state() != "T"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("how", [{}, {"init": True}, {"uid": 0, "gid": 0}], ids=str)
+def test_nobody_beside_the_command_keeps_its_streams(how: dict[str, Any], ends: bool) -> None:
+    """Neither init nor a watchdog: when the command closes its output, that has ended."""
+    command = ["sh", "-c", "read line; exec <&- >&- 2>&-; exec sleep 600"]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), nsdemo.PIPE)
+    with nsdemo.spawn(command, die_with_parent=ends, **how, **pipes) as box:
+        os.write(box.stdin.fileno(), b"\n")
+        for file in (box.stdout, box.stderr):
+            assert select.select([file], [], [], 10)[0], "somebody else has it open"
+            assert file.read() == b""
+        poll = select.poll()
+        poll.register(box.stdin, 0)  # POLLERR: nobody reads
+        assert poll.poll(10_000)
+        assert box.poll() is None
 
 
 @pytest.mark.parametrize("how", [{}, {"init": True}, {"uid": 0, "gid": 0}], ids=str)

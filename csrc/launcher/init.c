@@ -67,8 +67,9 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
     either[1] = (struct pollfd){.fd = launch->parent < 0 ? -1 : 1, .events = POLLIN};
     /* The core left standard descriptors open, so neither pidfd is 0 or 1. */
     sys3(__NR_dup3, command, 0, O_CLOEXEC);
-    sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
-    close_from(2);
+    if (launch->parent >= 0)
+        sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
+    close_from(launch->parent < 0 ? 1 : 2);
     rename_to(launch, "nsdemo-watch");
     while (sys5(__NR_ppoll, either, 2, 0, 0, 0) == -EINTR)
         continue;
@@ -147,6 +148,27 @@ _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *res
     nsd_exit(0);
 }
 
+#define SI_KERNEL 0x80 /* asm-generic/siginfo.h, which is at odds with linux/signal.h */
+
+/* What of a siginfo_t is asked for here. */
+union received {
+    struct {
+        int32_t signal, error, code;
+    } of;
+    uint64_t room[16];
+};
+
+/* What was sent to init, and init alone, is for the command. What the terminal sends goes to a
+ * process group, and so to the command already, unless it was born after that. */
+static void forward(const struct nsd_launch *launch, long command, long signal,
+                    const union received *info)
+{
+    bool came_before = (launch->pending >> (signal - 1) & 1) != 0;
+
+    if (signal != SIGCHLD && (info->of.code != SI_KERNEL || came_before))
+        sys2(__NR_kill, command, signal);
+}
+
 /* PID 1: reaps whatever is left to it, forwards what it is sent, and ends as the command
  * ended. The kernel drops a signal that PID 1 has no handler for, unless it is blocked: all
  * are, and sigtimedwait takes them one by one. PID 1 cannot die of a signal of its own, so
@@ -158,6 +180,8 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
     hide();
     forget_plan(launch);
     close_from(0);
+    /* Out of the command's process group: what that is sent, the command has got. */
+    sys0(__NR_setsid);
     rename_to(launch, "nsdemo-init");
     nsd_announce(launch); /* by now whoever looks at it sees what it is */
     for (;;) {
@@ -172,10 +196,16 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
             nsd_exit(signal == 0 ? (status >> 8) & 0xff : 128 + signal);
         }
         if (pid == 0) {
-            long signal = sys4(__NR_rt_sigtimedwait, &every_signal, 0, 0, 8);
+            union received info;
+            long signal;
 
-            if (signal > 0 && signal != SIGCHLD)
-                sys2(__NR_kill, command, signal);
+            info.of.code = 0;
+            signal = sys4(__NR_rt_sigtimedwait, &every_signal, &info, 0, 8);
+
+            if (signal > 0) {
+                forward(launch, command, signal, &info);
+                launch->pending &= ~((uint64_t)1 << (signal - 1));
+            }
         } else if (pid < 0 && pid != -EINTR) {
             nsd_exit(255);
         }

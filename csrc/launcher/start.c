@@ -227,6 +227,7 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     long pid;
 
     next = (struct continuation){launch, NSD_THIRD, index};
+    sys2(__NR_rt_sigpending, &launch->pending, sizeof(launch->pending));
     pid = fork_on(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
                   third_stack + sizeof(third_stack), &launch->trace->command_inner,
                   &next);
