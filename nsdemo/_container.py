@@ -46,6 +46,7 @@ class Container(Generic[AnyStr]):
         stdin, stdout, stderr: our ends of its pipes, or of its terminal, or None.
         root: the directory that is its ``/``, as given; None if that is the caller's.
         trace: a tuple of Step, how the container was made.
+        cut: True if what ``communicate`` returned is not whole; see there.
     """
 
     args: Any
@@ -179,6 +180,10 @@ class Container(Generic[AnyStr]):
         return self._trace
 
     @property
+    def cut(self) -> bool:
+        return self._process.cut
+
+    @property
     def namespaces(self) -> Mapping[str, tuple[int, int]]:
         """Its namespaces' identities; see ``nsdemo.namespaces``."""
         from ._api import namespaces
@@ -216,6 +221,9 @@ class Container(Generic[AnyStr]):
 
         Returns (stdout, stderr), None for what is no pipe. Raises TimeoutExpired after
         ``timeout`` seconds; the command runs on and communicate may be called again.
+
+        What outlives the command, and may write to its pipes, is heard for another second (and
+        64 MB) at most: ``cut`` is True if it had not closed them by then.
         """
         if self._talking:
             if input is not None:
@@ -228,8 +236,9 @@ class Container(Generic[AnyStr]):
             if self.stdin is not None and not self.stdin.closed:
                 with suppress(BrokenPipeError):
                     self.stdin.flush()
+            borrowed = self._borrowed()
             self._talking = True
-            ended = self._process.communicate(self._borrowed(), data, deadline_of(timeout))
+            ended = self._process.communicate(borrowed, data, deadline_of(timeout))
         files = (self.stdout, self.stderr)
         raw = [
             data if file is not None else None
@@ -239,14 +248,21 @@ class Container(Generic[AnyStr]):
             assert timeout is not None
             raise TimeoutExpired(self.args, timeout, output=raw[0], stderr=raw[1])
         self._close_files()
-        return decode(raw[0], self._settings), decode(raw[1], self._settings)
+        out, err = (decode(data, self._settings, cut=self.cut) for data in raw)
+        return out, err
 
     def _borrowed(self) -> tuple[int, int, int]:
         """Copies of our ends for the core, which closes what it has finished with."""
-        fds = []
-        for file in (self.stdin, self.stdout, self.stderr):
-            open_file = file is not None and not file.closed
-            fds.append(os.dup(file.fileno()) if file is not None and open_file else -1)
+        fds: list[int] = []
+        try:
+            for file in (self.stdin, self.stdout, self.stderr):
+                is_open = file is not None and not file.closed
+                fds.append(os.dup(file.fileno()) if file is not None and is_open else -1)
+        except BaseException:
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+            raise
         if self.stdin is not None and not self._on_terminal:  # whose end is a hang-up
             with suppress(OSError):
                 self.stdin.close()  # else the command never sees the end of its input
@@ -274,8 +290,11 @@ class Container(Generic[AnyStr]):
         self._process.stopping()
         if not self._process.wait(0) and self._notices(signal.SIGTERM):
             self.send_signal(signal.SIGTERM)
-            if not self._process.wait(deadline_of(timeout)):
-                self._process.kill()
+            try:
+                self._process.wait(deadline_of(timeout))
+            finally:  # by Ctrl-C, too: no more patience
+                if not self._process.ended:
+                    self._process.kill()
         elif not self._process.ended:
             self._process.kill()
         return self.wait()
@@ -378,7 +397,11 @@ class Container(Generic[AnyStr]):
     def __exit__(self, *exc_info: object) -> None:
         try:
             if not self._process.detached:
-                self.stop()
+                try:
+                    if exc_info[0] is KeyboardInterrupt:
+                        self._process.grace()
+                finally:
+                    self.stop()
         finally:
             self._close_files()
 

@@ -45,18 +45,22 @@ def must_be_terminal(name: str, instead: str) -> None:
 def interact(box: Container[Any], timeout: float | None) -> int:
     """What Container.interact does."""
     must_be_terminal("interact()", "read stdout and write stdin")
-    return relay(box, timeout)
+    try:
+        return relay(box, timeout)
+    except KeyboardInterrupt:
+        box._process.grace()
+        raise
 
 
 def relay(box: Container[Any], timeout: float | None) -> int:
     """The same, also where only the screen is a terminal."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    loop = _Relay(box)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    os.set_blocking(loop.inside, False)
+    inside = our_end(box)
     try:
+        loop = _Relay(box, inside)
         with _Keyboard(loop.inside, bool(loop.which & 1)) as keyboard:
             while box.poll() is None:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -67,16 +71,17 @@ def relay(box: Container[Any], timeout: float | None) -> int:
             loop.drain()
     finally:
         with suppress(OSError):
-            os.set_blocking(loop.inside, True)
+            os.set_blocking(inside, True)
     return box.wait()
 
 
 class _Relay:
     """What is under way between the two terminals."""
 
-    def __init__(self, box: Container[Any]) -> None:
+    def __init__(self, box: Container[Any], inside: int) -> None:
+        os.set_blocking(inside, False)
         self.box = box
-        self.inside = our_end(box)
+        self.inside = inside
         self.which = box._plan._options["tty"][1]
         self.screen = next((fd for fd in (1, 2, 0) if os.isatty(fd)), 1)
         self.typed = b""
@@ -88,7 +93,6 @@ class _Relay:
         file: Any = self.box.stdout if self.which & 2 else self.box.stderr
         if file is None or file.closed:
             return b""
-        os.set_blocking(self.inside, False)
         return getattr(file, "buffer", file).read1(_PIECE) or b""
 
     def serve(self, keyboard: _Keyboard, deadline: float | None) -> None:
@@ -201,7 +205,7 @@ class _Keyboard:
 
     def __init__(self, inside: int, wanted: bool) -> None:
         self.taken = False
-        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.wake = -1
         self._wanted = wanted
         self._inside = inside
         self._settings: list[Any] | None = None
@@ -211,15 +215,14 @@ class _Keyboard:
 
     def __enter__(self) -> _Keyboard:
         try:
-            # None: not set by Python. In other threads a ValueError.
-            for number in _ENDING:
-                if signal.getsignal(number) is signal.SIG_DFL:
-                    self._before[number] = signal.signal(number, self._end)
-            for number in (signal.SIGWINCH, signal.SIGCONT):
-                self._before[number] = signal.signal(number, self._changed)
-        except ValueError:
-            self._before.clear()
-        try:
+            self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            # None: not set by Python. In other threads a ValueError, by the first.
+            with suppress(ValueError):
+                for number in _ENDING:
+                    if signal.getsignal(number) is signal.SIG_DFL:
+                        self._before[number] = signal.signal(number, self._end)
+                for number in (signal.SIGWINCH, signal.SIGCONT):
+                    self._before[number] = signal.signal(number, self._changed)
             self.look_again()
         except BaseException:
             self.__exit__()
@@ -231,7 +234,8 @@ class _Keyboard:
         self._give_back()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        os.close(self.wake)
+        if self.wake >= 0:
+            os.close(self.wake)
         if self._ended_by:
             os.kill(os.getpid(), self._ended_by)
 

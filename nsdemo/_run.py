@@ -29,8 +29,12 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
 
     Attributes:
         trace: a tuple of Step, every step of the set-up in order.
+        cut: True if the output is not whole: what outlived the command was heard for a second,
+            and had not closed its end by then. Never with a pid namespace of its own, in which
+            nothing outlives it.
     """
 
+    cut: bool = False
     _record: tuple[_core.Plan, _core.Process] | None = None
     _trace: tuple[Step, ...] = ()
 
@@ -50,7 +54,7 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = (self.args, self.returncode, self.stdout, self.stderr)
-        return CompletedProcess, values, {"_trace": self.trace}
+        return CompletedProcess, values, {"_trace": self.trace, "cut": self.cut}
 
 
 CompletedProcess.__module__ = "nsdemo"
@@ -159,11 +163,11 @@ def run_plan(
     deadline = deadline_of(timeout)
     sys.audit("nsdemo.launch", plan)
     args = plan._options.get("args") or plan._core.command()[0]
+    if "overlay" in plan._options:  # nobody will ask for changes()
+        plan = Plan._from_core(plan._core.without("hand_over"))
     stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
     stdio.parent = [-1, -1, -1]  # the core closes them, whatever happens
-    if "overlay" in plan._options:  # nobody will ask for changes()
-        plan = Plan._from_core(plan._core.without("hand_over"))
     process = launch(plan._core, stdio, passed, streams, data, deadline)
     out, err = process.output()
     raw = out if streams[1] >= 0 else None, err if streams[2] >= 0 else None
@@ -175,8 +179,10 @@ def run_plan(
         # Bytes also in text mode, as subprocess has it: a character may be half read.
         raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
     process.close()
-    texts = raw if settings is None else [decode(data, settings) for data in raw]
+    cut = process.cut
+    texts = raw if settings is None else [decode(data, settings, cut=cut) for data in raw]
     completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), *texts)
+    completed.cut = cut
     completed._record = (plan._core.steps_only(), process)
     if check:
         completed.check_returncode()

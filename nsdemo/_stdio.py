@@ -130,10 +130,17 @@ def _codec(encoding: str) -> str:
     return locale.getencoding()
 
 
-def decode(data: bytes | None, settings: tuple[str, str] | None) -> Any:
+def decode(data: bytes | None, settings: tuple[str, str] | None, *, cut: bool = False) -> Any:
+    """``cut``: it may end within a character, which is left out then."""
     if settings is None or data is None:
         return data
-    text = data.decode(_codec(settings[0]), settings[1])
+    encoding = _codec(settings[0])
+    if cut:
+        import codecs
+
+        text = codecs.getincrementaldecoder(encoding)(settings[1]).decode(data)
+    else:
+        text = data.decode(encoding, settings[1])
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

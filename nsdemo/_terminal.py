@@ -84,7 +84,7 @@ class Terminal(Stdio):
     then our end of that one has come through the socket when the command runs.
     """
 
-    __slots__ = ("_ours", "_received", "_size", "_which")
+    __slots__ = ("_ours", "_received", "_size", "_theirs", "_which")
 
     def __init__(
         self,
@@ -103,29 +103,30 @@ class Terminal(Stdio):
         self._received: socket.socket | None = None
         self._which = which
         self._size = size or callers_size()
-        theirs = self._open()
+        self._theirs = -1
+        super().__init__(None, None, None)
         try:
-            super().__init__(
-                *(theirs if which >> n & 1 else given[n] for n in range(3)),
-            )
-            self.close.append(theirs)
+            self._open()
+            for number, value in enumerate(given):
+                mine = which >> number & 1
+                self.child[number] = self._theirs if mine else self._take(number, value)
+            self.close.append(self._theirs)
+            self._theirs = -1
             self._received, sent = socket.socketpair()
-            self.terminal = fcntl.fcntl(sent, fcntl.F_DUPFD_CLOEXEC, 3)
+            with sent:
+                self.terminal = fcntl.fcntl(sent, fcntl.F_DUPFD_CLOEXEC, 3)
             self.close.append(self.terminal)
-            sent.close()
         except BaseException:
-            if theirs not in self.close:
-                os.close(theirs)
             self.close_all()
             raise
 
-    def _open(self) -> int:
-        """A terminal of the devpts that we see. Returns the command's end."""
+    def _open(self) -> None:
+        """Open both ends of a terminal of the devpts that we see."""
         flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
         try:
             self._ours = os.open("/dev/ptmx", flags)
             fcntl.ioctl(self._ours, TIOCSPTLCK, bytes(4))
-            theirs = fcntl.ioctl(self._ours, TIOCGPTPEER, flags)
+            self._theirs = fcntl.ioctl(self._ours, TIOCGPTPEER, flags)
         except OSError as error:
             self._forget()
             if error.errno == errno.ENOSPC:
@@ -133,17 +134,18 @@ class Terminal(Stdio):
             if error.errno not in _NO_DEVPTS:
                 raise
             # There may be one inside. If not, the launcher will say that this is none.
-            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        settings = termios.tcgetattr(theirs)
+            self._theirs = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            return
+        settings = termios.tcgetattr(self._theirs)
         settings[0] |= IUTF8  # backspace takes a character, not a byte
-        termios.tcsetattr(theirs, termios.TCSANOW, settings)
-        set_size(theirs, self._size)
-        return theirs
+        termios.tcsetattr(self._theirs, termios.TCSANOW, settings)
+        set_size(self._theirs, self._size)
 
     def _forget(self) -> None:
-        if self._ours >= 0:
-            os.close(self._ours)
-            self._ours = -1
+        for fd in (self._ours, self._theirs):
+            if fd >= 0:
+                os.close(fd)
+        self._ours = self._theirs = -1
 
     def close_all(self) -> None:
         super().close_all()
@@ -238,6 +240,7 @@ def run_on_terminal(
         box._close_files()
     completed: CompletedProcess[Any] = CompletedProcess(box.args, box.wait(), out, err)
     completed._record = (plan._core.steps_only(), box._process)
+    completed.cut = box.cut
     box._process.close()
     if check:
         completed.check_returncode()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import QUIET, descriptors, new_marker, processes_with, script
+from support import QUIET, SLOW, descriptors, new_marker, processes_with, script
 
 import nsdemo
 
@@ -80,6 +81,7 @@ def test_a_leaked_grandchild_holds_stdout(way: str) -> None:
     assert time.monotonic() - began < 5
     assert found[1] == b"out\n"
     assert found[0] == 4
+    assert (done if way == "run" else box).cut is True
     for pid in processes_with(marker):
         os.kill(pid, 9)
 
@@ -90,10 +92,74 @@ def test_a_leaked_grandchild_that_never_stops_writing() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
         command = ["sh", "-c", "yes & yes & sleep 0.1"]
         done = nsdemo.run(command, pid=False, stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE, timeout=5)
-        report(size=len(done.stdout))
+        report(size=len(done.stdout), cut=done.cut)
     """
     found = script(body, timeout=30).report
     assert found["size"] > 1000
+    assert found["cut"] is True
+
+
+LATE = ["sh", "-c", "(sleep 0.3; cat; echo late; echo err >&2) & echo first"]
+
+
+@pytest.mark.parametrize(
+    "call", ["run", "text", "set up on the long way", "communicate", "enter", "chroot_run", "plan"]
+)
+def test_who_outlives_the_command_is_heard(call: str) -> None:
+    """As subprocess does: "cmd > >(filter)" and "a & b" say what they have to say."""
+    options: dict[str, Any] = {"capture_output": True, **QUIET}
+    with nsdemo.spawn(["sleep", "60"], **QUIET) as box:
+        match call:
+            case "run":
+                done: Any = nsdemo.run(LATE, pid=False, **options)
+            case "text":
+                done = nsdemo.run(LATE, pid=False, text=True, **options)
+                done.stdout, done.stderr = done.stdout.encode(), done.stderr.encode()
+            case "set up on the long way":
+                done = nsdemo.run(LATE, pid=False, rlimits={"core": 0}, **options)
+            case "communicate":
+                done = nsdemo.spawn(LATE, pid=False, stdout=-1, stderr=-1, **QUIET)
+                done.wait()
+                output = done.communicate()
+            case "enter":
+                done = nsdemo.enter(box, LATE, **options)
+            case "chroot_run":
+                done = nsdemo.chroot_run("/", LATE, **options)
+            case _:
+                done = nsdemo.Plan().exec(LATE).run(**options)
+    if call != "communicate":
+        output = done.stdout, done.stderr
+    assert output == (b"first\nlate\n", b"err\n")
+    assert (done.returncode, done.cut) == (0, False)
+
+
+def test_in_a_pid_namespace_nothing_is_cut() -> None:
+    """All end with PID 1, and what they had written is there, however much: nobody waits."""
+    command = ["sh", "-c", "sleep 1000 & head -c 60000 /dev/zero; exec head -c 5000 /dev/zero"]
+    began = time.monotonic()
+    for init in (False, True, False, True):
+        done = nsdemo.run(command, init=init, capture_output=True, **QUIET)
+        assert (len(done.stdout), done.cut) == (65000, False)
+    assert time.monotonic() - began < 4, "a second for each"
+
+
+def test_what_is_cut_ends_between_characters() -> None:
+    """A half-written one is no reason for a UnicodeDecodeError; and a time-out comes first."""
+    marker = new_marker()
+    command = ["sh", "-c", rf"printf '\303\244\303'; sleep {marker} &"]
+    done = nsdemo.run(
+        command, pid=False, stdout=nsdemo.PIPE, encoding="utf-8", timeout=0.5 * SLOW, **QUIET
+    )
+    assert (done.stdout, done.cut) == ("\u00e4", True)
+    assert pickle.loads(pickle.dumps(done)).cut is True
+    for pid in processes_with(marker):
+        os.kill(pid, 9)
+
+
+def test_input_goes_to_who_outlives_the_command() -> None:
+    command = ["bash", "-c", "exec 3<&0; (sleep 0.2; wc -c) <&3 &"]
+    done = nsdemo.run(command, pid=False, input=b"x" * 300_000, stdout=nsdemo.PIPE)
+    assert (done.stdout, done.cut) == (b"300000\n", False)
 
 
 def test_results_hold_no_descriptor() -> None:

@@ -30,6 +30,7 @@ struct nsd_child {
     bool detached;    /* it may outlive us, and this struct */
     bool adopted;     /* not our child: nothing of it is ours to reap */
     bool own_group;   /* kill the process group with the command */
+    bool ends_all;    /* it is PID 1 of its namespace: nothing inside outlives it */
     struct nsd_ward
         *ward; /* where the guard finds the command; NULL: it may outlive us */
 
@@ -122,12 +123,15 @@ struct nsd_streams {
     const char *input;
     size_t input_left;
     struct nsd_buffer output[2];
+    int64_t late_until; /* after the command's end; 0: it has not been seen */
+    size_t late_size;
+    bool cut; /* somebody who outlived the command may have had more to say */
 };
 
 /* Writes the input, reads the outputs and waits, all at once. A descriptor that is finished
- * becomes -1 in the struct (and is closed). When the command has ended, what lies in the
- * pipes is read, but nobody who still holds them open is waited for. Returns as
- * nsd_child_wait, or -ENOMEM; after -EINTR or -ETIMEDOUT it may be called again. */
+ * becomes -1 in the struct (and is closed). When the command has ended, what it leaves behind
+ * may write on for a moment. Returns as nsd_child_wait, or -ENOMEM; after -EINTR or -ETIMEDOUT
+ * it may be called again. */
 int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
                           int64_t deadline);
 

@@ -95,7 +95,7 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
-    bool leads_group = false, maps = false;
+    bool leads_group = false, maps = false, moves_child = false;
 
     for (uint32_t i = 0; i < plan->step_count; i++)
         maps |= plan->steps[i].operation == NSD_MAP_IDS;
@@ -111,6 +111,11 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
         const struct nsd_step *step = &plan->steps[i];
 
         child->forked |= step->operation == NSD_FORK;
+        moves_child |=
+            step->operation == NSD_UNSHARE && (step->number[0] & CLONE_NEWPID) != 0;
+        child->ends_all |=
+            (step->operation == NSD_FORK && moves_child) ||
+            (step->operation == NSD_CLONE && (step->number[0] & CLONE_NEWPID) != 0);
         child->has_init |= step->operation == NSD_INIT;
         child->has_watchdog |=
             step->operation == NSD_WATCH || step->operation == NSD_INIT;

@@ -50,15 +50,14 @@ static void write_some(struct nsd_streams *streams)
         close_stream(&streams->input_fd); /* EPIPE: it does not want to hear more */
 }
 
-/* One round of poll while the command runs. */
-static int serve_streams(struct nsd_child *child, struct nsd_streams *streams,
-                         int64_t deadline)
+/* One round of poll; pidfd: of the command while it runs, else -1. */
+static int serve_streams(int pidfd, struct nsd_streams *streams, int64_t deadline)
 {
     struct pollfd fds[4] = {
         {.fd = streams->input_fd, .events = POLLOUT},
         {.fd = streams->output[0].fd, .events = POLLIN},
         {.fd = streams->output[1].fd, .events = POLLIN},
-        {.fd = child->pidfd, .events = POLLIN},
+        {.fd = pidfd, .events = POLLIN},
     };
     int ret = nsd_sleep_until(deadline, fds, 4);
 
@@ -72,8 +71,8 @@ static int serve_streams(struct nsd_child *child, struct nsd_streams *streams,
     return 0;
 }
 
-/* What lay in the pipe, or the terminal, when the command ended: no more than it holds, because
- * somebody else may still be writing to it. */
+/* What lies in the pipe, or the terminal: no more than it holds, because somebody may still be
+ * writing to it. */
 static int drain(struct nsd_buffer *buffer)
 {
     struct pollfd readable = {.fd = buffer->fd, .events = POLLIN};
@@ -91,13 +90,51 @@ static int drain(struct nsd_buffer *buffer)
     return 0;
 }
 
+static bool is_open(const struct nsd_streams *streams)
+{
+    return streams->output[0].fd >= 0 || streams->output[1].fd >= 0;
+}
+
+/* How long, in ns, and how much is heard of those who outlive the command. */
+#define LATE_TIME 1000000000
+#define LATE_SIZE ((size_t)64 << 20)
+
+/* The command has ended, but not all that it started: "cmd > >(filter)" has its filter still to
+ * be heard. What stays for good, as a daemon does, is not waited for. */
+static int hear_the_late(struct nsd_streams *streams, int64_t deadline)
+{
+    const struct nsd_buffer *output = streams->output;
+
+    if (streams->late_until == 0) {
+        streams->late_until = nsd_now() + LATE_TIME;
+        streams->late_size = output[0].size + output[1].size + LATE_SIZE;
+    }
+    if (deadline > streams->late_until)
+        deadline = streams->late_until;
+    while (is_open(streams) && output[0].size + output[1].size < streams->late_size) {
+        int ret = serve_streams(-1, streams, deadline);
+
+        if (ret == -ETIMEDOUT)
+            break;
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
 int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
                           int64_t deadline)
 {
     if (streams->input_fd >= 0 && streams->input_left == 0)
         close_stream(&streams->input_fd);
     while (child->pidfd >= 0 && !nsd_child_reap(child)) {
-        int ret = serve_streams(child, streams, deadline);
+        int ret = serve_streams(child->pidfd, streams, deadline);
+
+        if (ret < 0)
+            return ret;
+    }
+    if (!child->ends_all) {
+        int ret = hear_the_late(streams, deadline);
 
         if (ret < 0)
             return ret;
@@ -105,8 +142,10 @@ int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
     for (int i = 0; i < 2; i++) {
         if (drain(&streams->output[i]) < 0)
             return -ENOMEM;
-        if (streams->output[i].fd >= 0)
-            close_stream(&streams->output[i].fd);
+        if (streams->output[i].fd < 0)
+            continue;
+        streams->cut |= !child->ends_all;
+        close_stream(&streams->output[i].fd);
     }
     if (streams->input_fd >= 0)
         close_stream(&streams->input_fd);

@@ -38,6 +38,7 @@ struct process_object {
     struct nsd_streams streams;
     PyObject *input; /* keeps streams.input alive */
     long failed;     /* index of the step that failed, -1: none */
+    bool graced;     /* after a Ctrl-C it has had its moment */
 };
 
 extern PyType_Spec nsd_plan_spec;
@@ -76,6 +77,9 @@ struct process_object *nsd_new_process(PyTypeObject *type);
 void nsd_close_streams(struct nsd_streams *streams);
 int nsd_take_streams(PyObject *object, PyObject *input, struct process_object *self);
 int nsd_run_signal_handlers(PyThreadState **thread);
+
+/* With an exception set: if that is KeyboardInterrupt, the command has a moment, once, to end. */
+void nsd_give_grace(struct process_object *self, int64_t deadline);
 
 /* Without the GIL: 0, -EINTR with *ret_interrupted when a handler raised, or an errno. */
 int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,

@@ -123,14 +123,21 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
                           &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
                           &streams, &input, &deadline, &call.options.terminal))
         return NULL;
-    passed = take_descriptors(pass_fds, &call.options.pass_count);
     closed = take_descriptors(close_fds, &call.close_count);
-    if (passed != NULL && closed != NULL &&
-        nsd_optional_bytes(image_path, &call.options.image_path) == 0)
+    if (closed != NULL)
         self = nsd_new_process(state->process_type);
     if (self != NULL && streams != Py_None &&
         nsd_take_streams(streams, input, self) < 0)
         Py_CLEAR(self);
+    if (self != NULL)
+        passed = take_descriptors(pass_fds, &call.options.pass_count);
+    if (passed == NULL ||
+        nsd_optional_bytes(image_path, &call.options.image_path) < 0) {
+        /* What was to be taken over is closed all the same. */
+        for (int i = 0; closed != NULL && i < call.close_count; i++)
+            close(closed[i]);
+        Py_CLEAR(self);
+    }
     if (self != NULL) {
         PyThreadState *thread = PyEval_SaveThread();
 
@@ -143,7 +150,9 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         ret = start_and_talk(&call, &thread);
         PyEval_RestoreThread(thread);
         if (ret < 0) {
-            if (!call.interrupted)
+            if (call.interrupted)
+                nsd_give_grace(self, deadline);
+            else
                 not_started = Py_BuildValue("(is)", -ret, stage_names[call.stage]);
             Py_CLEAR(self); /* which ends and reaps the command, if there is one */
         }

@@ -83,6 +83,50 @@ int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thre
     return ret == -ETIMEDOUT ? 0 : ret;
 }
 
+/* 0, -ETIMEDOUT, or -EINTR with an exception set: a signal handler's. */
+static int wait_for_end(struct process_object *self, int64_t deadline)
+{
+    int ret;
+
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        ret = nsd_child_wait(&self->child, deadline);
+        Py_END_ALLOW_THREADS
+    } while (ret == -EINTR && PyErr_CheckSignals() == 0);
+    return ret;
+}
+
+#define GRACE 250000000 /* ns, as subprocess has it */
+
+/* -EINTR with an exception set: a second Ctrl-C, or another handler, ends it. */
+static int give_grace(struct process_object *self, int64_t deadline)
+{
+    int64_t end = nsd_now() + GRACE;
+
+    if (self->graced)
+        return 0;
+    self->graced = true;
+    return wait_for_end(self, end < deadline ? end : deadline);
+}
+
+/* What typed Ctrl-C at a terminal was for the command, too: it cleans up, and we do not kill it
+ * meanwhile. */
+void nsd_give_grace(struct process_object *self, int64_t deadline)
+{
+    PyObject *type, *value, *traceback;
+
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (give_grace(self, deadline) != -EINTR) {
+        PyErr_Restore(type, value, traceback);
+        return;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
 struct process_object *nsd_new_process(PyTypeObject *type)
 {
     struct process_object *self = PyObject_New(struct process_object, type);
@@ -96,6 +140,7 @@ struct process_object *nsd_new_process(PyTypeObject *type)
     self->streams.output[0].fd = self->streams.output[1].fd = -1;
     self->input = NULL;
     self->failed = -1;
+    self->graced = false;
     return self;
 }
 
@@ -124,13 +169,11 @@ static PyObject *process_wait(PyObject *object, PyObject *argument)
         return NULL;
     if (deadline < 0)
         deadline = NSD_FOREVER;
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        ret = nsd_child_wait(&self->child, deadline);
-        Py_END_ALLOW_THREADS
-        if (ret == -EINTR && PyErr_CheckSignals() < 0)
-            return NULL;
-    } while (ret == -EINTR);
+    ret = wait_for_end(self, deadline);
+    if (ret == -EINTR) {
+        nsd_give_grace(self, deadline);
+        return NULL;
+    }
     if (ret < 0 && ret != -ETIMEDOUT)
         return nsd_raise(ret);
     return PyBool_FromLong(ret == 0);
@@ -154,9 +197,20 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
     thread = PyEval_SaveThread();
     ret = nsd_talk(self, deadline, &thread, &interrupted);
     PyEval_RestoreThread(thread);
-    if (interrupted)
+    if (interrupted) {
+        nsd_give_grace(self, deadline);
         return NULL;
+    }
     return ret < 0 ? nsd_raise(ret) : PyBool_FromLong(self->child.reaped);
+}
+
+/* grace(): after a Ctrl-C, a moment to end by itself; the second time there is none */
+static PyObject *process_grace(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    if (give_grace((struct process_object *)object, NSD_FOREVER) == -EINTR)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* output() -> (bytes, bytes): what has been read; handed out once */
@@ -279,12 +333,14 @@ GETTER(adopted, PyBool_FromLong(self->child.adopted))
 GETTER(detached, PyBool_FromLong(self->child.detached))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
 GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
+GETTER(cut, PyBool_FromLong(self->streams.cut))
 GETTER(said, self->child.said == NULL ? Py_NewRef(Py_None)
                                       : PyBytes_FromString(self->child.said))
 
 static PyMethodDef process_methods[] = {
     {"wait", process_wait, METH_O, NULL},
     {"communicate", process_communicate, METH_VARARGS, NULL},
+    {"grace", process_grace, METH_NOARGS, NULL},
     {"output", process_output, METH_NOARGS, NULL},
     {"send_signal", process_send_signal, METH_O, NULL},
     {"kill", process_kill, METH_NOARGS, NULL},
@@ -306,6 +362,7 @@ static PyGetSetDef process_getset[] = {
     {"detached", get_detached, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},
     {"status_lost", get_status_lost, NULL, NULL, NULL},
+    {"cut", get_cut, NULL, NULL, NULL},
     {"said", get_said, NULL, NULL, NULL},
     {"returncode", get_returncode, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
