@@ -61,12 +61,15 @@ def _open(target: Any) -> tuple[int, int]:
     if isinstance(target, int):
         return target, _open_pid(target)
     pidfd = os.dup(target.fileno())
-    pid = pid_of_pidfd(pidfd)
-    if pid is None or pid <= 0:
-        os.close(pidfd)
+    try:
+        pid = pid_of_pidfd(pidfd)
         if pid is None:
             raise ValueError("the object's fileno() is no pidfd")
-        raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
+        if pid <= 0:
+            raise ProcessLookupError(errno.ESRCH, "the process of this pidfd has ended")
+    except BaseException:
+        os.close(pidfd)
+        raise
     return pid, pidfd
 
 

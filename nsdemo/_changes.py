@@ -181,8 +181,14 @@ class _Way:
     """
 
     def __init__(self, upper: int, lower: int) -> None:
-        top = os.open(".", _DIRECTORY, dir_fd=upper)
-        self.folders = [_Folder(b"", b"", top, os.open(".", _DIRECTORY, dir_fd=lower))]
+        top = _Folder(b"", b"", os.open(".", _DIRECTORY, dir_fd=upper), None)
+        self.folders = [top]
+        try:
+            top.lower = os.open(".", _DIRECTORY, dir_fd=lower)
+        except BaseException:
+            self.close()
+            raise
+        top.has_lower = True
 
     def enter(self, name: bytes, both: bool) -> bool:
         """Go down; False if the directory is gone, or ours is."""
@@ -195,8 +201,11 @@ class _Way:
         upper = _open(here.upper, name, path)
         if upper is None:
             return False
-        lower = _open(here.lower, name, path) if both and here.lower is not None else None
-        self.folders.append(_Folder(path, name, upper, lower))
+        below = _Folder(path, name, upper, None)
+        self.folders.append(below)  # from now on close() finds it
+        if both and here.lower is not None:
+            below.lower = _open(here.lower, name, path)
+            below.has_lower = below.lower is not None
         depth = len(self.folders)
         if depth % _STRIDE == 1:
             for folder in self.folders[depth - _STRIDE : depth - 1]:
@@ -249,8 +258,12 @@ class Handover:
         import socket
 
         self._ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.core = core.with_slot(_SOCKET_SLOT, self._ends[1].fileno(), self._ends)
-        texts = next(step[3] for step in core.steps() if step[0] == "overlay_at")
+        try:
+            self.core = core.with_slot(_SOCKET_SLOT, self._ends[1].fileno(), self._ends)
+            texts = next(step[3] for step in core.steps() if step[0] == "overlay_at")
+        except BaseException:
+            self.close()
+            raise
         kind = "user" if texts[2] == ",userxattr" else "trusted"
         self._attribute = f"{kind}.overlay.opaque"
 

@@ -203,9 +203,12 @@ def _reopen(descriptor: int) -> int:
     # block when read.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     readable = os.open(f"/proc/self/fd/{descriptor}", flags)
-    if not os.path.samestat(os.fstat(readable), found):
+    try:
+        if not os.path.samestat(os.fstat(readable), found):
+            raise OSError(errno.ESTALE, "/proc/self/fd leads to another file")
+    except BaseException:
         os.close(readable)
-        raise OSError(errno.ESTALE, "/proc/self/fd leads to another file")
+        raise
     return readable
 
 

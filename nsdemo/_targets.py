@@ -104,7 +104,11 @@ class Resolved:
             copy = os.dup(fd)
         except OSError as error:
             raise OSError(error.errno, f"descriptor {fd} is not open") from None
-        pid = pid_of_pidfd(copy)
+        try:
+            pid = pid_of_pidfd(copy)
+        except BaseException:
+            os.close(copy)
+            raise
         if pid is None:
             self._take_file(copy, f"descriptor {fd}")
             return
@@ -117,8 +121,11 @@ class Resolved:
 
     def _take_file(self, fd: int, name: str) -> None:
         if fd < 3:  # where the command's standard streams will be
-            fd, low = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), fd
-            os.close(low)
+            low = fd
+            try:
+                fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+            finally:
+                os.close(low)
         try:
             self.kind = KEYWORDS[_core.kind_of_file(fd)]
         except OSError:

@@ -67,11 +67,15 @@ class Rootfs(os.PathLike[str]):
             import tempfile
 
             self._path = tempfile.mkdtemp(prefix="nsdemo-rootfs-")
-            self._identity = _identity(self._path)
-            self._finalizer = weakref.finalize(
-                self, _remove_forgotten, self._path, self._identity, self._pid
-            )
-            os.chmod(self._path, 0o755)
+            try:
+                self._identity = _identity(self._path)
+                os.chmod(self._path, 0o755)
+                self._finalizer = weakref.finalize(
+                    self, _remove_forgotten, self._path, self._identity, self._pid
+                )
+            except BaseException:
+                os.rmdir(self._path)
+                raise
         else:
             self._path = os.path.normpath(absolute_path(os.fspath(dest)))
             try:
@@ -83,7 +87,11 @@ class Rootfs(os.PathLike[str]):
                     ) from None
             else:
                 self._made[""] = True
-                os.chmod(self._path, 0o755)
+                try:
+                    os.chmod(self._path, 0o755)
+                except BaseException:
+                    os.rmdir(self._path)
+                    raise
             self._identity = _identity(self._path)
 
     @classmethod

@@ -92,6 +92,8 @@ static long open_place(long parent, const char *name, long *ret_made)
     if (ret == 0)
         return fd;
     sys1(__NR_close, fd);
+    if (*ret_made)
+        sys3(__NR_unlinkat, parent, name, 0);
     return ret;
 }
 

@@ -40,12 +40,16 @@ class Pipes:
         self._room, self._lines = SHOWN, SHOWN_LINES
         self._streams: dict[int, _Shown] = {}
         ends = []
-        for shown in (self._out, self._err):
-            ours, theirs = os.pipe()
-            self._open |= {ours, theirs}
-            os.set_blocking(ours, False)
-            self._streams[ours] = shown
-            ends.append(theirs)
+        try:
+            for shown in (self._out, self._err):
+                ours, theirs = os.pipe()
+                self._open |= {ours, theirs}
+                os.set_blocking(ours, False)
+                self._streams[ours] = shown
+                ends.append(theirs)
+        except BaseException:
+            self.__exit__()
+            raise
         self.stdout, self.stderr = ends
 
     def __enter__(self) -> Pipes:
