@@ -34,7 +34,8 @@ struct nsd_launch {
     int ends_group;  /* the watchdog ends the command's process group too */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
-    uint64_t pending; /* what init was sent before the command was born; bit N-1 for N */
+    uint64_t
+        pending;   /* what init was sent before the command was born; bit N-1 for N */
     bool hides;    /* nobody may read us through /proc until the command is executed */
     bool borrowed; /* our memory is Python's: mind where the command leads */
     bool guarded;  /* somebody ends the command with Python, whatever it is */
