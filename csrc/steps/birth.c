@@ -26,8 +26,8 @@ long nsd_started_at(long pid, int64_t *ret_ticks)
     if (fd < 0)
         return fd == -ENOENT ? -ESRCH : fd;
     got = close_after(fd, sys3(__NR_read, fd, buffer, sizeof(buffer)));
-    if (got < 0)
-        return got;
+    if (got <= 0)
+        return got < 0 ? got : -ESRCH;
     for (i = got - 1; i > 0 && buffer[i] != ')'; i--)
         continue;
     for (; i < got && field < 21; i++)
