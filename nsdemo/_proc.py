@@ -302,6 +302,11 @@ def _read(pid: int, name: str) -> str:
         raise unreadable(pid, error) from None
 
 
+def _is_number(word: str) -> bool:
+    """As the kernel writes them: no sign, and other digits than ours are none."""
+    return word.isascii() and word.isdecimal() and len(word) < 20
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
 
@@ -316,7 +321,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
-        if len(fields) >= 6 and len(tail) >= 2:
+        if len(fields) >= 6 and len(tail) >= 2 and all(map(_is_number, fields[:2])):
             number, parent = int(fields[0]), int(fields[1])
             paths = (_unescaped(fields[3]), _unescaped(fields[4]))
             propagation = " ".join(fields[6:])
@@ -346,7 +351,7 @@ def parse_id_map(text: str) -> IdMap:
     return tuple(
         (int(row[0]), int(row[1]), int(row[2]))
         for row in rows
-        if len(row) == 3 and all(word.isdigit() for word in row)
+        if len(row) == 3 and all(map(_is_number, row))
     )
 
 
