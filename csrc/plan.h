@@ -200,7 +200,7 @@ struct nsd_plan_head {
     uint32_t path_count;
     int32_t
         parent; /* pid of the Python process that launches; a plan may outlive a fork */
-    int32_t reserved;
+    int32_t highest;         /* of all descriptors that are handed over */
     int32_t slot[NSD_SLOTS]; /* descriptors that the core hands over; -1 = free */
 };
 

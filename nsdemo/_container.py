@@ -62,6 +62,7 @@ class Container(Generic[AnyStr]):
     _on_terminal: bool
     _trace: tuple[Step, ...] | None
     _layers: Layers | None = None
+    _said: tuple[Any, Any] | None = None  # by a command that has ended, to communicate()
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
@@ -228,6 +229,8 @@ class Container(Generic[AnyStr]):
         if self._talking:
             if input is not None:
                 raise ValueError("input cannot be given again after a time-out")
+            if self._said is not None:
+                return self._said
             ended = self._process.communicate(None, None, deadline_of(timeout))
         else:
             if input is not None and (self.stdin is None or self._on_terminal):
@@ -249,7 +252,8 @@ class Container(Generic[AnyStr]):
             raise TimeoutExpired(self.args, timeout, output=raw[0], stderr=raw[1])
         self._close_files()
         out, err = (decode(data, self._settings, cut=self.cut) for data in raw)
-        return out, err
+        self._said = out, err
+        return self._said
 
     def _borrowed(self) -> tuple[int, int, int]:
         """Copies of our ends for the core, which closes what it has finished with."""

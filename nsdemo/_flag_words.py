@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -12,6 +13,9 @@ EPILOG = """\
 exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
 125 if the container could not be set up; 126 if the command is not executable;
 127 if it is not found"""
+
+_DIGITS = re.compile(r"[0-9]+")
+_DECIMAL = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class FlagError(ValueError):
@@ -177,7 +181,7 @@ class LimitOption(argparse.Action):
     ) -> None:
         name, _, value = values.partition("=")
         numbers = value.split(":")
-        if not name or not all(n == "unlimited" or n.isdecimal() for n in numbers):
+        if not name or not all(n == "unlimited" or _DIGITS.fullmatch(n) for n in numbers):
             parser.error(f"{option_string} takes NAME=SOFT[:HARD], not {values!r}")
         pair = [n if n == "unlimited" else int(n) for n in numbers]
         found = {name: pair[0] if len(pair) == 1 else tuple(pair)}
@@ -186,10 +190,28 @@ class LimitOption(argparse.Action):
 
 def target(text: str) -> int | str:
     """A pid, or the path of a namespace file."""
-    return int(text) if text.isascii() and text.isdecimal() else text
+    return int(text) if _DIGITS.fullmatch(text) else text
+
+
+def number(text: str) -> int:
+    """Digits as a shell has them: no "1_0", and none of another script."""
+    if not _DIGITS.fullmatch(text.removeprefix("-")):
+        raise ValueError
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError
+    return float(text)
+
+
+seconds.__name__ = "number of seconds"
 
 
 def octal(text: str) -> int:
+    if not _DIGITS.fullmatch(text):
+        raise ValueError
     return int(text, 8)
 
 
@@ -197,7 +219,7 @@ octal.__name__ = "octal number"
 
 
 def groups(text: str) -> tuple[int, ...]:
-    return tuple(int(group) for group in text.split(",") if group)
+    return tuple(number(group) for group in text.split(",") if group)
 
 
 groups.__name__ = "list of group numbers"
@@ -220,7 +242,7 @@ def file_content(text: str) -> bytes:
 
 def userspec(text: str) -> tuple[int | None, int | None]:
     uid, _, gid = text.partition(":")
-    return int(uid) if uid else None, int(gid) if gid else None
+    return number(uid) if uid else None, number(gid) if gid else None
 
 
 userspec.__name__ = "UID:GID in numbers"

@@ -180,6 +180,7 @@ def lab_command(
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo learn``: return the exit status, or become JupyterLab."""
+    from ._flag_words import number
     from .flags import Parser
 
     parser = Parser(
@@ -196,7 +197,9 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("--no-lab", action="store_true", help="put the notebooks there; no more")
     parser.add_argument("--no-browser", action="store_true", help="print the address instead")
-    parser.add_argument("--port", type=int, metavar="N", help="default: the first free from 8888")
+    parser.add_argument(
+        "--port", type=number, metavar="N", help="default: the first free from 8888"
+    )
     parser.add_argument("--solutions", action="store_true", help="with the solutions, to teach")
     own, more = _split(words)
     given = vars(parser.parse_args(own))

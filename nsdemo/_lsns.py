@@ -157,6 +157,7 @@ def as_table(rows: Iterable[Namespace], width: int | None = None, every: bool = 
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo lsns``: print the list and return the exit status."""
+    from ._flag_words import number
     from .flags import Parser
 
     kinds = {**{kernel: kernel for kernel in TYPES}, **{word: key for key, word in TYPES.items()}}
@@ -177,7 +178,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("-J", "--json", action="store_true", help="print JSON")
     parser.add_argument("-m", "--members", action="store_true", help="a line for every process")
     parser.add_argument(
-        "pid", nargs="?", type=int, default=None, help="only the namespaces of this process"
+        "pid", nargs="?", type=number, default=None, help="only the namespaces of this process"
     )
     given = vars(parser.parse_args(words))
     types = tuple(kinds[name] for name in given.get("type", TYPES))

@@ -57,7 +57,7 @@ def _session(
     if process_group is not None:
         if isinstance(process_group, bool) or not isinstance(process_group, int):
             raise TypeError("process_group must be an int")
-        if process_group < 0:
+        if not 0 <= process_group < 2**31:
             raise ValueError("process_group is 0 for one of its own, or a process group's id")
         if start_new_session:
             raise ValueError("a session leader cannot change its process group: choose one")
@@ -75,7 +75,7 @@ def _is_our_terminal(stdin: Any) -> bool:
             return False
         fd = fd.fileno()
     try:
-        return fd >= 0 and os.isatty(fd) and os.tcgetpgrp(fd) >= 0
+        return 0 <= fd < 2**31 and os.isatty(fd) and os.tcgetpgrp(fd) >= 0
     except OSError:
         return False
 

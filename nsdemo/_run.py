@@ -147,6 +147,7 @@ def run_plan(
     given = locals()  # first of all: the arguments and nothing else
     if capture_output and (stdout is not None or stderr is not None):
         raise ValueError("stdout and stderr may not be used with capture_output")
+    deadline = deadline_of(timeout)
     if "tty" in plan._options:
         from ._terminal import run_on_terminal
 
@@ -160,7 +161,6 @@ def run_plan(
     settings = text_settings(text, encoding, errors)
     data = encode(input, settings)
     passed = check_pass_fds(pass_fds)
-    deadline = deadline_of(timeout)
     sys.audit("nsdemo.launch", plan)
     args = plan._options.get("args") or plan._core.command()[0]
     if "overlay" in plan._options:  # nobody will ask for changes()

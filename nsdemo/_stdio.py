@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -64,7 +65,7 @@ class Stdio:
                 raise ValueError("STDOUT can only be given for stderr")
             return self.child[1] if self.child[1] >= 0 else 1
         fd = value if isinstance(value, int) else value.fileno()
-        if not _is_open(fd):
+        if not _is_open(fd, _NAMES[number]):
             raise OSError(errno.EBADF, f"{_NAMES[number]}: descriptor {fd} is not open")
         return int(fd)
 
@@ -81,7 +82,9 @@ class Stdio:
                 )
 
 
-def _is_open(fd: int) -> bool:
+def _is_open(fd: int, what: str = "") -> bool:
+    if not -(2**31) <= fd < 2**31:
+        raise ValueError(f"{what}: {fd} is no descriptor")
     try:
         os.get_inheritable(fd)
     except OSError:
@@ -96,7 +99,7 @@ def check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
     for fd in fds:
         if isinstance(fd, bool) or not isinstance(fd, int):
             raise TypeError(f"pass_fds holds descriptors, not {type(fd).__name__}")
-        if not _is_open(fd):
+        if not _is_open(fd, "pass_fds"):
             raise OSError(errno.EBADF, f"pass_fds: descriptor {fd} is not open")
     return tuple(fd for fd in fds if fd > 2)
 
@@ -104,10 +107,14 @@ def check_pass_fds(pass_fds: Sequence[int]) -> tuple[int, ...]:
 def text_settings(
     text: bool | None, encoding: str | None, errors: str | None
 ) -> tuple[str, str] | None:
-    """(encoding, errors) of a text mode, or None for bytes."""
+    """(encoding, errors) of a text mode, or None for bytes; LookupError if there are none such."""
     if not (text or encoding or errors):
         return None
-    return encoding or io.text_encoding(None), errors or "strict"
+    settings = encoding or io.text_encoding(None), errors or "strict"
+    if not codecs.lookup(_codec(settings[0]))._is_text_encoding:
+        raise LookupError(f"{encoding!r} is not a text encoding")
+    codecs.lookup_error(settings[1])
+    return settings
 
 
 def encode(data: Any, settings: tuple[str, str] | None) -> bytes | None:

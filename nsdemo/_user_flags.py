@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from ._flag_words import number
+
 if TYPE_CHECKING:
     from .flags import Parser
 
@@ -17,9 +19,9 @@ def _entry(text: str) -> tuple[int, int, int]:
     """INSIDE:OUTSIDE:COUNT, or OUTSIDE,INSIDE,COUNT as util-linux 2.38 has it."""
     colons = text.count(":") == 2
     words = text.split(":" if colons else ",")
-    if len(words) != 3 or not all(word.isascii() and word.isdecimal() for word in words):
+    if len(words) != 3:
         raise ValueError
-    first, second, count = map(int, words)
+    first, second, count = map(number, words)
     return (first, second, count) if colons else (second, first, count)
 
 
@@ -42,7 +44,7 @@ class _Map(argparse.Action):
                 if name in ("map-auto", "map-subids") or values in _WHOLE:
                     new = name[4:] if both else values
                 elif name in ("map-user", "map-group"):
-                    new = (int(values), own, 1)
+                    new = (number(values), own, 1)
                 elif both:
                     new = (0 if name == "map-root-user" else own, own, 1)
                 else:
@@ -67,7 +69,7 @@ def _joined(parser: argparse.ArgumentParser, before: Any, new: Any, root: Any) -
 
 def _pair(text: str) -> tuple[int, int]:
     uid, _, gid = text.partition(":")
-    return int(uid), int(gid)
+    return number(uid), number(gid)
 
 
 _pair.__name__ = "UID:GID in numbers"

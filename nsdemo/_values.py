@@ -155,6 +155,10 @@ def _encode_environment(env: Environment) -> tuple[list[bytes], tuple[bytes, ...
     """envp, and the folders of PATH, each with a slash."""
     if isinstance(env, CleanEnvironment):  # made here, so there is nothing to check
         return env.envp, _CLEAN_FOLDERS
+    if not isinstance(env, Mapping) and not hasattr(env, "items"):
+        raise TypeError(
+            f"env is a mapping such as {{'PATH': '/usr/bin'}}, not {type(env).__name__}"
+        )
     search = os.fsencode(os.defpath)
     envp = []
     for name, content in env.items():

@@ -28,7 +28,9 @@ from ._flag_words import (
     file_content,
     groups,
     names,
+    number,
     octal,
+    seconds,
     target,
     userspec,
 )
@@ -53,9 +55,11 @@ def _common(parser: Parser) -> None:
     parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
     parser.option("--env", action=Pair, metavar="NAME=VALUE", help="add to the environment")
     parser.option("--clear-env", action="store_true", help="begin with an empty environment")
-    parser.option("--setuid", "--uid", dest="uid", type=int, metavar="UID", help="become this user")
     parser.option(
-        "--setgid", "--gid", dest="gid", type=int, metavar="GID", help="become this group"
+        "--setuid", "--uid", dest="uid", type=number, metavar="UID", help="become this user"
+    )
+    parser.option(
+        "--setgid", "--gid", dest="gid", type=number, metavar="GID", help="become this group"
     )
     parser.option(
         "--groups", type=groups, metavar="G,...", help="supplementary groups ('' for none)"
@@ -97,13 +101,18 @@ def _common(parser: Parser) -> None:
             help=f"nothing may be opened but this and its like; this may be {what}",
         )
     parser.option(
-        "--pass-fd", dest="pass_fds", action="append", type=int, metavar="FD", help="keep FD open"
+        "--pass-fd",
+        dest="pass_fds",
+        action="append",
+        type=number,
+        metavar="FD",
+        help="keep FD open",
     )
     parser.switch("tty", "a terminal of its own (default: where there is one)")
     parser.switch(
         "start-new-session", "a session of its own (default: unless stdin is the terminal)"
     )
-    parser.option("--timeout", type=float, metavar="SECONDS", help="end it after so long")
+    parser.option("--timeout", type=seconds, metavar="SECONDS", help="end it after so long")
     parser.option("--dry-run", action="store_true", help="print the system calls; run nothing")
     parser.option("--trace", action="store_true", help="print what the kernel did, at the end")
 
@@ -163,7 +172,10 @@ def spawn_parser() -> Parser:
     parser.option("--domainname", metavar="NAME", help="NIS domain name inside")
     for clock in ("monotonic", "boottime"):
         parser.option(
-            f"--{clock}", type=float, metavar="SECONDS", help=f"offset of the {clock} clock inside"
+            f"--{clock}",
+            type=seconds,
+            metavar="SECONDS",
+            help=f"offset of the {clock} clock inside",
         )
     parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
     for option, values, what in (

@@ -374,6 +374,12 @@ def test_ids_at_the_edge_are_really_taken() -> None:
         {"hostname": "x" * 65},
         {"hostname": "a\0b"},
         {"process_group": -1},
+        {"process_group": 2**31},
+        {"process_group": 2**64},
+        {"stdin": 2**31},
+        {"stdout": 2**32 + 1},
+        {"stderr": -(2**40)},
+        {"pass_fds": [2**64]},
         {"process_group": 0, "start_new_session": True},
         {"stdout": nsdemo.STDOUT},
         {"stdin": nsdemo.STDOUT},
@@ -392,6 +398,41 @@ def test_run_options() -> None:
         refused(TypeError, "input", nsdemo.run, TRUE, input=data, text=text, stdin=None)
     refused(LookupError, "", nsdemo.run, TRUE, input="x", stdin=None, encoding="no-such-code")
     refused(UnicodeError, "", nsdemo.run, TRUE, input="\udc80", stdin=None, encoding="utf-8")
+
+
+# The command makes a file if it ever runs; the arguments are for use after its launch.
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"encoding": "no-such-code"},
+        {"encoding": "hex"},  # no encoding of text
+        {"encoding": "utf-8", "errors": "no-such-handler"},
+        {"text": True, "errors": "no-such-handler"},
+    ],
+    ids=lambda wrong: "-".join(map(str, wrong.values())),
+)
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "tty"])
+def test_what_is_used_after_the_launch_is_looked_at_before(
+    wrong: dict[str, Any], tty: bool, tmp_path: Path
+) -> None:
+    made = ["touch", str(tmp_path / "ran")]
+    for call in (nsdemo.run, nsdemo.spawn):
+        options = {"stdin": None, "tty": True} if tty else {"stdout": nsdemo.PIPE}
+        if tty and call is nsdemo.run:
+            options["capture_output"] = True
+        refused(LookupError, "", call, made, **options, **wrong)
+    for bad in (math.nan, "5", []):
+        options = {"stdin": None, "tty": tty, "capture_output": True, "timeout": bad}
+        refused((TypeError, ValueError), "", nsdemo.run, made, **options)
+    time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("env", [3, "A=1", ["A=1"], [("A", "1")], object()], ids=repr)
+def test_an_environment_that_is_no_mapping(env: Any) -> None:
+    for call in CALLS.values():
+        refused(TypeError, "env is a mapping", call, TRUE, env=env)
+    refused(TypeError, "env is a mapping", lambda **_: nsdemo.Plan().exec(TRUE, env=env))
 
 
 @pytest.mark.parametrize("timeout", ["5", [], math.nan, object()])

@@ -157,6 +157,23 @@ def test_flags_reach_the_call(tmp_path: Path) -> None:
     assert theirs == ours
 
 
+@pytest.mark.parametrize("word", ["1_0", "\uff11", "\u0661", " 1", "+1", "0x1", "1e1", "--1"])
+def test_numbers_are_digits(word: str) -> None:
+    """As a shell has them, not as Python has."""
+    for flag in ("uid", "gid", "pass-fd", "umask", "groups", "rlimit", "map-user", "owner"):
+        value = f"nofile={word}" if flag == "rlimit" else f"{word}:0" if flag == "owner" else word
+        with pytest.raises(flags.FlagError):
+            flags.read("spawn", [f"--{flag}={value}", "true"])
+    if word not in ("+1", "1e1"):
+        with pytest.raises(flags.FlagError):
+            flags.read("spawn", [f"--timeout={word}", "true"])
+
+
+def test_numbers_of_seconds() -> None:
+    for word, seconds in {"5": 5.0, "0.25": 0.25, ".5": 0.5, "1e-3": 0.001, "2.": 2.0}.items():
+        assert flags.read("spawn", ["--timeout", word, "true"]).timeout == seconds
+
+
 def test_environment() -> None:
     show = ("sh", "-c", 'echo "$A,$B,$C"')
     assert cli("spawn", "--env", "A=1", "--env", "B=x=y", *show, env={"C": "3"}).stdout == (

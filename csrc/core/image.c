@@ -9,7 +9,7 @@
 
 /* What the core keeps for the process, as the guard. A fork has a copy of the descriptor. */
 static struct nsd_kept ours = {.fd = -1};
-static bool is_refused;
+static uint32_t pause_left; /* launches */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static long open_file(const char *path)
@@ -62,8 +62,10 @@ struct nsd_kept nsd_image_kept(void)
     /* Not waited for: in a fork, nobody may be there to give it back. */
     if (pthread_mutex_trylock(&lock) != 0)
         return kept;
-    if (!is_refused && !nsd_is_still(&ours))
-        is_refused = nsd_is_final(nsd_keep_file(sealed_image(), &ours));
+    if (pause_left > 0)
+        pause_left--;
+    else if (!nsd_is_still(&ours))
+        pause_left = nsd_pause_after(nsd_keep_file(sealed_image(), &ours));
     kept = ours;
     pthread_mutex_unlock(&lock);
     return kept;

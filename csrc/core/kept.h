@@ -21,11 +21,12 @@ struct nsd_kept {
  * more than a new file: a child's table is copied up to the highest descriptor that it keeps. */
 long nsd_keep_file(long fd, struct nsd_kept *ret_file);
 
-/* Would there be no use in trying again? A process that has no descriptors left may have some
- * the next time. */
-static inline bool nsd_is_final(long error)
+/* For how many launches a file that could not be kept is not tried for again. Nothing is for
+ * ever: a sysctl is changed, descriptors below CHEAP_DESCRIPTORS are closed; and who has none left
+ * may have some the next time. */
+static inline uint32_t nsd_pause_after(long ret)
 {
-    return error < 0 && error != -EMFILE && error != -ENFILE;
+    return ret == 0 || ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM ? 0 : 64;
 }
 
 bool nsd_is_still(const struct nsd_kept *file);

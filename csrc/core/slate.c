@@ -9,7 +9,7 @@
 
 static struct {
     bool in_use;
-    bool is_refused;
+    uint32_t pause_left; /* launches */
     bool minds_forks;
     pid_t owner;
     struct nsd_slate slate;
@@ -43,7 +43,7 @@ static void make_new(void)
         ret = nsd_keep_file(
             nsd_raw_memfd("nsdemo-plan", MFD_CLOEXEC, 0x8 /* MFD_NOEXEC_SEAL */),
             &ours.slate.file);
-    ours.is_refused = nsd_is_final(ret);
+    ours.pause_left = nsd_pause_after(ret);
     if (ret == 0 && ftruncate(ours.slate.file.fd, NSD_SLATE_SIZE) == 0)
         base = mmap(NULL, NSD_SLATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
                     ours.slate.file.fd, 0);
@@ -63,7 +63,9 @@ const struct nsd_slate *nsd_slate_take(void)
     if (ours.slate.trace != NULL &&
         (ours.owner != getpid() || !nsd_is_still(&ours.slate.file)))
         throw_away();
-    if (ours.slate.trace == NULL && !ours.is_refused)
+    if (ours.slate.trace == NULL && ours.pause_left > 0)
+        ours.pause_left--;
+    else if (ours.slate.trace == NULL)
         make_new();
     if (ours.slate.trace != NULL)
         return &ours.slate;

@@ -51,6 +51,11 @@ static int collect_kept(struct nsd_start *start)
     return 0;
 }
 
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
 /* The layout of plan.h, in one piece. */
 static int serialize(struct nsd_start *start)
 {
@@ -69,6 +74,10 @@ static int serialize(struct nsd_start *start)
     memcpy(head.slot, plan->slot, sizeof(head.slot));
     if (start->options->terminal > 2)
         head.slot[NSD_TERMINAL_SLOT] = start->options->terminal;
+    for (int i = 0; i < NSD_SLOTS; i++)
+        head.highest = larger(head.highest, head.slot[i]);
+    for (int i = 0; i < start->options->pass_count; i++)
+        head.highest = larger(head.highest, start->options->pass_fds[i]);
     start->size = sizeof(head) + steps_size + plan->text_size;
     for (int i = 0; i < 3; i++)
         start->size += (vectors[i]->count + 1u) * sizeof(uint64_t);

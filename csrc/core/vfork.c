@@ -17,7 +17,7 @@
  */
 #include "vfork.h"
 
-#include "../steps/sys.h"
+#include "../steps/steps.h"
 #include "image.h"
 
 #include <errno.h>
@@ -46,12 +46,9 @@ static void child_write_number(char *to, unsigned long value)
     *to = '\0';
 }
 
-static void child_close_range(unsigned int first, unsigned int last)
+static long child_close_range(unsigned int first, unsigned int last)
 {
-    if (first > last || sys3(__NR_close_range, first, last, 0) == 0)
-        return;
-    for (unsigned int fd = first; fd <= last && fd < 65536; fd++)
-        sys1(__NR_close, fd);
+    return first > last ? 0 : sys3(__NR_close_range, first, last, 0);
 }
 
 /* A table of our own that ends behind the last descriptor we keep: the kernel copies only
@@ -61,15 +58,11 @@ static long child_own_descriptors(const struct nsd_start *start)
     unsigned int above = start->kept_count == 0
                              ? 3u
                              : (unsigned int)start->kept[start->kept_count - 1] + 1u;
-    long ret;
 
     if (sys3(__NR_close_range, above, ~0u, CLOSE_RANGE_UNSHARE) == 0)
         return 0;
-    /* Before Linux 5.9, or refused by a seccomp filter. */
-    ret = sys1(__NR_unshare, CLONE_FILES);
-    if (ret == 0)
-        child_close_range(above, ~0u);
-    return ret;
+    /* Before Linux 5.9, or refused by a seccomp filter: all of it. */
+    return sys1(__NR_unshare, CLONE_FILES);
 }
 
 /* What becomes the command's 0, 1 or 2 is kept only until then, under its own number. */
@@ -87,7 +80,7 @@ static bool child_is_handed_on(const struct nsd_start *start, int fd)
 
 static long child_arrange_descriptors(const struct nsd_start *start)
 {
-    long from[3];
+    long from[3], closed = 0;
     unsigned int next = 3;
 
     for (int i = 0; i < 3; i++) {
@@ -121,12 +114,14 @@ static long child_arrange_descriptors(const struct nsd_start *start)
 
         if (ret < 0)
             return ret;
-        child_close_range(next, (unsigned int)start->kept[i] - 1u);
+        if (closed == 0)
+            closed = child_close_range(next, (unsigned int)start->kept[i] - 1u);
         next = (unsigned int)start->kept[i] + 1u;
     }
     /* What lies above was not copied, but a moved stdio descriptor may. */
-    child_close_range(next, next + 8);
-    return 0;
+    if (closed == 0)
+        closed = child_close_range(next, ~0u);
+    return closed == 0 ? 0 : nsd_close_all_but(start->kept, start->kept_count);
 }
 
 /* A file for this launch alone. */

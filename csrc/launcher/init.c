@@ -17,11 +17,11 @@
 #include <linux/time_types.h>
 #include <linux/wait.h>
 
-static void close_from(unsigned int first)
+/* Where there is no close_range: what was opened here has a low number. */
+static void close_from(const struct nsd_launch *launch, long first)
 {
-    /* Where a seccomp filter refuses close_range: nothing was opened above a few slots. */
     if (sys3(__NR_close_range, first, ~0u, 0) < 0)
-        for (unsigned int fd = first; fd < 4096; fd++)
+        for (long fd = first; fd < 1024 || fd <= launch->highest; fd++)
             sys1(__NR_close, fd);
 }
 
@@ -69,7 +69,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
     sys3(__NR_dup3, command, 0, O_CLOEXEC);
     if (launch->parent >= 0)
         sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
-    close_from(launch->parent < 0 ? 1 : 2);
+    close_from(launch, launch->parent < 0 ? 1 : 2);
     rename_to(launch, "nsdemo-watch");
     while (sys5(__NR_ppoll, either, 2, 0, 0, 0) == -EINTR)
         continue;
@@ -134,7 +134,7 @@ _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *res
     long pid;
 
     sys3(__NR_dup3, launch->parent, 0, O_CLOEXEC);
-    close_from(1);
+    close_from(launch, 1);
     hide();
     pid = sys_clone(SIGCHLD, stack + sizeof(stack), &launch->trace->command, guard,
                     launch);
@@ -179,7 +179,7 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
 
     hide();
     forget_plan(launch);
-    close_from(0);
+    close_from(launch, 0);
     /* Out of the command's process group: what that is sent, the command has got. */
     sys0(__NR_setsid);
     rename_to(launch, "nsdemo-init");

@@ -51,7 +51,8 @@ struct call {
     bool talks;
     int64_t deadline;
     enum nsd_start_stage stage; /* of an error before or beside the steps */
-    bool interrupted;           /* a signal handler raised */
+    bool is_running;  /* the command, so that an error is none of the launch */
+    bool interrupted; /* a signal handler raised */
 };
 
 static int settle(struct call *call)
@@ -88,15 +89,17 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
     if (ret < 0)
         return ret;
     if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
+        call->is_running = true;
         ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
         if (ret < 0)
             return ret;
         return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
     }
     ret = wait_and_settle(call, thread);
-    if (ret == 0 && call->talks && self->failed < 0)
-        ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
-    return ret;
+    if (ret < 0 || !call->talks || self->failed >= 0)
+        return ret;
+    call->is_running = true;
+    return nsd_talk(self, call->deadline, thread, &call->interrupted);
 }
 
 /* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
@@ -105,8 +108,9 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
  * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
  * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
- * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start; an
- * OSError is a signal handler's. A failed step: read .failed. */
+ * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start.
+ * MemoryError, OSError: the command ran, but there was no room for its output, or no waiting for
+ * it; or a signal handler's. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *args)
 {
     PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
@@ -152,6 +156,8 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         if (ret < 0) {
             if (call.interrupted)
                 nsd_give_grace(self, deadline);
+            else if (call.is_running)
+                nsd_raise(ret);
             else
                 not_started = Py_BuildValue("(is)", -ret, stage_names[call.stage]);
             Py_CLEAR(self); /* which ends and reaps the command, if there is one */

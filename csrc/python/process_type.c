@@ -213,15 +213,23 @@ static PyObject *process_grace(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* output() -> (bytes, bytes): what has been read; handed out once */
+/* output() -> (bytes, bytes): what has been read until now. Of a command that has ended it is
+ * handed out once, and not kept a second time. */
 static PyObject *process_output(PyObject *object, PyObject *unused)
 {
-    struct nsd_buffer *output = ((struct process_object *)object)->streams.output;
-
-    (void)unused;
-    return Py_BuildValue(
+    struct process_object *self = (struct process_object *)object;
+    struct nsd_buffer *output = self->streams.output;
+    PyObject *both = Py_BuildValue(
         "(NN)", PyBytes_FromStringAndSize(output[0].data, (Py_ssize_t)output[0].size),
         PyBytes_FromStringAndSize(output[1].data, (Py_ssize_t)output[1].size));
+
+    (void)unused;
+    for (int i = 0; both != NULL && self->child.reaped && i < 2; i++) {
+        free(output[i].data);
+        output[i].data = NULL;
+        output[i].size = output[i].room = 0;
+    }
+    return both;
 }
 
 static PyObject *process_send_signal(PyObject *object, PyObject *argument)

@@ -162,6 +162,7 @@ bool nsd_lay_out(struct nsd_launch *launch)
         if (head->slot[i] >= 0)
             sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
     }
+    launch->highest = head->highest;
     launch->parent = -1;
     launch->helper = -1;
     return true;

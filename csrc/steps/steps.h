@@ -32,6 +32,7 @@ struct nsd_launch {
     int helper; /* socket of the helper that writes id maps, or -1 */
     long helper_pid;
     int ends_group;  /* the watchdog ends the command's process group too */
+    int highest;     /* of the descriptors that were handed over */
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
     uint64_t
@@ -132,6 +133,10 @@ long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
 /* handover.c: the operation of that name; and one or two descriptors to a socket. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_send_descriptors(long socket, int count, long first, long second);
+
+/* closing.c. Closes all above 2 but those kept, whatever their numbers; before anything is joined
+ * or mounted, since it reads /proc. 0 or -errno: there may be others left. */
+long nsd_close_all_but(const int *kept, int count);
 
 /* users.c: the operations of the same names. */
 long nsd_map_helper(struct nsd_launch *launch);

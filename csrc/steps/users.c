@@ -86,11 +86,12 @@ static void become_program(const char *program, const char *pid, const char *con
         sys3(__NR_dup3, input, 0, 0);
         sys1(__NR_close, input);
     }
-    if (sys3(__NR_close_range, 3, ~0u, 0) < 0) /* before Linux 5.9, or filtered */
-        for (long fd = 3; fd < 1024; fd++)
-            sys1(__NR_close, fd);
+    ret = sys3(__NR_close_range, 3, ~0u, 0);
+    if (ret < 0)
+        ret = nsd_close_all_but(NULL, 0);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
-    ret = sys3(__NR_execve, program, argv, envp);
+    if (ret == 0)
+        ret = sys3(__NR_execve, program, argv, envp);
     sys1(__NR_exit_group, EXECUTING_FAILED - ret);
 }
 

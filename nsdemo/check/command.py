@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .._flag_words import number, seconds
 from . import CHALLENGES, c1, c3, c5, grade, s1, s3
 from .result import Result
 
@@ -31,10 +32,10 @@ def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -
     options = parser("check", usage, DESCRIPTION, EPILOG)
     options.add_argument("challenge", metavar="ID", help="one of the above")
     options.add_argument("file", nargs="?", default=None, metavar="FILE", help="a solution")
-    options.add_argument("--pid", type=int, metavar="PID", help="look at this process instead")
+    options.add_argument("--pid", type=number, metavar="PID", help="look at this process instead")
     options.add_argument("--json", action="store_true", help="print the facts as JSON")
     options.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for a solution; default: 20"
+        "--timeout", type=seconds, metavar="SECONDS", help="for a solution; default: 20"
     )
     given = vars(options.parse_args(list(words)))
     challenge, file = given["challenge"], given["file"]
@@ -64,10 +65,10 @@ def main(words: Sequence[str], parser: Callable[..., argparse.ArgumentParser]) -
 def _tidy_end() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end us by way of every clean-up."""
     before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda got, _: sys.exit(128 + got))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        before[ending] = signal.signal(ending, lambda got, _: sys.exit(128 + got))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
