@@ -180,8 +180,7 @@ def lab_command(
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo learn``: return the exit status, or become JupyterLab."""
-    from ._flag_words import number
-    from .flags import Parser
+    from .flags import Parser, number
 
     parser = Parser(
         "learn",

@@ -157,8 +157,7 @@ def as_table(rows: Iterable[Namespace], width: int | None = None, every: bool = 
 
 def main(words: Sequence[str]) -> int:
     """``nsdemo lsns``: print the list and return the exit status."""
-    from ._flag_words import number
-    from .flags import Parser
+    from .flags import Parser, number
 
     kinds = {**{kernel: kernel for kernel in TYPES}, **{word: key for key, word in TYPES.items()}}
     parser = Parser(

@@ -43,7 +43,9 @@ __all__ = [
     "chroot_parser",
     "containers",
     "enter_parser",
+    "number",
     "read",
+    "seconds",
     "spawn_parser",
 ]
 

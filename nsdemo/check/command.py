@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .._flag_words import number, seconds
+from ..flags import number, seconds
 from . import CHALLENGES, c1, c3, c5, grade, s1, s3
 from .result import Result
 
