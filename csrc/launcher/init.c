@@ -48,6 +48,17 @@ static void rename_to(struct nsd_launch *launch, const char *name)
     launch->name[i] = '\0';
 }
 
+/* Where the kernel cannot wait just now (ENOMEM), nobody has ended. */
+static void wait_for_end(struct pollfd *pidfds, unsigned int count)
+{
+    const struct __kernel_timespec moment = {.tv_nsec = 100 * 1000 * 1000};
+    long ret;
+
+    while ((ret = sys5(__NR_ppoll, pidfds, count, 0, 0, 0)) < 0)
+        if (ret != -EINTR)
+            sys2(__NR_nanosleep, &moment, 0);
+}
+
 /* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch).
  * The parent's death is seen through its pidfd: a pipe may be kept open by somebody's worker,
  * PR_SET_PDEATHSIG fires when a mere thread ends, getppid() races. */
@@ -71,8 +82,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
         sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
     close_from(launch, launch->parent < 0 ? 1 : 2);
     rename_to(launch, "nsdemo-watch");
-    while (sys5(__NR_ppoll, either, 2, 0, 0, 0) == -EINTR)
-        continue;
+    wait_for_end(either, 2);
     if (either[0].revents == 0) {
         sys4(__NR_pidfd_send_signal, 0, SIGKILL, 0, 0);
         if (group != 0)
@@ -117,8 +127,7 @@ static void guard(void *argument)
     __atomic_store_n(&launch->trace->guard, (uint32_t)sys0(__NR_gettid) | FUTEX_WAITERS,
                      __ATOMIC_RELEASE);
     sys3(__NR_futex, &launch->trace->guard, FUTEX_WAKE, 1);
-    while (sys5(__NR_ppoll, &parent, 1, 0, 0, 0) == -EINTR)
-        continue;
+    wait_for_end(&parent, 1);
     for (uint32_t i = 0; i < NSD_WARD_COUNT; i++)
         end_ward(&wards[i]);
     nsd_exit(0);

@@ -41,6 +41,7 @@ class Call(NamedTuple):
     identity: int
     pid: int
     number: int
+    first: int  # its first argument
 
 
 def _raise() -> None:
@@ -89,7 +90,7 @@ def receive(listener: int) -> Call | None:
         fcntl.ioctl(listener, RECEIVE, record)
     except FileNotFoundError:
         return None
-    return Call(*struct.unpack_from("=QIxxxxi", record))
+    return Call(*struct.unpack_from("=QI4xi4x8xQ", record))
 
 
 def answer(listener: int, call: Call, error: int = 0) -> None:

@@ -60,6 +60,8 @@ class Stage:
             with contextlib.suppress(OSError):
                 nsdemo.release(path)
             path.unlink(missing_ok=True)
+        for path in self.root.glob("**/written-by-the-witness"):  # one that was killed
+            path.unlink()
 
     def recipes(self) -> dict[str, Launch]:
         inside = ["/bin/witness", "here"]
