@@ -231,11 +231,13 @@ class _Keyboard:
 
     def __exit__(self, *exc_info: object) -> None:
         self._leaving = True
-        self._give_back()
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if self.wake >= 0:
-            os.close(self.wake)
+        try:
+            self._give_back()
+        finally:
+            for number, handler in self._before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if self.wake >= 0:
+                os.close(self.wake)
         if self._ended_by:
             os.kill(os.getpid(), self._ended_by)
 

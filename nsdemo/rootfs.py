@@ -87,12 +87,14 @@ class Rootfs(os.PathLike[str]):
                     ) from None
             else:
                 self._made[""] = True
-                try:
+            try:
+                if self._made:
                     os.chmod(self._path, 0o755)
-                except BaseException:
+                self._identity = _identity(self._path)
+            except BaseException:
+                if self._made:
                     os.rmdir(self._path)
-                    raise
-            self._identity = _identity(self._path)
+                raise
 
     @classmethod
     def from_host(

@@ -26,7 +26,10 @@ NEW = {
     "openat2": 437,
     "mount_setattr": 442,
 }  # since 2019 the same on all machines
-OLD = {"x86_64": {"memfd_create": 319}, "aarch64": {"memfd_create": 279}}
+OLD = {
+    "x86_64": {"fstatfs": 138, "memfd_create": 319},
+    "aarch64": {"fstatfs": 44, "memfd_create": 279},
+}
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000  # SECCOMP_RET_*
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import IS_ROOT, QUIET, leftovers, running_script, script, snapshot
+from support import IS_ROOT, QUIET, leftovers, refusing, running_script, script, snapshot
 
 import nsdemo
 from nsdemo import kernel
@@ -58,6 +58,26 @@ def held(holder: nsdemo.Container[bytes]) -> dict[str, Any]:
 
 def inode(path: Path) -> int:
     return path.stat().st_ino
+
+
+@only_root
+@pytest.mark.parametrize("where", ["here", "holder"])
+def test_a_file_that_was_made_for_nothing(pins: Path, where: str) -> None:
+    """It is made, and then the kernel does not say what file system it is in."""
+    body = """
+        from test_persist import a_holder, held
+        with a_holder() as holder:
+            where = {} if sys.argv[2] == "here" else held(holder)
+            try:
+                nsdemo.run(["true"], **{**where, "uts": True}, persist={"uts": sys.argv[1]}, **QUIET)
+            except OSError as error:
+                there = sys.argv[1] if sys.argv[2] == "here" else (
+                    f"/proc/{holder.pid}/root{sys.argv[1]}"
+                )
+                report(step=error.step.operation, errno=error.errno, left=os.path.lexists(there))
+    """
+    done = script(body, str(pins / "boxy"), where, under=refusing("fstatfs", "EIO"))
+    assert done.report == {"step": "pin", "errno": errno.EIO, "left": False}
 
 
 @only_root
