@@ -1,4 +1,4 @@
-"""A command in the foreground: wait as a shell would, and give the terminal back as it was."""
+"""A command in the foreground: wait as a shell would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import nsdemo
@@ -46,7 +45,7 @@ def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Contain
     Plan.start raises.
     """
     late = False
-    with _terminal_kept(), _Signals(plan) as signals:
+    with _Signals(plan) as signals:
         box = plan.start()
         try:
             signals.box = box
@@ -140,45 +139,3 @@ def is_deaf_to(pid: int, number: int) -> bool:
         return status["NSpid"].split()[-1] == "1" and not any(heeded)
     except (OSError, KeyError):  # it has ended, or is another user's
         return False
-
-
-@contextlib.contextmanager
-def _terminal_kept() -> Iterator[None]:
-    """Give the terminal back as it was: its settings, and its foreground to our process group."""
-    import termios
-
-    settings = None
-    with contextlib.suppress(OSError, termios.error):
-        if os.tcgetpgrp(0) == os.getpgrp():  # in the background it is not ours to give
-            settings = termios.tcgetattr(0)
-    if settings is None:
-        yield
-        return
-    try:
-        yield
-    finally:
-        # A background process that touches the terminal is stopped, unless it blocks this.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
-        try:
-            with contextlib.suppress(OSError, termios.error):
-                foreground = os.tcgetpgrp(0)
-                if foreground != os.getpgrp() and not _group_exists(foreground):
-                    os.tcsetpgrp(0, os.getpgrp())
-                    foreground = os.getpgrp()
-                if foreground == os.getpgrp() and termios.tcgetattr(0) != settings:
-                    termios.tcsetattr(0, termios.TCSADRAIN, settings)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _group_exists(group: int) -> bool:
-    """Is anybody left in a process group? After Ctrl-Z and bg the caller's shell is."""
-    if group <= 0:
-        return False
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -123,8 +123,8 @@ def test_every_call_fails_once() -> None:
     body = (
         OPERATIONS
         + """
-    CLOSES = {"close", "closedir", "munmap", "__exit__", "rmdir", "unlink", "kill", "_exit", "getpid",
-              "remove", "detach", "dup2", "restore", "tcsetpgrp", "pthread_sigmask"}
+    CLOSES = {"close", "closedir", "munmap", "__exit__", "rmdir", "unlink", "kill", "_exit",
+              "getpid", "remove", "detach", "dup2", "restore", "tcsetpgrp", "pthread_sigmask"}
     MODULES = {"posix", "fcntl", "termios", "_socket", "io", "_io", "select", "_signal"}
 
     class Failing:

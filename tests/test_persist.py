@@ -68,8 +68,9 @@ def test_a_file_that_was_made_for_nothing(pins: Path, where: str) -> None:
         from test_persist import a_holder, held
         with a_holder() as holder:
             where = {} if sys.argv[2] == "here" else held(holder)
+            where["uts"] = True
             try:
-                nsdemo.run(["true"], **{**where, "uts": True}, persist={"uts": sys.argv[1]}, **QUIET)
+                nsdemo.run(["true"], **where, persist={"uts": sys.argv[1]}, **QUIET)
             except OSError as error:
                 there = sys.argv[1] if sys.argv[2] == "here" else (
                     f"/proc/{holder.pid}/root{sys.argv[1]}"

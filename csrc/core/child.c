@@ -227,13 +227,15 @@ static bool reap_if_ended(struct nsd_child *child)
     return true;
 }
 
-bool nsd_child_reap(struct nsd_child *child)
+bool nsd_child_reap(struct nsd_child *child, bool waits)
 {
     bool reaped;
 
     pthread_mutex_lock(&child->lock);
     check_pidfd(child);
     reaped = reap_if_ended(child);
+    if (reaped && child->owner == getpid())
+        nsd_foreground_restore(&child->foreground, child->command, waits);
     pthread_mutex_unlock(&child->lock);
     return reaped;
 }
@@ -262,14 +264,14 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline)
     struct pollfd ended = {.events = POLLIN};
     int ret;
 
-    if (nsd_child_reap(child))
+    if (nsd_child_reap(child, deadline != 0))
         return 0;
     ended.fd = child->pidfd;
     if (deadline == 0)
         return -ETIMEDOUT;
     for (;;) {
         ret = nsd_sleep_until(deadline, &ended, 1);
-        if (ret != -EINTR && nsd_child_reap(child))
+        if (ret != -EINTR && nsd_child_reap(child, true))
             return 0;
         if (ret < 0)
             return ret;
@@ -372,7 +374,7 @@ static void end_by_number(struct nsd_child *child)
     kill(child->command, SIGKILL);
     while (waitpid(child->command, NULL, 0) < 0 && errno == EINTR)
         continue;
-    nsd_child_reap(child);
+    nsd_child_reap(child, true);
 }
 
 void nsd_child_release(struct nsd_child *child)

@@ -7,6 +7,7 @@
 #define NSD_CHILD_H
 
 #include "../plan.h"
+#include "foreground.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -43,8 +44,9 @@ struct nsd_child {
         *results;           /* ours alone, from nsd_launch_settle on at the latest */
     char *said;             /* by newuidmap; NULL: nothing */
     uint32_t waiting_state; /* trace->state as it was when the launch began */
-    uint64_t counter[2];    /* CPU counter and CLOCK_MONOTONIC, before and after */
-    int64_t clock[2];       /* ns */
+    struct nsd_foreground foreground; /* if the command shares our session */
+    uint64_t counter[2]; /* CPU counter and CLOCK_MONOTONIC, before and after */
+    int64_t clock[2];    /* ns */
 
     pthread_mutex_t lock; /* guards what follows */
     bool stopping;        /* what is left of the group ends when the command does */
@@ -65,8 +67,9 @@ int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter);
  * -EINTR when a signal handler wants to run. deadline 0 polls. */
 int nsd_child_wait(struct nsd_child *child, int64_t deadline);
 
-/* Has the command ended? It is reaped then, and what waits for it. */
-bool nsd_child_reap(struct nsd_child *child);
+/* Has the command ended? It is reaped then, and what waits for it; and the terminal is as it
+ * was. waits: the caller does not poll, see foreground.h. */
+bool nsd_child_reap(struct nsd_child *child, bool waits);
 
 /* Sleeps until something happens, at most until the deadline. The number of descriptors that
  * something happened to; -ETIMEDOUT; -EINTR also now and then, for the caller to look whether

@@ -104,7 +104,7 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
 {
     size_t size =
         sizeof(struct nsd_trace) + plan->step_count * sizeof(struct nsd_result);
-    bool leads_group = false, maps = false, moves_child = false;
+    bool leads_group = false, maps = false, moves_child = false, has_session = false;
 
     for (uint32_t i = 0; i < plan->step_count; i++)
         maps |= plan->steps[i].operation == NSD_MAP_IDS;
@@ -128,10 +128,13 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
         child->has_init |= step->operation == NSD_INIT;
         child->has_watchdog |=
             step->operation == NSD_WATCH || step->operation == NSD_INIT;
+        has_session |= step->operation == NSD_SETSID;
         leads_group |= step->operation == NSD_SETSID ||
                        (step->operation == NSD_SETPGID && step->number[0] == 0);
     }
     child->own_group = leads_group && !child->has_init;
+    if (!has_session)
+        nsd_foreground_note(&child->foreground);
     pthread_mutex_init(&child->lock, NULL);
 }
 

@@ -127,7 +127,7 @@ int nsd_child_communicate(struct nsd_child *child, struct nsd_streams *streams,
 {
     if (streams->input_fd >= 0 && streams->input_left == 0)
         close_stream(&streams->input_fd);
-    while (child->pidfd >= 0 && !nsd_child_reap(child)) {
+    while (child->pidfd >= 0 && !nsd_child_reap(child, true)) {
         int ret = serve_streams(child->pidfd, streams, deadline);
 
         if (ret < 0)
