@@ -149,21 +149,11 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "; ".join([*calls, f"move_mount({_quoted(below(root, target))})"])
         case "mount_at":
             options, target, kind, *root, flags = args
-            names = flag_names(flags, MOUNT_NAMES)
-            data = _quoted(options) if options else "NULL"
-            where = _quoted(below(root, target))
-            return f"mount({_quoted(kind)}, {where}, {_quoted(kind)}, {names}, {data})"
+            return _new_mount(kind, options, flags, below(root, target))
         case "overlay_at":
-            directories, target, options, *root, flags = args
-            where = _quoted(below(root, target))
-            names = flag_names(flags, MOUNT_NAMES)
-            data = directories + options
-            if "upperdir=" not in directories:
-                before = f'mount("tmpfs", {where}, "tmpfs", MS_NOSUID|MS_NODEV, "mode=755"); '
-                data = f"{directories},upperdir=upper,workdir=work{options}"
-            else:
-                before = ""
-            return f'{before}mount("overlay", {where}, "overlay", {names}, {_quoted(data)})'
+            directories, target, more, *root, flags = args
+            upper = "" if "upperdir=" in directories else ",upperdir=upper,workdir=work"
+            return _new_mount("overlay", directories + upper + more, flags, below(root, target))
         case "hand_over":
             return "sendmsg(python, {SCM_RIGHTS, [upper, root]})  /* for changes() */"
         case "readonly":
@@ -234,6 +224,12 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
         case "start":
             return f"start the launcher ({first})"
     raise ValueError(f"there is no operation {operation}")
+
+
+def _new_mount(kind: str, options: str, flags: int, where: str) -> str:
+    options = f"; fsconfig({_quoted(options)})" if options else ""
+    names = flag_names(flags, ATTRIBUTE_NAMES)
+    return f"fsopen({_quoted(kind)}){options}; fsmount({names}); move_mount({_quoted(where)})"
 
 
 def _map_ids(file: str, content: str, *program: str) -> str:

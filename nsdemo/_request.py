@@ -419,7 +419,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
             raise ValueError("overlay=True needs root= and mount=True: it covers that directory")
         from .mounts import over_root
 
-        files = (over_root(root), *files)
+        files = (over_root(root, None), *files)
     if given["readonly_root"]:
         if not new_mount:
             raise ValueError("readonly_root=True needs mount=True: it would close the host's files")

@@ -23,8 +23,12 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 # enum nsd_file_kind
 _BIND, _FILESYSTEM, _DEV, _LOWER, _UPPER, _WORK, _OVERLAY, _ROOT_OVERLAY = range(8)
 _READONLY_ROOT, _MASK = 8, 9
-_SIZE = re.compile(r"[1-9][0-9]{0,17}[kKmMgG]?")
+_SIZE = re.compile(r"([1-9][0-9]{0,17})([kKmMgG]?)")
+_MOST_INODES = 1 << 20
 _MOST_SOURCES = 54  # the slots of a plan that are left for them
+
+_MOST_MOUNTS = 120  # that a launch can keep hold of, NSD_HELD, without those of root= and /proc
+_MOUNTS = {_DEV: 10, _LOWER: 0, _UPPER: 0, _WORK: 0, _MASK: 0}
 
 _SOURCES = {_BIND: 1, _DEV: 6, _LOWER: 1, _UPPER: 1, _WORK: 1}
 
@@ -50,6 +54,27 @@ def _source(name: str, path: str | os.PathLike[str]) -> str:
     text = text_value(path)
     encode_path(name, text)
     return absolute_path(text)
+
+
+def checked_size(name: str, size: int | str | None) -> int | str | None:
+    """The size of a file system in memory, as it was given."""
+    wrong = f"{name} is a number of bytes, or text such as '64m', not {size!r:.60}"
+    if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
+        raise TypeError(wrong)
+    if size is not None and not _SIZE.fullmatch(str(size)):
+        raise ValueError(wrong)
+    return size
+
+
+def _tmpfs(mode: int, size: int | str | None) -> bytes:
+    """Its options. Without a bound, names alone fill the memory: an inode takes a kilobyte."""
+    if size is None:
+        return b"mode=%o,size=50%%,nr_inodes=%d" % (mode, _MOST_INODES)
+    match = _SIZE.fullmatch(str(size))
+    assert match is not None
+    kilobytes = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()] >> 10
+    inodes = max(1024, min(kilobytes, _MOST_INODES))
+    return b"mode=%o,size=%s,nr_inodes=%d" % (mode, str(size).encode(), inodes)
 
 
 class Mount:
@@ -191,10 +216,7 @@ class Tmpfs(Mount):
         nodev: bool = True,
         noexec: bool = False,
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
-            raise TypeError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
-        if size is not None and not _SIZE.fullmatch(str(size)):
-            raise ValueError(f"size is a number of bytes, or text such as '64m', not {size!r:.60}")
+        checked_size("size", size)
         if isinstance(mode, bool) or not isinstance(mode, int):
             raise TypeError("mode must be an int such as 0o755")
         if not 0 <= mode <= 0o7777:
@@ -210,9 +232,8 @@ class Tmpfs(Mount):
         )
 
     def _entry(self) -> _Entry:
-        options = f"mode={self.mode:o}" + (f",size={self.size}" if self.size is not None else "")
         target = os.fsencode(self.target)
-        return _FILESYSTEM, self._flags(), b"tmpfs", target, options.encode()
+        return _FILESYSTEM, self._flags(), b"tmpfs", target, _tmpfs(self.mode, self.size)
 
 
 class Proc(Mount):
@@ -270,7 +291,8 @@ class Sysfs(Proc):
 
     Args:
         target: the directory; made where it is missing.
-        masked: hide firmware and the power meter; see Proc.
+        masked: hide firmware and the power meter, see Proc; and read-only, as root inside may
+            else change what the machine does.
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
@@ -295,6 +317,8 @@ class Sysfs(Proc):
         super().__init__(
             target, masked=masked, readonly=readonly, nosuid=nosuid, nodev=nodev, noexec=noexec
         )
+        if masked:
+            self._set(readonly=True)
 
 
 class Dev(Mount):
@@ -306,19 +330,38 @@ class Dev(Mount):
 
     Args:
         target: the directory; made where it is missing.
+        size: at most so much in its files, in bytes or as in "64m"; None is half of the memory.
+        shm_size: the same for shm, in which programs share memory.
 
     Example:
         >>> nsdemo.run(["ls", "/dev"], root=rootfs, mounts=[nsdemo.Dev()])
     """
 
-    __slots__ = ()
+    __slots__ = ("shm_size", "size")
 
-    def __init__(self, target: str | os.PathLike[str] = "/dev") -> None:
-        values = {"readonly": False, "nosuid": True, "nodev": True, "noexec": False}
-        self._set(target=_target(target), **values)
+    size: int | str | None
+    shm_size: int | str | None
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] = "/dev",
+        *,
+        size: int | str | None = "1m",
+        shm_size: int | str | None = "64m",
+    ) -> None:
+        self._set(
+            size=checked_size("size", size),
+            shm_size=checked_size("shm_size", shm_size),
+            target=_target(target),
+            readonly=False,
+            nosuid=True,
+            nodev=True,
+            noexec=False,
+        )
 
     def _entry(self) -> _Entry:
-        return _DEV, self._flags(), None, os.fsencode(self.target), None
+        shm, target = _tmpfs(0o1777, self.shm_size), os.fsencode(self.target)
+        return _DEV, self._flags(), shm, target, _tmpfs(0o755, self.size)
 
 
 class Overlay(Mount):
@@ -332,6 +375,7 @@ class Overlay(Mount):
             container. There, before Linux 6.6, an ordinary user's container can neither
             remove a full directory of lower nor make it anew (EIO).
         work: an empty directory on the same file system as upper; given exactly when that is.
+        size: at most so much of changes in memory, in bytes or as in "64m"; None is half of it.
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
@@ -339,9 +383,10 @@ class Overlay(Mount):
         >>> nsdemo.run(["ls", "/both"], root=rootfs, mounts=[both])
     """
 
-    __slots__ = ("lower", "upper", "work")
+    __slots__ = ("lower", "size", "upper", "work")
 
     lower: tuple[str, ...]
+    size: int | str | None
     upper: str | None
     work: str | None
 
@@ -352,11 +397,15 @@ class Overlay(Mount):
         upper: str | os.PathLike[str] | None = None,
         work: str | os.PathLike[str] | None = None,
         *,
+        size: int | str | None = None,
         readonly: bool = False,
         nosuid: bool = False,
         nodev: bool = False,
         noexec: bool = False,
     ) -> None:
+        checked_size("size", size)
+        if size is not None and upper is not None:
+            raise ValueError("size= is for changes in memory, and upper= puts them elsewhere")
         if isinstance(lower, (str, bytes, os.PathLike)):
             raise TypeError("lower is a list of directories, the upmost first")
         paths = tuple(_source("lower", path) for path in lower)
@@ -366,6 +415,7 @@ class Overlay(Mount):
             raise ValueError("upper= and work= go together: work is an empty directory beside it")
         self._set(
             lower=paths,
+            size=size,
             upper=None if upper is None else _source("upper", upper),
             work=None if work is None else _source("work", work),
             target=_target(target),
@@ -383,7 +433,8 @@ class Overlay(Mount):
             words += f",upperdir={self.upper},workdir={self.work}"
         target = os.fsencode(self.target)
         found: list[_Entry] = [(kind, 0, os.fsencode(path), target, None) for kind, path in sources]
-        return [*found, (_OVERLAY, self._flags(), os.fsencode(words), target, None)]
+        memory = None if self.upper is not None else _tmpfs(0o755, self.size)
+        return [*found, (_OVERLAY, self._flags(), os.fsencode(words), target, memory)]
 
 
 for _kind in (Mount, Bind, Dev, Overlay, Tmpfs, Proc, Sysfs):
@@ -402,11 +453,13 @@ def entries(values: Sequence[Mount]) -> tuple[_Entry, ...]:
                 f"not {type(value).__name__}: {value!r}"
             )
         found += value._entries()
-    if sum(_SOURCES.get(kind, 0) for kind, *_ in found) > _MOST_SOURCES - 1:  # one for overlay=
+    if sum(_SOURCES.get(kind, 0) for kind, *_ in found) > _MOST_SOURCES:
         raise ValueError(
-            f"a container has room for {_MOST_SOURCES - 1} binds and directories of overlays; a "
+            f"a container has room for {_MOST_SOURCES} binds and directories of overlays; a "
             "Dev is six"
         )
+    if sum(_MOUNTS.get(kind, 1) for kind, *_ in found) > _MOST_MOUNTS:
+        raise ValueError(f"a container has room for {_MOST_MOUNTS} mounts; a Dev is ten")
     return tuple(found)
 
 
@@ -415,9 +468,9 @@ def covers(values: Sequence[Mount], target: str) -> bool:
     return any(type(value) is Proc and value.target == target for value in values)
 
 
-def over_root(root: bytes) -> _Entry:
+def over_root(root: bytes, size: int | str | None) -> _Entry:
     """For overlay=True: changes of the root go to memory."""
-    return _ROOT_OVERLAY, 0, b"lowerdir=" + root, b"/", None
+    return _ROOT_OVERLAY, 0, b"lowerdir=" + root, b"/", _tmpfs(0o755, size)
 
 
 def readonly_root() -> _Entry:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import HERE, IS_ROOT, QUIET, become_ordinary, eventually
+from support import HERE, IS_ROOT, ORDINARY, QUIET, become_ordinary, eventually
 
 import nsdemo
 
@@ -95,3 +95,23 @@ def made_by_unshare(*options: str, ordinary: bool = False) -> Iterator[int]:
         process.kill()
         process.wait()
         eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def give(folder: Path) -> None:
+    """A tree to an ordinary user."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, ORDINARY, ORDINARY, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def swapping(program: Path, *pairs: tuple[Path, str, str]) -> Iterator[None]:
+    """While he exchanges names, by the program of tests/hostile: (folder, name, name)."""
+    words = [str(word) for pair in pairs for word in pair]
+    command = ["nice", program, str(ORDINARY), *words]
+    with subprocess.Popen(command, **QUIET, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "swapping\n"
+            yield
+        finally:
+            process.kill()

@@ -72,6 +72,7 @@ def test_the_kernel_says_the_same(rootfs: Path, ordinary: bool) -> None:
             assert seen[path][1] == "proc"
             assert {"ro", "nosuid", "nodev", "noexec"} <= set(seen[path][0]), path
     assert seen["/proc"][0][0] == "rw"
+    assert seen["/sys"][0][0] == "ro", "as runc, crun and Docker: root inside may not write to it"
     assert not {path for path in seen if path.startswith(("/proc/", "/sys/"))} - {
         *(HIDDEN + CLOSED),
         "/sys/devices/virtual/powercap",
@@ -144,6 +145,9 @@ def test_a_masked_proc_is_a_value() -> None:
     assert one == pickle.loads(pickle.dumps(one)) == copy.copy(one) != nsdemo.Proc()
     assert "masked=True" in repr(one)
     assert "masked=True" in repr(nsdemo.Sysfs(masked=True))
+    assert nsdemo.Sysfs(masked=True).readonly
+    assert not nsdemo.Sysfs().readonly
+    assert not one.readonly
     wrong: Any = "yes"
     with pytest.raises(TypeError, match="masked must be True or False"):
         nsdemo.Proc(masked=wrong)

@@ -282,8 +282,8 @@ def test_arguments_that_cannot_be() -> None:
         nsdemo.spawn(["true"], mounts=nsdemo.Tmpfs("/tmp"))  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="mounts takes Bind"):
         nsdemo.spawn(["true"], mounts=["/tmp"])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="room for 53 binds"):
-        nsdemo.spawn(["true"], mounts=[nsdemo.Bind("/etc", "/etc")] * 54)
+    with pytest.raises(ValueError, match="room for 54 binds"):
+        nsdemo.spawn(["true"], mounts=[nsdemo.Bind("/etc", "/etc")] * 55)
 
 
 def test_a_plan_by_hand_keeps_targets_and_sources_apart() -> None:
@@ -292,7 +292,7 @@ def test_a_plan_by_hand_keeps_targets_and_sources_apart() -> None:
         plan = plan.join(os.getpid(), "uts")
     with pytest.raises(ValueError, match="room for 10 targets"):
         plan.mounts([nsdemo.Tmpfs("/tmp")])
-    many = [nsdemo.Bind("/etc", "/etc")] * 53
+    many = [nsdemo.Bind("/etc", "/etc")] * 54
     with pytest.raises(OSError) as caught:
         nsdemo.Plan().mounts(many).mounts(many)
     assert caught.value.errno == errno.E2BIG
@@ -312,8 +312,8 @@ def test_values_are_values() -> None:
         del one.target
 
 
-def test_fifty_three_binds(root: Path, data: Path) -> None:
-    binds = [nsdemo.Bind(data, f"/many/{i}") for i in range(53)]
+def test_fifty_four_binds(root: Path, data: Path) -> None:
+    binds = [nsdemo.Bind(data, f"/many/{i}") for i in range(54)]
     done = nsdemo.run(["ls", "/many/52"], root=root, mounts=binds, **QUIET, capture_output=True)
     assert done.stdout == b"file\n"
 

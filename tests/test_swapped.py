@@ -7,19 +7,16 @@ owner of the root getting a file of his choice, needed a thousand launches.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import ORDINARY, QUIET
-from targets import hostile_root, only_root
+from support import QUIET
+from targets import give, hostile_root, only_root, swapping
 
 import nsdemo
 
@@ -48,24 +45,6 @@ def stage(rootfs: Path) -> Iterator[Path]:
         (stage / "outside" / "file").write_text("ours\n")
         (stage / "outside" / "file").chmod(0o600)
         yield stage
-
-
-def give(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, ORDINARY, ORDINARY, follow_symlinks=False)
-
-
-@contextlib.contextmanager
-def swapping(program: Path, *pairs: tuple[Path, str, str]) -> Iterator[None]:
-    words = [str(word) for pair in pairs for word in pair]
-    command = ["nice", program, str(ORDINARY), *words]
-    with subprocess.Popen(command, **QUIET, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "swapping\n"
-            yield
-        finally:
-            process.kill()
 
 
 def launches(count: int, attack: str = "", **options: Any) -> Counter[str]:

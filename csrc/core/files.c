@@ -44,15 +44,13 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
         case NSD_FILE_WORK:
             slot = add_source(builder, files[i].source, 0, slot);
             break;
-        case NSD_FILE_ROOT_OVERLAY:
-            slot = add_source(builder, place->root, 0, slot);
-            break;
         case NSD_FILE_DEV:
             for (int n = 0; n < DEVICES; n++)
                 slot = add_source(builder, devices[n].path, devices[n].number, slot);
             break;
         case NSD_FILE_FILESYSTEM:
         case NSD_FILE_OVERLAY:
+        case NSD_FILE_ROOT_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_MASK:
         case NSD_FILE_KIND_COUNT:
@@ -68,19 +66,22 @@ static void add_bind(struct nsd_builder *builder, const struct nsd_place *place,
                  NSD_TEXTS(source, target, NULL, place->root));
 }
 
+/* A program or a device could lie in a tmpfs: it gets no more rights than what it covers. */
 static void add_filesystem(struct nsd_builder *builder, const struct nsd_place *place,
                            const char *type, const char *target, int64_t flags,
                            const char *options)
 {
-    nsd_add_step(builder, NSD_MOUNT_AT, NSD_NUMBERS(flags, place->root_slot),
+    nsd_add_step(builder, NSD_MOUNT_AT,
+                 NSD_NUMBERS(flags, place->root_slot, strcmp(type, "tmpfs") == 0),
                  NSD_TEXTS(options == NULL ? "" : options, target, type, place->root));
 }
 
 /* devpts without gid=: no group of the host's need exist inside. ptmx is that of the new
  * devpts, so that a terminal opened inside is none of the host's. */
 static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
-                   const char *target, int64_t flags, int slot)
+                   const struct nsd_file *file, int slot)
 {
+    const char *target = file->target;
     static const char *const links[][2] = {
         {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
         {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
@@ -94,7 +95,7 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
         return slot + DEVICES;
     }
     memcpy(path, target, length + 1);
-    add_filesystem(builder, place, "tmpfs", target, flags, "mode=755");
+    add_filesystem(builder, place, "tmpfs", target, file->flags, file->options);
     for (int i = 0; i < DEVICES; i++) {
         snprintf(path + length, LONGEST_NAME, "%s", devices[i].path + strlen("/dev"));
         add_bind(builder, place, devices[i].path, path, MS_NOSUID | MS_NOEXEC, slot++);
@@ -106,7 +107,7 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
     add_filesystem(builder, place, "devpts", path, MS_NOSUID | MS_NOEXEC,
                    "newinstance,ptmxmode=0666,mode=620");
     snprintf(path + length, LONGEST_NAME, "/shm");
-    add_filesystem(builder, place, "tmpfs", path, MS_NOSUID | MS_NODEV, "mode=1777");
+    add_filesystem(builder, place, "tmpfs", path, MS_NOSUID | MS_NODEV, file->source);
     snprintf(path + length, LONGEST_NAME, "/mqueue");
     if (place->has_ipc)
         add_filesystem(builder, place, "mqueue", path, MS_NOSUID | MS_NODEV | MS_NOEXEC,
@@ -115,26 +116,44 @@ static int add_dev(struct nsd_builder *builder, const struct nsd_place *place,
     return slot;
 }
 
-/* trusted.* attributes, in which an overlay keeps its notes, are for real root. */
+/* In memory, if there is no upper directory: the overlay covers that, too. trusted.* attributes,
+ * in which an overlay keeps its notes, are for real root. */
 static void add_overlay(struct nsd_builder *builder, const struct nsd_place *place,
                         const struct nsd_file *file, int64_t directories)
 {
+    if ((directories & NSD_OVERLAY_UPPER) == 0)
+        add_filesystem(builder, place, "tmpfs", file->target, 0, file->options);
     nsd_add_step(builder, NSD_OVERLAY_AT,
                  NSD_NUMBERS(file->flags, place->root_slot, directories),
                  NSD_TEXTS(file->source, file->target,
                            place->has_user ? ",userxattr" : "", place->root));
 }
 
-bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
-                          int count, const struct nsd_place *place)
+void nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          const struct nsd_place *place)
 {
-    if (count == 0 || files[0].kind != NSD_FILE_ROOT_OVERLAY)
-        return false;
     add_overlay(builder, place, &files[0],
-                place->first_source | 1 << 8 | NSD_OVERLAY_IS_ROOT);
-    nsd_add_step(builder, NSD_HAND_OVER,
-                 NSD_NUMBERS(NSD_UPPER_SLOT, place->first_source), NSD_TEXTS(NULL));
-    return true;
+                place->root_slot | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    nsd_add_step(builder, NSD_HAND_OVER, NSD_NUMBERS(NSD_UPPER_SLOT, place->root_slot),
+                 NSD_TEXTS(NULL));
+}
+
+bool nsd_cover_proc(struct nsd_builder *builder, const struct nsd_file *files,
+                    int count, const struct nsd_place *place)
+{
+    static const char proc[] = "/proc";
+
+    for (int i = 0; i < count; i++) {
+        const char *rest = files[i].target + strlen(proc);
+
+        if (strncmp(files[i].target, proc, strlen(proc)) != 0 ||
+            (*rest != '\0' && *rest != '/'))
+            continue;
+        add_filesystem(builder, place, "proc", proc, MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                       NULL);
+        return true;
+    }
+    return false;
 }
 
 void nsd_add_readonly_root(struct nsd_builder *builder, const struct nsd_file *files,
@@ -165,7 +184,7 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
                            file->options);
             break;
         case NSD_FILE_DEV:
-            slot = add_dev(builder, place, file->target, file->flags, slot);
+            slot = add_dev(builder, place, file, slot);
             break;
         case NSD_FILE_LOWER:
             lower++;
@@ -180,14 +199,12 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             slot += lower + (upper == 0 ? 0 : 2);
             lower = upper = 0;
             break;
-        case NSD_FILE_ROOT_OVERLAY:
-            slot++;
-            break;
         case NSD_FILE_MASK:
             nsd_add_step(
                 builder, NSD_MASK_AT, NSD_NUMBERS(file->flags, place->root_slot),
                 NSD_TEXTS(file->source, file->target, file->options, place->root));
             break;
+        case NSD_FILE_ROOT_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_KIND_COUNT:
             break;

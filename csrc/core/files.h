@@ -9,11 +9,11 @@
 enum nsd_file_kind {
     NSD_FILE_BIND,       /* source: a path of ours */
     NSD_FILE_FILESYSTEM, /* source: its type; options: for mount(2) */
-    NSD_FILE_DEV,        /* a whole /dev */
+    NSD_FILE_DEV, /* a whole /dev; options: of its tmpfs, source: of /dev/shm's */
     NSD_FILE_LOWER, /* source: a directory of the overlay that follows, the upmost first */
     NSD_FILE_UPPER, /* source: its directory for changes */
     NSD_FILE_WORK, /* source: and that for the kernel's work, on the same file system */
-    NSD_FILE_OVERLAY,      /* source: the directories in words */
+    NSD_FILE_OVERLAY, /* source: the directories in words; options: of the tmpfs for changes */
     NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is */
     NSD_FILE_READONLY_ROOT, /* all that is not mounted by these cannot be written to */
     NSD_FILE_MASK, /* source: names that are hidden below the target; options: closed */
@@ -44,9 +44,14 @@ struct nsd_place {
 void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
                      int count, const struct nsd_place *place);
 
-/* Whether the root is covered by an overlay; if so, mounts that. */
-bool nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
-                          int count, const struct nsd_place *place);
+/* Covers the root, which its slot holds, as the first of them says. */
+void nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          const struct nsd_place *place);
+
+/* Whether something is to be mounted on /proc, or below; if so, mounts that by a step that keeps
+ * hold of it. */
+bool nsd_cover_proc(struct nsd_builder *builder, const struct nsd_file *files,
+                    int count, const struct nsd_place *place);
 
 /* Closes what came along with the root, before more is mounted in it; its own mount in the
  * end. Nothing, unless that is asked for. */

@@ -176,6 +176,8 @@ static void set_up_mounts(struct nsd_builder *builder,
 {
     const char *root = request->root;
     bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
+    bool has_overlay =
+        request->file_count > 0 && request->files[0].kind == NSD_FILE_ROOT_OVERLAY;
     const struct nsd_place place = {
         .root = root,
         .root_slot = root == NULL ? -1 : ROOT_SLOT,
@@ -189,15 +191,21 @@ static void set_up_mounts(struct nsd_builder *builder,
                      NSD_TEXTS("/"));
     /* Before anything is mounted; after unshare, or they would lie in the old namespace. */
     nsd_add_sources(builder, request->files, request->file_count, &place);
-    if (!nsd_add_root_overlay(builder, request->files, request->file_count, &place) &&
-        pivots) /* pivot_root wants a mount point */
-        nsd_add_step(builder, NSD_BIND, NSD_NUMBERS(MS_BIND | MS_REC),
+    /* pivot_root wants a mount point. */
+    if (has_overlay || (root != NULL && !pivots && request->file_count > 0))
+        nsd_add_step(builder, NSD_OPEN_ROOT, NSD_NUMBERS(ROOT_SLOT, -1, true),
+                     NSD_TEXTS(root));
+    else if (pivots)
+        nsd_add_step(builder, NSD_BIND, NSD_NUMBERS(MS_BIND | MS_REC, ROOT_SLOT, true),
                      NSD_TEXTS(root, root));
+    if (has_overlay)
+        nsd_add_root_overlay(builder, request->files, &place);
     nsd_add_readonly_root(builder, request->files, request->file_count, &place,
                           NSD_READONLY_BELOW);
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the
      * old one is in sight. */
-    if (request->mount_proc)
+    if (request->mount_proc &&
+        !nsd_cover_proc(builder, request->files, request->file_count, &place))
         nsd_add_step(builder, NSD_MOUNT,
                      NSD_NUMBERS(MS_NOSUID | MS_NODEV | MS_NOEXEC,
                                  root == NULL ? -1 : ROOT_SLOT),

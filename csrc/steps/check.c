@@ -36,7 +36,7 @@ static const struct {
     [NSD_SETHOSTNAME] = {{ANY, ANY, ANY}, 1},
     [NSD_SETDOMAINNAME] = {{ANY, ANY, ANY}, 1},
     [NSD_PROPAGATION] = {{ANY, ANY, ANY}, 1},
-    [NSD_BIND] = {{ANY, ANY, ANY}, 3},
+    [NSD_BIND] = {{ANY, SLOT_OR_NONE, ANY}, 3},
     [NSD_MOUNT] = {{ANY, SLOT_OR_NONE, ANY}, 7},
     [NSD_OPEN_SOURCE] = {{SLOT, ANY, ANY}, 1},
     [NSD_BIND_AT] = {{ANY, SLOT_OR_NONE, SLOT}, 3},
@@ -56,7 +56,7 @@ static bool is_slot(int64_t number)
     return number >= 0 && number < NSD_SLOTS;
 }
 
-/* The directories of an overlay, and the root that it replaces. */
+/* The directories of an overlay. */
 static bool has_directories(const struct nsd_step *step)
 {
     int64_t packed = step->number[2];
@@ -64,8 +64,6 @@ static bool has_directories(const struct nsd_step *step)
 
     if ((packed & NSD_OVERLAY_UPPER) != 0)
         end += 2;
-    if ((packed & NSD_OVERLAY_IS_ROOT) != 0 && !is_slot(step->number[1]))
-        return false;
     return NSD_OVERLAY_LOWER(packed) > 0 && end <= NSD_SLOTS;
 }
 

@@ -4,11 +4,12 @@
  * a root whose /data points elsewhere has nothing mounted, or made, elsewhere. The source was
  * opened before anything was mounted.
  *
- * Binds take the new mount interface, in which a mount gets its flags before anybody can see
- * it; and the old one where the kernel, or a seccomp filter, has no other. This is the one
- * place that chooses; for mounts that are there already, it is flags.c.
+ * Or below the last mount of this plan that the path leads through: see held.c.
  */
 #include "files.h"
+
+#include "held.h"
+#include "mount.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
@@ -45,21 +46,11 @@ static long make(long folder, const char *name, enum nsd_kind kind)
     return ret == -EEXIST ? 0 : ret;
 }
 
-long nsd_open_name(long folder, const char *name, enum nsd_kind kind)
+/* The descriptor, or it is closed and the errno is returned. */
+static long check_kind(long fd, enum nsd_kind kind)
 {
-    long fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-    long found;
+    long found = kind_of(fd);
 
-    if (fd == -ENOENT && kind != NSD_ANYTHING) {
-        long ret = make(folder, name, kind);
-
-        if (ret < 0)
-            return ret;
-        fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-    }
-    if (fd < 0)
-        return fd;
-    found = kind_of(fd);
     if (found < 0)
         return close_after(fd, found);
     if (found == S_IFLNK)
@@ -69,6 +60,20 @@ long nsd_open_name(long folder, const char *name, enum nsd_kind kind)
     if (kind == NSD_A_FILE && found == S_IFDIR)
         return close_after(fd, -EISDIR);
     return fd;
+}
+
+long nsd_open_name(long folder, const char *name, enum nsd_kind kind)
+{
+    long fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+
+    if (fd == -ENOENT && kind != NSD_ANYTHING) {
+        long ret = make(folder, name, kind);
+
+        if (ret < 0)
+            return ret;
+        fd = sys4(__NR_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    }
+    return fd < 0 ? fd : check_kind(fd, kind);
 }
 
 /* A path below folder, which is closed. */
@@ -108,10 +113,13 @@ static long walk(long folder, const char *path, enum nsd_kind kind)
 long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step,
                      enum nsd_kind kind)
 {
-    const char *root = nsd_text(launch, step, 3);
-    long base = nsd_open_root_again(launch, root == NULL ? "/" : root, step->number[1]);
+    const char *rest = NULL;
+    long base = nsd_open_held(launch, nsd_text(launch, step, 3),
+                              nsd_text(launch, step, 1), step->number[1], &rest);
 
-    return walk(base, nsd_text(launch, step, 1), kind);
+    if (base >= 0 && *rest == '\0')
+        return check_kind(base, kind);
+    return walk(base, rest, kind);
 }
 
 /* numbers: slot, number of the device that it must be or 0; texts: path */
@@ -136,16 +144,15 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
     return 0;
 }
 
-static long bind_the_old_way(const struct nsd_launch *launch,
-                             const struct nsd_step *step, long source, long target)
+/* A file, where nobody can get hold of its mount: its name is looked up once more. */
+static long bind_file(const struct nsd_launch *launch, const struct nsd_step *step,
+                      long source, long target)
 {
-    long recursive = step->number[0] & MS_REC;
     long flags = step->number[0] & ~(long)MS_REC;
-    char from[NSD_FD_PATH], to[NSD_FD_PATH];
-    long top, ret;
+    int64_t below = 0, above = 0;
+    long ret = nsd_bind_without_flags(source, target, false);
+    long top;
 
-    ret = sys5(__NR_mount, nsd_path_of(source, from), nsd_path_of(target, to), 0,
-               MS_BIND | recursive, 0);
     if (ret < 0 || flags == 0)
         return ret;
     top = nsd_open_target(launch, step, NSD_ANYTHING);
@@ -153,60 +160,60 @@ static long bind_the_old_way(const struct nsd_launch *launch,
         return top;
     ret = nsd_same_file(top, source); /* somebody may have renamed what leads there */
     if (ret == 0)
-        ret = nsd_remount(top, flags, recursive ? NSD_READONLY_ALL : NSD_READONLY_TOP);
-    return close_after(top, ret);
-}
-
-static long bind_the_new_way(const struct nsd_step *step, long source, long target)
-{
-    bool recursive = (step->number[0] & MS_REC) != 0;
-    long flags = step->number[0] & ~(long)MS_REC; /* MOUNT_ATTR_* are the same bits */
-    long tree = sys3(__NR_open_tree, source, "",
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
-                         (recursive ? AT_RECURSIVE : 0));
-    long ret = 0;
-
-    if (tree < 0)
-        return tree;
-    if (flags != 0)
-        ret = nsd_set_attributes(tree, flags, 0, recursive);
+        ret = nsd_mount_of(top, &above);
     if (ret == 0)
-        ret = sys5(__NR_move_mount, tree, "", target, "",
-                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-    return close_after(tree, ret);
+        ret = nsd_mount_of(target, &below);
+    if (ret == 0 && above == below)
+        ret = -ESTALE;
+    if (ret == 0)
+        ret = nsd_remount(top, flags, NSD_READONLY_TOP);
+    return close_after(top, ret);
 }
 
 /* numbers: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC; slot to compare the root with or
  * -1; slot of the source; texts: source, target, absent, root or absent */
-long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
+    const char *root = nsd_text(launch, step, 3), *path = nsd_text(launch, step, 1);
     long source = launch->slot[step->number[2]];
     long found = kind_of(source);
-    long target, ret;
+    bool is_folder = found == S_IFDIR, recursive = (step->number[0] & MS_REC) != 0;
+    long target, mount, ret;
 
     if (found < 0)
         return found;
-    target =
-        nsd_open_target(launch, step, found == S_IFDIR ? NSD_A_DIRECTORY : NSD_A_FILE);
+    target = nsd_open_target(launch, step, is_folder ? NSD_A_DIRECTORY : NSD_A_FILE);
     if (target < 0)
         return target;
-    ret = bind_the_new_way(step, source, target);
-    if (nsd_is_missing(ret))
-        ret = bind_the_old_way(launch, step, source, target);
+    mount = nsd_bind_new(source, target, step->number[0] & ~(long)MS_REC, recursive,
+                         is_folder);
+    if (mount >= 0) {
+        ret = nsd_keep_mount(launch, root, path, mount);
+    } else if (nsd_is_missing(mount) && !is_folder) {
+        nsd_forget(launch, root, path);
+        ret = bind_file(launch, step, source, target);
+    } else {
+        ret = mount;
+    }
     return close_after(target, ret);
 }
 
-/* numbers: MS_* flags, slot to compare the root with or -1;
- * texts: options, target, type, root or absent */
-long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step)
+/* numbers: MS_* flags, slot to compare the root with or -1, whether it has the limits of what it
+ * covers; texts: options, target, type, root or absent */
+long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    const char *type = nsd_text(launch, step, 2);
     long target = nsd_open_target(launch, step, NSD_A_DIRECTORY);
+    long limits = target < 0 || step->number[2] == 0 ? 0 : nsd_limits_of(target);
+    long mount = target < 0 ? target : limits;
 
-    if (target < 0)
-        return target;
-    return close_after(target, nsd_mount_on(target, type, type, step->number[0],
-                                            nsd_text(launch, step, 0)));
+    if (mount >= 0)
+        mount = nsd_mount_new(nsd_text(launch, step, 2), nsd_text(launch, step, 0),
+                              step->number[0] | limits, target);
+    if (target >= 0)
+        sys1(__NR_close, target);
+    return mount < 0 ? mount
+                     : nsd_keep_mount(launch, nsd_text(launch, step, 3),
+                                      nsd_text(launch, step, 1), mount);
 }
 
 /* numbers: unused, slot to compare the root with or -1;

@@ -4,7 +4,7 @@
  * does not have it, the tree is read from mountinfo, and each mount is mounted again with more
  * flags. A mount that another one covers cannot be reached that way, by nobody inside either.
  */
-#include "steps.h"
+#include "held.h"
 
 #include <asm/statfs.h>
 #include <linux/fcntl.h>
@@ -71,6 +71,15 @@ static long remount_one(long fd, long flags)
                 MS_REMOUNT | MS_BIND | kept | flags, 0);
 }
 
+long nsd_limits_of(long fd)
+{
+    struct statfs filesystem;
+    long ret = sys2(__NR_fstatfs, fd, &filesystem);
+
+    return ret < 0 ? ret
+                   : (long)filesystem.f_flags & (MS_NOSUID | MS_NODEV | MS_NOEXEC);
+}
+
 static int64_t number(char **at)
 {
     int64_t value = 0;
@@ -83,8 +92,7 @@ static int64_t number(char **at)
     return value;
 }
 
-/* The number that mountinfo gives to the mount of a descriptor. */
-static long mount_of(long fd, int64_t *ret_id)
+long nsd_mount_of(long fd, int64_t *ret_id)
 {
     static const char word[] = "mnt_id:";
     char path[NSD_FD_PATH], text[512];
@@ -262,7 +270,7 @@ static long remount_line(const struct line *lines, size_t count,
     long fd =
         sys4(__NR_openat, AT_FDCWD, line->point, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
     int64_t id = 0;
-    long ret = fd < 0 ? fd : mount_of(fd, &id);
+    long ret = fd < 0 ? fd : nsd_mount_of(fd, &id);
 
     if (ret == 0 && id != line->id)
         ret = -ESTALE;
@@ -306,7 +314,7 @@ long nsd_remount(long top, long flags, enum nsd_readonly which)
     long ret = 0;
 
     if (which != NSD_READONLY_TOP)
-        ret = mount_of(top, &id);
+        ret = nsd_mount_of(top, &id);
     if (ret == 0 && which != NSD_READONLY_TOP)
         ret = remount_below(id, flags);
     if (ret == 0 && which != NSD_READONLY_BELOW)
@@ -322,7 +330,7 @@ long nsd_remount(long top, long flags, enum nsd_readonly which)
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *path = nsd_text(launch, step, 3);
-    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
+    long root = nsd_open_held(launch, path, "", step->number[1], &path);
     bool recursive = step->number[0] != NSD_READONLY_TOP;
     struct statfs before;
     long ret;

@@ -3,7 +3,7 @@
  * Something empty is bound over the first: a file or a directory of a file system in memory
  * that is ours alone. No /dev/null of anybody is needed, which could be something else.
  */
-#include "files.h"
+#include "held.h"
 
 #include <asm/stat.h>
 #include <linux/errno.h>
@@ -98,38 +98,18 @@ static long make_readonly(long folder, const char *names, long flags)
     return ret;
 }
 
-/* Is something mounted there? Who may rename the directory could lead us to another one, and
- * keep what was to be hidden. */
-static long check_mounted(const struct nsd_launch *launch, const struct nsd_step *step,
-                          long folder)
-{
-    const char *path = nsd_text(launch, step, 3);
-    long root = nsd_open_root_again(launch, path == NULL ? "/" : path, step->number[1]);
-    struct stat one, other;
-    long ret;
-
-    one.st_dev = other.st_dev = 0;
-    ret = root < 0 ? root : sys2(__NR_fstat, root, &other);
-    if (ret == 0)
-        ret = sys2(__NR_fstat, folder, &one);
-    close_after(root, 0);
-    return ret < 0 ? ret : one.st_dev == other.st_dev ? -ESTALE : 0;
-}
-
-/* numbers: MS_* flags that the mount has, slot to compare the root with or -1;
+/* numbers: MS_* flags that the mount has;
  * texts: names to hide, the mount point, names to close, root or absent
  *
  * The file system in memory needs a place while it is bound: "fs", which both have. */
 long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long folder = nsd_open_target(launch, step, NSD_A_DIRECTORY);
-    long place = folder < 0 ? folder : check_mounted(launch, step, folder);
+    long folder = nsd_open_mount(launch, step);
+    long place = folder < 0 ? folder : open_path(folder, "fs");
     long memory = -1, empty_file = -1, empty_folder = -1;
     char path[NSD_FD_PATH];
     long ret, umask;
 
-    if (place == 0)
-        place = open_path(folder, "fs");
     ret = place;
     if (ret >= 0)
         ret = sys5(__NR_mount, "tmpfs", nsd_path_of(place, path), "tmpfs",

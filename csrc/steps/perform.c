@@ -50,8 +50,9 @@ void nsd_default_signals(uint64_t ignored)
 
 /* During execve there is a moment in which root inside may look at the new process, and
  * descriptors that are to be closed by it are still open. */
-static void close_what_we_hold(const struct nsd_launch *launch)
+static void close_what_we_hold(struct nsd_launch *launch)
 {
+    nsd_let_go(launch);
     for (int i = 0; i < NSD_SLOTS; i++)
         if (launch->slot[i] >= 0)
             sys1(__NR_close, launch->slot[i]);

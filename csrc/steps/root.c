@@ -1,5 +1,6 @@
 /* root.c - the root, the working directory, and what is mounted by its path. */
-#include "steps.h"
+#include "held.h"
+#include "mount.h"
 
 #include <linux/fcntl.h>
 #include <linux/mount.h>
@@ -18,13 +19,6 @@ long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *ste
     return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
 }
 
-/* numbers: MS_* flags; texts: source, target */
-long nsd_bind(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    return sys5(__NR_mount, nsd_text(launch, step, 0), nsd_text(launch, step, 1), 0,
-                step->number[0], 0);
-}
-
 /* Who may not look into where we are would not come back, and be left in what is covered. */
 long nsd_mount_on(long target, const char *source, const char *type, long flags,
                   const char *options)
@@ -34,17 +28,63 @@ long nsd_mount_on(long target, const char *source, const char *type, long flags,
     long ret;
 
     if (here < 0)
-        return sys5(__NR_mount, source, nsd_path_of(target, path), type, flags,
-                    options);
+        return sys5(__NR_mount, source == NULL ? nsd_path_of(target, path) : source,
+                    nsd_path_of(target, path), type, flags, options);
     ret = sys1(__NR_fchdir, target);
     if (ret == 0) {
         long back;
 
-        ret = sys5(__NR_mount, source, ".", type, flags, options);
+        ret =
+            sys5(__NR_mount, source == NULL ? "." : source, ".", type, flags, options);
         back = sys1(__NR_fchdir, here);
         ret = ret == 0 ? back : ret;
     }
     return close_after(here, ret);
+}
+
+/* pivot_root wants a mount point. From here on the root is that mount: whatever follows holds
+ * it, and no longer looks at its name. */
+static long bind_root(struct nsd_launch *launch, const char *path, long slot,
+                      long flags)
+{
+    long root = nsd_open_root_again(launch, path, slot);
+    long ret = root < 0 ? root : nsd_mount_on(root, NULL, NULL, flags, NULL);
+    long mount = ret < 0 ? ret : nsd_open_top(root);
+
+    if (mount >= 0) {
+        ret = nsd_same_file(mount, root);
+        if (ret < 0)
+            mount = close_after(mount, ret);
+    }
+    close_after(root, 0);
+    return mount < 0 ? mount : nsd_keep_mount(launch, path, NULL, mount);
+}
+
+static bool is_same(const char *a, const char *b)
+{
+    while (*a == *b && *a != '\0') {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+/* numbers: MS_* flags; of the root, which is bound on itself: slot to compare it with, and 1;
+ * texts: source, target */
+long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *source = nsd_text(launch, step, 0), *target = nsd_text(launch, step, 1);
+
+    if (step->number[2] != 0)
+        return bind_root(launch, source, step->number[1], step->number[0]);
+    if (is_same(source, target)) { /* by hand; a file is bound below */
+        long ret = bind_root(launch, source, -1, step->number[0]);
+
+        if (ret != -ENOTDIR)
+            return ret;
+    }
+    nsd_forget(launch, NULL, target);
+    return sys5(__NR_mount, source, target, 0, step->number[0], 0);
 }
 
 /* numbers: MS_* flags, slot to compare the root with or -1;
@@ -52,11 +92,11 @@ long nsd_mount_on(long target, const char *source, const char *type, long flags,
  *
  * The target is opened without following a link, and mounted on as ".": a rootfs whose
  * /proc points elsewhere mounts nothing elsewhere. */
-long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    const char *root = nsd_text(launch, step, 3);
-    long base =
-        root == NULL ? AT_FDCWD : nsd_open_root_again(launch, root, step->number[1]);
+    const char *root = nsd_text(launch, step, 3), *none = NULL;
+    long base = root == NULL ? AT_FDCWD
+                             : nsd_open_held(launch, root, "", step->number[1], &none);
     long target;
 
     if (base < 0 && base != AT_FDCWD)
@@ -67,6 +107,7 @@ long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step)
         sys1(__NR_close, base);
     if (target < 0)
         return target;
+    nsd_forget(launch, root, nsd_text(launch, step, 1));
     return close_after(target,
                        nsd_mount_on(target, nsd_text(launch, step, 0),
                                     nsd_text(launch, step, 2), step->number[0], 0));
@@ -77,9 +118,11 @@ long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step)
  *
  * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
  * slave propagation keeps that from reaching anybody who shares mounts with us. */
-long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_pivot_root(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    long root = nsd_open_root_again(launch, nsd_text(launch, step, 0), step->number[0]);
+    const char *none = NULL;
+    long root =
+        nsd_open_held(launch, nsd_text(launch, step, 0), "", step->number[0], &none);
     long old, ret;
 
     if (root < 0)
@@ -98,6 +141,7 @@ long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step
         ret = sys2(__NR_umount2, ".", MNT_DETACH);
     if (ret == 0)
         ret = sys1(__NR_chdir, "/");
+    nsd_let_go(launch);
     sys1(__NR_close, old);
     return close_after(root, ret);
 }
@@ -105,14 +149,14 @@ long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step
 /* numbers: slot of the new root, or -1; texts: new root, or absent
  *
  * Without the chdir the old root would stay reachable through "." and "..". */
-long nsd_chroot(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_chroot(struct nsd_launch *launch, const struct nsd_step *step)
 {
-    const char *path = nsd_text(launch, step, 0);
+    const char *path = nsd_text(launch, step, 0), *none = NULL;
     long slot = step->number[0];
     /* A descriptor from before an unshare leads into the old mount namespace, so a path is
      * opened again. */
-    long root =
-        path != NULL ? nsd_open_root_again(launch, path, slot) : launch->slot[slot];
+    long root = path != NULL ? nsd_open_held(launch, path, "", slot, &none)
+                             : launch->slot[slot];
     long ret;
 
     if (root < 0)
@@ -122,6 +166,7 @@ long nsd_chroot(const struct nsd_launch *launch, const struct nsd_step *step)
         ret = sys1(__NR_chroot, ".");
     if (ret == 0)
         ret = sys1(__NR_chdir, "/");
+    nsd_let_go(launch);
     return path != NULL ? close_after(root, ret) : ret;
 }
 

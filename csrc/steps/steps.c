@@ -5,6 +5,7 @@
  * nsdemo/_plan.py give them.
  */
 #include "steps.h"
+#include "held.h"
 #include "power.h"
 
 #include <asm/stat.h>
@@ -103,12 +104,33 @@ static long check_alive(long pidfd)
     return ret == 0 ? 0 : (process.revents & POLLNVAL) != 0 ? -EBADF : -ESRCH;
 }
 
-/* numbers: slot, slot of the process whose root it is or -1; texts: path */
+/* A root in a mount namespace that was made after it was opened: the descriptor leads into the
+ * old one. The name leads to the same directory, or the launch ends; from here on whatever works
+ * on the root holds it. */
+static long open_root_here(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *path = nsd_text(launch, step, 0);
+    long slot = step->number[0];
+    long root = nsd_open_root_again(launch, path, slot);
+    long held = root < 0 ? root : sys3(__NR_fcntl, root, F_DUPFD_CLOEXEC, 0);
+
+    if (held < 0)
+        return root < 0 ? root : close_after(root, held);
+    sys1(__NR_close, launch->slot[slot]);
+    launch->slot[slot] = (int)root;
+    return nsd_keep_mount(launch, path, NULL, held);
+}
+
+/* numbers: slot, slot of the process whose root it is or -1, whether the slot has it already, and
+ * this is to open it in another mount namespace; texts: path */
 static long open_root(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long owner = step->number[1];
-    long fd = open_directory(nsd_text(launch, step, 0));
+    long fd;
 
+    if (step->number[2] != 0)
+        return open_root_here(launch, step);
+    fd = open_directory(nsd_text(launch, step, 0));
     if (owner >= 0) {
         /* A /proc/PID path is this process's only if it still lives now. */
         long alive = check_alive(launch->slot[owner]);

@@ -14,6 +14,14 @@
 #include <linux/errno.h>
 #include <stdbool.h>
 
+#define NSD_HELD 128
+
+/* A mount that a step made: held.c. */
+struct nsd_held {
+    const char *root, *target;
+    int fd;
+};
+
 /* One launch, as its processes see it. */
 struct nsd_launch {
     struct nsd_trace *trace;    /* shared with the core; NULL in the core's own child */
@@ -28,6 +36,8 @@ struct nsd_launch {
     char *name; /* argv[0], what ps shows */
     enum nsd_process self;
     int slot[NSD_SLOTS];
+    struct nsd_held held[NSD_HELD];
+    int held_count;
     int parent; /* pidfd of the Python process, -1 without a watchdog */
     int helper; /* socket of the helper that writes id maps, or -1 */
     long helper_pid;
@@ -96,15 +106,18 @@ static inline bool nsd_is_missing(long ret)
 
 /* root.c: the operations of the same names. */
 long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_bind(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_mount(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_pivot_root(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_chroot(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_pivot_root(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_chroot(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step);
 
-/* Mounts on an open directory, and stays where we are. */
+/* Mounts on an open directory, and stays where we are. source: NULL is that directory. */
 long nsd_mount_on(long target, const char *source, const char *type, long flags,
                   const char *options);
+
+/* held.c: closes all that is held. */
+void nsd_let_go(struct nsd_launch *launch);
 
 /* flags.c: what is allowed on a mount. */
 #define NSD_FD_PATH 32
@@ -118,12 +131,18 @@ long nsd_set_attributes(long tree, long flags, long cleared, bool recursive);
 /* The same with the old mount(2): adds flags to the mounts that a descriptor leads to. */
 long nsd_remount(long top, long flags, enum nsd_readonly which);
 
+/* The number that mountinfo gives to the mount of a descriptor. */
+long nsd_mount_of(long fd, int64_t *ret_id);
+
+/* What a mount over this one may not allow either: MS_NOSUID, MS_NODEV, MS_NOEXEC. */
+long nsd_limits_of(long fd);
+
 long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* files.c and overlay.c: the operations of the same names. */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_bind_at(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_mount_at(const struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 

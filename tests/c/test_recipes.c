@@ -97,6 +97,8 @@ static void under_a_root_of_its_own(void)
     step = find(&builder, NSD_BIND);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "/srv/box");
     CHECK_TEXT(nsd_builder_text(&builder, step->text[1]), "/srv/box");
+    CHECK_NUMBER(step->number[1], find(&builder, NSD_OPEN_ROOT)->number[0]);
+    CHECK_NUMBER(step->number[2], 1);
     CHECK_NUMBER(find(&builder, NSD_PROPAGATION)->number[0], MS_REC | MS_PRIVATE);
     CHECK_NUMBER(find(&builder, NSD_CLONE)->number[0], FIVE);
     CHECK_NUMBER(find(&builder, NSD_CLONE)->number[1], NSD_ENDS_COMMAND);
@@ -222,6 +224,30 @@ static void mounts_go_by_the_launcher_in_their_order(void)
     nsd_builder_free(&builder);
 }
 
+/* What is to lie on the new /proc, or below it, holds that; its owner may rename the place. */
+static void a_proc_that_is_mounted_on_is_held(void)
+{
+    struct nsd_file files[] = {{NSD_FILE_BIND, 0, "/a", "/proc/cpuinfo", NULL}};
+    struct nsd_request request = the_container();
+
+    request.root = "/srv/box";
+    request.root_method = NSD_BY_CHROOT;
+    request.watch = false;
+    request.files = files;
+    request.file_count = 1;
+    CHECK_SPAWN(request,
+                "open_root unshare hide fork propagation open_source open_root "
+                "mount_at bind_at chroot setsid drop_inheritable exec");
+    files[0].target = "/proc";
+    CHECK_SPAWN(request,
+                "open_root unshare hide fork propagation open_source open_root "
+                "mount_at bind_at chroot setsid drop_inheritable exec");
+    files[0].target = "/process";
+    CHECK_SPAWN(request,
+                "open_root unshare hide fork propagation open_source open_root "
+                "mount bind_at chroot setsid drop_inheritable exec");
+}
+
 static void a_dev_is_many_steps(void)
 {
     const struct nsd_file files[] = {
@@ -261,7 +287,7 @@ static void a_dev_is_many_steps(void)
 static void overlays_come_after_their_directories(void)
 {
     const struct nsd_file files[] = {
-        {NSD_FILE_ROOT_OVERLAY, 0, "words", "/", NULL},
+        {NSD_FILE_ROOT_OVERLAY, 0, "words", "/", "size=1m"},
         {NSD_FILE_LOWER, 0, "/a", "/o", NULL},
         {NSD_FILE_LOWER, 0, "/b", "/o", NULL},
         {NSD_FILE_UPPER, 0, "/c", "/o", NULL},
@@ -280,18 +306,26 @@ static void overlays_come_after_their_directories(void)
     nsd_recipe_spawn(&builder, &request);
     CHECK_TEXT(in_words(&builder),
                "open_root watch unshare hide fork propagation open_source open_source "
-               "open_source open_source open_source open_source overlay_at hand_over "
-               "mount overlay_at bind_at pivot_root setsid drop_inheritable exec");
-    CHECK_TEXT(nsd_builder_text(&builder, builder.steps[6].text[0]), "/srv/box");
+               "open_source open_source open_source open_root mount_at overlay_at "
+               "hand_over mount overlay_at bind_at pivot_root setsid drop_inheritable "
+               "exec");
+    step = &builder.steps[11]; /* once more, in the new mount namespace */
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "/srv/box");
+    CHECK_NUMBER(step->number[0], 0);
+    CHECK_NUMBER(step->number[2], 1);
     step = &builder.steps[12];
-    CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[0]), "size=1m");
+    CHECK_TEXT(nsd_builder_text(&builder, step->text[1]), "/");
+    CHECK_NUMBER(step->number[2], 1); /* no more rights than what it covers */
+    step = &builder.steps[13];
+    CHECK_NUMBER(step->number[2], 0 | 1 << 8 | NSD_OVERLAY_IS_ROOT);
     CHECK_TEXT(nsd_builder_text(&builder, step->text[2]), "");
-    CHECK_NUMBER(builder.steps[13].number[0], NSD_UPPER_SLOT);
-    CHECK_NUMBER(builder.steps[13].number[1], NSD_FIRST_SOURCE);
-    step = &builder.steps[15];
+    CHECK_NUMBER(builder.steps[14].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[14].number[1], 0);
+    step = &builder.steps[16];
     CHECK_NUMBER(step->number[0], MS_RDONLY);
-    CHECK_NUMBER(step->number[2], (NSD_FIRST_SOURCE + 1) | 2 << 8 | NSD_OVERLAY_UPPER);
-    CHECK_NUMBER(builder.steps[16].number[2], NSD_FIRST_SOURCE + 5);
+    CHECK_NUMBER(step->number[2], NSD_FIRST_SOURCE | 2 << 8 | NSD_OVERLAY_UPPER);
+    CHECK_NUMBER(builder.steps[17].number[2], NSD_FIRST_SOURCE + 4);
     nsd_builder_free(&builder);
 
     request.unshare |= CLONE_NEWUSER;
@@ -962,6 +996,7 @@ int main(void)
     RUN(the_helper_stays_before_a_join);
     RUN(chroot_instead_of_pivot_root);
     RUN(mounts_go_by_the_launcher_in_their_order);
+    RUN(a_proc_that_is_mounted_on_is_held);
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
     RUN(what_is_hidden_follows_what_is_mounted);

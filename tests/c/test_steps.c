@@ -30,13 +30,14 @@ static struct nsd_plan_head head;
 static int *performed; /* shared with the children: how often each operation ran */
 static char root[] = "/tmp/nsdemo-steps-XXXXXX";
 
-/* One step with its texts laid out as the core does: offset 0 is absent. */
+/* One step with its texts laid out as the core does: offset 0 is absent. They stay, as those of a
+ * plan do. */
 static long perform(enum nsd_operation operation, const int64_t number[3],
                     const char *const text[4])
 {
-    static char texts[16 * 1024];
+    static char texts[256 * 1024];
+    static uint32_t size = 4;
     struct nsd_step step = {.operation = (uint32_t)operation};
-    uint32_t size = 4;
 
     for (int i = 0; i < 3; i++)
         step.number[i] = number[i];
@@ -592,9 +593,11 @@ static long flags_of(const char *path)
 
 static const char *below_root(const char *name)
 {
-    static char path[128];
+    static char paths[2][128];
+    static int turn;
+    char *path = paths[turn ^= 1];
 
-    snprintf(path, sizeof(path), "%s/%s", root, name);
+    snprintf(path, sizeof(paths[0]), "%s/%s", root, name);
     return path;
 }
 
@@ -670,7 +673,24 @@ static void parts_are_hidden_or_closed(void)
     CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
                  MS_RDONLY | MS_NOEXEC);
     CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
-    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ELOOP);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ESTALE);
+    /* The very mount, wherever its place is called now. */
+    CHECK_NUMBER(mkdir(below_root("other"), 0755), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/other/x", "tmpfs", root)), 0);
+    CHECK_NUMBER(mkdir(below_root("other/x/fs"), 0755), 0);
+    close(open(below_root("other/x/file"), O_CREAT | O_WRONLY, 0600));
+    CHECK_NUMBER(rename(below_root("other"), below_root("moved")), 0);
+    CHECK_NUMBER(mkdir(below_root("other"), 0755), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("file", "/other/x", NULL, root)), 0);
+    CHECK_NUMBER(open(below_root("moved/x/file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 22), T("", "/other/x/on", NULL, root)), -EBADF);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, -1), T("a", "/other/x", "link", root)), 0);
+    CHECK_NUMBER(access(below_root("other/x"), F_OK), -1);
+    CHECK_NUMBER(rmdir(below_root("other")), 0);
+    CHECK_NUMBER(umount2(below_root("moved/x"), MNT_DETACH), 0);
+    CHECK_NUMBER(rmdir(below_root("moved/x")), 0);
+    CHECK_NUMBER(rmdir(below_root("moved")), 0);
 }
 
 static void links_are_made_below_the_root(void)
@@ -695,10 +715,14 @@ static void layers_lie_over_each_other(void)
     CHECK_NUMBER(STEP(BIND, N(MS_BIND), T(root, root)), 0);
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(30, 0), T(root)), 0);
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(31, 0), T("/usr/share")), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, in_memory), T("", "/proc", more, root)),
+                 -ESTALE); /* no memory for the changes */
+    CHECK_NUMBER(STEP(MOUNT_AT, N(MS_NOSUID, -1, 1), T("", "/proc", "tmpfs", root)), 0);
     CHECK_NUMBER(STEP(OVERLAY_AT, N(MS_NODEV, -1, in_memory),
                       T("in words", "/proc/", more, root)),
                  0);
-    CHECK_NUMBER(flags_of(below_root("proc")), MS_NODEV);
+    /* And the limits of what it covers, and of what it is made of. */
+    CHECK_NUMBER(flags_of(below_root("proc")), MS_NODEV | MS_NOSUID | flags_of(root));
     CHECK_NUMBER(access(below_root("proc/file"), F_OK), 0);
     CHECK_NUMBER(access(below_root("proc/doc"), F_OK), 0);
     CHECK_NUMBER(unlink(below_root("proc/file")), 0);
@@ -718,23 +742,26 @@ static void layers_lie_over_each_other(void)
     CHECK_NUMBER(STEP(OPEN_SOURCE, N(42, 0), T("/")), 0);
     CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, given), T("", "/proc/on", more, root)),
                  -EINVAL);
-    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, in_memory), T("", "/link", more, root)),
-                 -ELOOP);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, -1, given), T("", "/link", more, root)), -ELOOP);
 }
 
-static void an_overlay_becomes_the_root_to_compare_with(void)
+static void an_overlay_becomes_the_root(void)
 {
     const char *more = geteuid() == 0 ? "" : ",userxattr";
     struct stat before, after;
 
     in_new_namespaces(CLONE_NEWNS);
     CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
-    CHECK_NUMBER(STEP(OPEN_SOURCE, N(30, 0), T(root)), 0);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1, 1), T("/")), -ESTALE);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1, 1), T(root)), 0);
     CHECK_NUMBER(fstat(launch.slot[0], &before), 0);
-    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, 0, 30 | 1 << 8 | NSD_OVERLAY_IS_ROOT),
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0, 1), T("mode=755", "/", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, 0, 0 | 1 << 8 | NSD_OVERLAY_IS_ROOT),
                       T("", "/", more, root)),
                  0);
-    CHECK_NUMBER(fstat(launch.slot[0], &after), 0);
+    CHECK_NUMBER(fstat(launch.slot[0], &after), 0); /* what is below */
+    CHECK_NUMBER(before.st_dev, after.st_dev);
+    CHECK_NUMBER(stat(root, &after), 0);
     CHECK(before.st_dev != after.st_dev);
     CHECK_NUMBER(after.st_mode, before.st_mode);
     CHECK_NUMBER(fstat(launch.slot[NSD_UPPER_SLOT], &after), 0);
@@ -1315,7 +1342,7 @@ int main(void)
     IN_CHILD(links_are_made_below_the_root);
     IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
-    IN_CHILD(an_overlay_becomes_the_root_to_compare_with);
+    IN_CHILD(an_overlay_becomes_the_root);
     IN_CHILD(descriptors_are_handed_over);
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
