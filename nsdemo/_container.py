@@ -13,7 +13,14 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
 from ._plan import Plan
-from ._run import CompletedProcess, TimeoutExpired, deadline_of, launch, returncode_of
+from ._run import (
+    CompletedProcess,
+    TimeoutExpired,
+    deadline_of,
+    launch,
+    returncode_of,
+    time_is_over,
+)
 from ._stdio import (
     Stdio,
     as_file,
@@ -79,7 +86,10 @@ class Container(Generic[AnyStr]):
         encoding: str | None = None,
         errors: str | None = None,
         pass_fds: Sequence[int] = (),
+        timeout: float | None = None,
     ) -> Container[Any]:
+        """``timeout``: for the launch alone."""
+        deadline = deadline_of(timeout)
         self: Container[Any] = cls.__new__(cls)
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
@@ -98,9 +108,13 @@ class Container(Generic[AnyStr]):
             stdio = Stdio(stdin, stdout, stderr)
         try:
             if "overlay" in plan._options:
-                process = self._launch_with_layers(plan._core, stdio, passed)
+                process = self._launch_with_layers(plan._core, stdio, passed, deadline)
             else:
-                process = launch(plan._core, stdio, passed, None, None, 0)
+                process = launch(plan._core, stdio, passed, None, None, deadline)
+            if process.abandoned:
+                assert timeout is not None
+                args = plan._options.get("args") or plan._core.command()[0]
+                raise time_is_over(args, timeout, plan._core, process, (None, None))
             stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
@@ -119,14 +133,15 @@ class Container(Generic[AnyStr]):
         return self
 
     def _launch_with_layers(
-        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...]
+        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...], deadline: int
     ) -> _core.Process:
         from ._changes import Handover
 
         handover = Handover(core)
         try:
-            process = launch(handover.core, stdio, passed, None, None, 0)
-            self._layers = handover.receive()
+            process = launch(handover.core, stdio, passed, None, None, deadline)
+            if not process.abandoned:
+                self._layers = handover.receive()
             return process
         finally:
             handover.close()

@@ -91,6 +91,9 @@ def launch(
             deadline,
             stdio.terminal,
         )
+    except BaseException as error:  # a signal handler's
+        name_unended(error)
+        raise
     finally:
         stdio.close = []
     if isinstance(process, tuple):
@@ -110,6 +113,31 @@ def _words_for(step: Step) -> str:
         return describe(step)
     except (TypeError, ValueError):
         return f"step {step.operation}"
+
+
+def name_unended(error: BaseException) -> None:
+    """Processes that were killed and still are: nothing else is left of what was given up."""
+    for pid in _core.unended():
+        error.add_note(
+            f"process {pid} was killed, but has not ended yet: the kernel waits for something, "
+            "such as a file system whose server does not answer. It is reaped after that by "
+            "whatever nsdemo is asked next"
+        )
+
+
+def time_is_over(
+    args: Any, timeout: float, core: _core.Plan, process: _core.Process, raw: Sequence[Any]
+) -> TimeoutExpired:
+    """TimeoutExpired; the process has been ended, or its launch given up."""
+    # Bytes also in text mode, as subprocess has it: a character may be half read.
+    error = TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
+    trace = trace_of(core, process)
+    error.trace = trace  # type: ignore[attr-defined]
+    if process.abandoned:
+        where = f"it had come to: {_words_for(trace[-1])}" if trace else "it had just begun"
+        error.add_note(f"the command was not started, the container was still being made; {where}")
+    name_unended(error)
+    return error
 
 
 def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
@@ -171,13 +199,11 @@ def run_plan(
     process = launch(plan._core, stdio, passed, streams, data, deadline)
     out, err = process.output()
     raw = out if streams[1] >= 0 else None, err if streams[2] >= 0 else None
-    if not process.ended:
-        process.kill()
-        process.wait(-1)
+    if process.abandoned or not process.ended:
+        process.end()
         process.close()
         assert timeout is not None
-        # Bytes also in text mode, as subprocess has it: a character may be half read.
-        raise TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
+        raise time_is_over(args, timeout, plan._core, process, raw)
     process.close()
     cut = process.cut
     texts = raw if settings is None else [decode(data, settings, cut=cut) for data in raw]

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import termios
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -217,23 +218,27 @@ def run_on_terminal(
     """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
     from ._container import Container
     from ._interact import must_be_terminal
-    from ._run import CompletedProcess
+    from ._run import CompletedProcess, TimeoutExpired, deadline_of, name_unended
 
     if input is not None:
         raise ValueError("input= cannot be given to a command on a terminal")
     collects = capture_output or PIPE in (stdio["stdin"], stdio["stdout"], stdio["stderr"])
     if not collects:
         must_be_terminal("run", "capture_output=True collects what the command writes")
-    box = Container._start(plan, **stdio)
+    deadline = deadline_of(timeout)
+    box = Container._start(plan, timeout=timeout, **stdio)
+    left = None if timeout is None else max(0, deadline - time.monotonic_ns()) / 1e9
     out = err = None
     try:
         if collects:
-            out, err = box.communicate(timeout=timeout)
+            out, err = box.communicate(timeout=left)
         else:
-            box.interact(timeout)
-    except BaseException:
-        box.kill()
-        box.wait()
+            box.interact(left)
+    except BaseException as error:
+        if isinstance(error, TimeoutExpired) and timeout is not None:
+            error.timeout = timeout
+        box._process.end()
+        name_unended(error)
         box._process.close()
         raise
     finally:

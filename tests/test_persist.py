@@ -207,14 +207,15 @@ def test_python_is_killed_while_a_pin_is_asked_for(pins: Path) -> None:
     body = f"""\
         print("ready", flush=True)
         sys.stdin.readline()
-        nsdemo.run(["sleep", "600"], net=True, persist={{"net": "{pins}/blue"}})
+        nsdemo.run(["sleep", "600"], mount=False, pid=False, net=True,
+                   persist={{"net": "{pins}/blue"}})
     """
     with running_script(body) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == "ready\n"
         inject = "--inject=mount:delay_enter=400000"
-        command = ["strace", "-qq", "-o", "/dev/null", inject, "-p", str(process.pid)]
+        command = ["strace", "-f", "-qq", "-o", "/dev/null", inject, "-p", str(process.pid)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
             with suppress(subprocess.TimeoutExpired):
                 tracer.wait(0.3)

@@ -1,6 +1,7 @@
 #include "child.h"
 
 #include "guard.h"
+#include "orphans.h"
 #include "pins.h"
 #include "slate.h"
 
@@ -215,9 +216,8 @@ static bool reap_if_ended(struct nsd_child *child)
         child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
     }
     prefer_noted_status(child);
-    if (child->first > 0 && child->first != child->command)
-        while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
-            continue;
+    if (child->first != child->command)
+        nsd_see_off(child->first);
     child->first = 0;
     nsd_child_leaves_ward(child);
     /* Before nsd_launch_settle the trace is still to be read. */
@@ -264,6 +264,7 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline)
     struct pollfd ended = {.events = POLLIN};
     int ret;
 
+    nsd_reap_orphans();
     if (nsd_child_reap(child, deadline != 0))
         return 0;
     ended.fd = child->pidfd;
@@ -292,19 +293,21 @@ int nsd_child_signal(struct nsd_child *child, int signal)
     return ret;
 }
 
+/* With the lock held. The watchdog, or what is left of it: our child, so its number is its own. */
+static void end_watchdog(struct nsd_child *child)
+{
+    if (child->first > 0 && child->first != child->command)
+        nsd_end(child->first, NULL, NULL);
+    child->first = 0;
+}
+
 int nsd_child_detach(struct nsd_child *child)
 {
     if (child->owner != getpid())
         return -ECHILD;
     pthread_mutex_lock(&child->lock);
     nsd_child_leaves_ward(child);
-    if (child->first > 0 && child->first != child->command) {
-        /* The watchdog, or what is left of it. Our child: its number is still its own. */
-        kill(child->first, SIGKILL);
-        while (waitpid(child->first, NULL, 0) < 0 && errno == EINTR)
-            continue;
-        child->first = 0;
-    }
+    end_watchdog(child);
     child->detached = true;
     pthread_mutex_unlock(&child->lock);
     return 0;
@@ -366,30 +369,48 @@ void nsd_child_close(struct nsd_child *child)
     pthread_mutex_unlock(&child->lock);
 }
 
-/* Without a pidfd there is only the number, which is the command's until we reap it. */
-static void end_by_number(struct nsd_child *child)
+static void give_ward_back(void *ward)
 {
-    if (child->own_group)
-        kill(-child->command, SIGKILL);
-    kill(child->command, SIGKILL);
-    while (waitpid(child->command, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    nsd_child_reap(child, true);
+    nsd_ward_give_back(ward);
+}
+
+static void leave_to_orphans(struct nsd_child *child)
+{
+    pthread_mutex_lock(&child->lock);
+    if (!child->reaped) {
+        nsd_orphan(child->command, give_ward_back, child->ward);
+        child->ward = NULL;
+        end_watchdog(child);
+        nsd_child_wipe_trace(child, false);
+        child->reaped = child->status_lost = true;
+    }
+    pthread_mutex_unlock(&child->lock);
+}
+
+void nsd_child_end(struct nsd_child *child)
+{
+    int64_t deadline = nsd_now() + NSD_GRACE;
+
+    if (child->owner != getpid() || child->reaped || child->detached ||
+        child->command <= 0)
+        return;
+    nsd_child_kill(child);
+    if (child->pidfd < 0) {
+        /* There is only the number, which is the command's until we reap it. */
+        kill(child->command, SIGKILL);
+        if (nsd_reap_until(child->command, deadline, NULL))
+            nsd_child_reap(child, true);
+    } else {
+        while (nsd_child_wait(child, deadline) == -EINTR)
+            continue;
+    }
+    leave_to_orphans(child);
 }
 
 void nsd_child_release(struct nsd_child *child)
 {
     check_pidfd(child);
-    if (child->owner == getpid() && !child->reaped && !child->detached &&
-        child->command > 0) {
-        if (child->pidfd < 0) {
-            end_by_number(child);
-        } else {
-            nsd_child_kill(child);
-            while (nsd_child_wait(child, NSD_FOREVER) == -EINTR)
-                continue;
-        }
-    }
+    nsd_child_end(child);
     nsd_pins_undo(child);
     nsd_child_wipe_trace(child, false);
     if (child->pidfd >= 0)

@@ -29,6 +29,7 @@ struct nsd_child {
     bool has_watchdog;
     bool tidies_late; /* first is a zombie until the command ends, which is soon */
     bool detached;    /* it may outlive us, and this struct */
+    bool abandoned;   /* the launch was, and so there is no command */
     bool adopted;     /* not our child: nothing of it is ours to reap */
     bool own_group;   /* kill the process group with the command */
     bool ends_all;    /* it is PID 1 of its namespace: nothing inside outlives it */
@@ -103,14 +104,17 @@ void nsd_child_stopping(struct nsd_child *child);
 /* SIGKILL for the command, and for its process group if it has one of its own. */
 void nsd_child_kill(struct nsd_child *child);
 
+/* Kills the command, if it is ours, not detached, and not reaped, and reaps it; what has not
+ * ended after NSD_GRACE is left to orphans.h, and counts as reaped. */
+void nsd_child_end(struct nsd_child *child);
+
 /* Closes the pidfd of a command that has been reaped. */
 void nsd_child_close(struct nsd_child *child);
 
 /* The trace is not needed any more. is_over: nor is it by anybody else, for certain. */
 void nsd_child_wipe_trace(struct nsd_child *child, bool is_over);
 
-/* Frees memory and descriptors; kills and reaps first if still running, ours and not
- * detached. */
+/* Frees memory and descriptors, after nsd_child_end. */
 void nsd_child_release(struct nsd_child *child);
 
 /* talk.c. Pipes to and from a command. Descriptors are the caller's; -1: none. */

@@ -1,5 +1,7 @@
 #include "guard.h"
 
+#include "orphans.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -8,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PATIENCE                                                                       \
+    10000000000 /* ns that its start may take: somebody may have stopped it */
 #define NSD_TICKS_PER_SECOND 100u /* USER_HZ, the unit of /proc/PID/stat */
 
 /* The one state that the core keeps: it belongs to the process, as the guard does. */
@@ -44,6 +48,7 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
         .image_path = image_path,
         .shared = (1u + NSD_WARD_PAGES) * NSD_PAGE,
     };
+    const int64_t deadline = nsd_now() + PATIENCE;
     struct nsd_builder plan;
     struct nsd_child first;
     int ret;
@@ -60,9 +65,10 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     if (ret < 0)
         return ret;
     *reterr_stage = NSD_START_GUARD;
-    while (nsd_launch_wait(&first) == -EINTR)
+    while (nsd_launch_wait(&first, deadline) == -EINTR)
         continue;
-    nsd_reap(first.first);
+    if (!nsd_reap_until(first.first, deadline, NULL))
+        nsd_end(first.first, NULL, NULL);
     for (uint32_t i = 0; i < first.step_count && ret == 0; i++)
         ret = -first.trace->results[i].error;
     if (ret == 0 && first.trace->guard == 0)

@@ -1,6 +1,8 @@
 /* launch.c - the second half of a launch: until it is decided, and what came of it. */
 #include "launch.h"
 
+#include "guard.h"
+#include "orphans.h"
 #include "pins.h"
 
 #include <errno.h>
@@ -43,29 +45,33 @@ bool nsd_launch_needs_no_wait(struct nsd_child *child)
     return child->pidfd >= 0;
 }
 
-int nsd_launch_wait(struct nsd_child *child)
+int nsd_launch_wait(struct nsd_child *child, int64_t deadline)
 {
     /* The kernel wakes us when the first process dies; the time-out is for a kernel without
-     * robust futexes. */
-    const struct timespec patience = {
-        /* A process that asks for a pin may wake us just before we sleep. */
-        .tv_nsec = (child->pins == NULL ? 200 : 2) * 1000 * 1000,
-    };
+     * robust futexes, and for a signal that comes before we sleep. A process that asks for a
+     * pin may wake us just then, too. */
+    int ret;
+    const int64_t patience = (child->pins == NULL ? 200 : 2) * 1000000;
 
     if (child->trace == NULL) /* the vfork child did it all */
         return 0;
     for (;;) {
         uint32_t state = __atomic_load_n(&child->trace->state, __ATOMIC_ACQUIRE);
+        int64_t left = deadline - nsd_now();
+        struct timespec time = {.tv_nsec = (long)(left < patience ? left : patience)};
 
         if (state != child->waiting_state)
             return 0;
-        nsd_pins_answer(child);
-        if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &patience) == 0)
+        if (left <= 0)
+            return -ETIMEDOUT;
+        if ((ret = nsd_pins_answer(child, deadline)) < 0)
+            return ret;
+        if (syscall(SYS_futex, &child->trace->state, FUTEX_WAIT, state, &time) == 0 ||
+            errno == EAGAIN)
             continue;
-        if (errno == EINTR)
-            return -EINTR;
         if (errno == ETIMEDOUT && nsd_has_exited(child->first))
             return 0;
+        return -EINTR;
     }
 }
 
@@ -74,7 +80,7 @@ static int take_results(struct nsd_child *child)
 {
     size_t size = child->step_count * sizeof(struct nsd_result);
 
-    if (child->results != NULL)
+    if (child->results != NULL || child->trace == NULL)
         return 0;
     child->results = malloc(size == 0 ? 1 : size);
     if (child->results == NULL)
@@ -101,24 +107,59 @@ static bool find_failure(const struct nsd_child *child, uint32_t *ret_step)
     return false;
 }
 
-void nsd_launch_abandon(struct nsd_child *child)
+static void give_ward_back(void *ward)
+{
+    nsd_ward_give_back(ward);
+}
+
+/* Children of ours that nobody has reaped: their numbers are still theirs. Who would make the
+ * command ends first. */
+static void end_processes(struct nsd_child *child)
 {
     pid_t command = 0;
 
-    /* Children of ours that nobody has reaped: their numbers are still theirs. Who would make
-     * the command ends first. */
-    if (child->first > 0)
-        kill(child->first, SIGKILL);
-    nsd_reap(child->first);
+    if (child->first > 0 && !nsd_end(child->first, give_ward_back, child->ward))
+        child->ward = NULL;
     if (child->forked && child->trace != NULL)
         command = child->trace->command;
     if (command > 0 && !nsd_has_exited(command))
-        kill(command, SIGKILL);
-    nsd_reap(command);
+        nsd_end(command, NULL, NULL);
+    else
+        nsd_reap(command);
     child->first = 0;
-    child->reaped = true;
+    child->command = 0;
+    child->reaped = child->status_lost = true;
+}
+
+void nsd_launch_abandon(struct nsd_child *child)
+{
+    nsd_read_clocks(child, 1);
+    take_results(child);
+    end_processes(child);
     nsd_child_leaves_ward(child);
-    nsd_child_release(child);
+    nsd_pins_undo(child);
+    nsd_child_wipe_trace(child, false);
+    nsd_child_close(child);
+    child->abandoned = true;
+}
+
+/* Who forks the command has other things to do when that has been executed, and notes it after
+ * them. A watchdog says itself that it stays: the kernel says so only when it is dead. */
+static bool is_whole(const struct nsd_child *child, uint32_t last)
+{
+    siginfo_t first = {0};
+
+    if (last + 1 != child->step_count)
+        return false;
+    if (!child->forked)
+        return true;
+    if (child->results[last].end == 0 ||
+        (child->has_watchdog &&
+         (__atomic_load_n(&child->trace->state, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) !=
+             0))
+        return false;
+    return waitid(P_PID, (id_t)child->first, &first, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+           first.si_pid == 0 || first.si_code == CLD_EXITED;
 }
 
 int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
@@ -137,9 +178,9 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (find_failure(child, &last)) {
         *reterr_step = last;
         if (!child->reaped)
-            nsd_reap(child->first);
+            nsd_see_off(child->first);
         if (child->forked)
-            nsd_reap(child->command);
+            nsd_see_off(child->command);
         child->reaped = true;
         nsd_pins_undo(child);
         nsd_child_wipe_trace(child, true);
@@ -147,7 +188,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_child_close(child);
         return -ECANCELED;
     }
-    if (last + 1 != child->step_count) { /* nobody reached the last step */
+    if (!is_whole(child, last)) {
         *reterr_stage = NSD_START_KILLED;
         if (!child->reaped)
             nsd_launch_abandon(child);
@@ -161,7 +202,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (!child->forked) {
         child->first = 0;
     } else if (!child->has_watchdog && !child->tidies_late) {
-        nsd_reap(child->first);
+        nsd_see_off(child->first);
         child->first = 0;
     }
     if (child->pidfd < 0)

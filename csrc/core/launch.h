@@ -47,15 +47,17 @@ int nsd_launch_start(const struct nsd_builder *plan,
  * be waited for in between. True if so; then nsd_launch_settle comes after the end. */
 bool nsd_launch_needs_no_wait(struct nsd_child *child);
 
-/* 0 when the launch is decided, -EINTR when a signal handler wants to run: call again. */
-int nsd_launch_wait(struct nsd_child *child);
+/* 0 when the launch is decided, -ETIMEDOUT after `deadline` (CLOCK_MONOTONIC ns; NSD_FOREVER);
+ * -EINTR when a signal handler may want to run: call again. */
+int nsd_launch_wait(struct nsd_child *child, int64_t deadline);
 
 /* 0: the command runs (or has run). -ECANCELED: a step failed, *reterr_step is its index;
  * everything has been reaped. Other errors: *reterr_stage. */
 int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage);
 
-/* Ends whatever there is of a launch that is not wanted any more. */
+/* Ends whatever there is of a launch that is not wanted any more, and waits for that as long as
+ * NSD_GRACE; see orphans.h. What it had come to stays in the results. */
 void nsd_launch_abandon(struct nsd_child *child);
 
 /* For both halves of a launch: start.c and launch.c. */

@@ -1,6 +1,8 @@
 #include "pins.h"
 
 #include "../steps/steps.h"
+#include "borrowed.h"
+#include "orphans.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +27,11 @@ struct nsd_pin {
 struct nsd_pins {
     uint32_t count;
     uint32_t tried;
-    uint32_t made; /* the first so many */
+    uint32_t made;             /* the first so many */
+    struct nsd_errand *errand; /* of the one that is being made */
+    char name[64];             /* what is pinned, in /proc */
+    int result;
+    uint32_t users; /* when they are given up */
     struct nsd_pin pin[];
 };
 
@@ -80,24 +86,21 @@ int nsd_pins_of(const struct nsd_builder *plan, struct nsd_pins **ret_pins)
     return 0;
 }
 
-static int make_pin(pid_t pid, struct nsd_pin *pin)
+/* An errand, as whoever owns the path may let us wait for ever. */
+static void child_makes_pin(void *argument)
 {
+    struct nsd_pins *pins = argument;
+    struct nsd_pin *pin = &pins->pin[pins->tried];
+    long namespace = sys4(__NR_openat, AT_FDCWD, pins->name, O_RDONLY | O_CLOEXEC, 0);
     struct stat pinned;
-    char name[64];
-    long ret;
-    int namespace;
+    long ret = namespace < 0 ? namespace : sys2(__NR_fstat, namespace, &pinned);
 
-    snprintf(name, sizeof(name), "/proc/%d/ns/%s", (int)pid, pin->file);
-    namespace = open(name, O_RDONLY | O_CLOEXEC);
-    if (namespace < 0)
-        return -errno;
-    ret = fstat(namespace, &pinned) < 0 ? -errno
-                                        : nsd_pin_file(namespace, pin->path, "/proc/");
-    if (ret >= 0)
+    if (ret >= 0) {
         pin->inode = pinned.st_ino;
-    close(namespace);
+        ret = nsd_pin_file(namespace, pin->path, "/proc/");
+    }
     pin->made_file = ret == 1;
-    return (int)ret;
+    pins->result = (int)ret;
 }
 
 /* A number is a process's own as long as that is a child which nobody has reaped. */
@@ -110,35 +113,95 @@ static bool is_our_child(pid_t pid)
            info.si_pid == 0;
 }
 
-void nsd_pins_answer(struct nsd_child *child)
+static int begin_pin(struct nsd_child *child)
+{
+    struct nsd_pins *pins = child->pins;
+    pid_t pid = child->trace->command > 0 ? child->trace->command : child->first;
+
+    if (!is_our_child(pid))
+        return -ESRCH;
+    snprintf(pins->name, sizeof(pins->name), "/proc/%d/ns/%s", (int)pid,
+             pins->pin[pins->tried].file);
+    pins->result = -ECHILD; /* its child was killed */
+    return nsd_errand_start(&pins->errand, child_makes_pin, pins);
+}
+
+int nsd_pins_answer(struct nsd_child *child, int64_t deadline)
 {
     struct nsd_pins *pins = child->pins;
     struct nsd_trace *trace = child->trace;
-    pid_t pid;
-    int ret;
+    int ret = 0;
 
-    if (pins == NULL || pins->tried == pins->count ||
-        __atomic_load_n(&trace->asked, __ATOMIC_ACQUIRE) == pins->tried)
-        return;
-    pid = trace->command > 0 ? trace->command : child->first;
-    ret = is_our_child(pid) ? make_pin(pid, &pins->pin[pins->tried]) : -ESRCH;
+    if (pins == NULL)
+        return 0;
+    if (pins->errand == NULL) {
+        if (pins->tried == pins->count ||
+            __atomic_load_n(&trace->asked, __ATOMIC_ACQUIRE) == pins->tried)
+            return 0;
+        ret = begin_pin(child);
+        if (ret < 0)
+            pins->result = ret;
+    }
+    if (ret == 0) {
+        ret = nsd_errand_wait(pins->errand, deadline);
+        if (ret < 0)
+            return ret;
+        pins->errand = NULL;
+    }
     pins->tried++;
-    pins->made += ret >= 0;
-    trace->answer = ret;
+    pins->made += pins->result >= 0;
+    trace->answer = pins->result;
     __atomic_store_n(&trace->answered, pins->tried, __ATOMIC_RELEASE);
     syscall(SYS_futex, &trace->answered, FUTEX_WAKE, 1);
+    return 0;
+}
+
+static void let_go(void *argument)
+{
+    struct nsd_pins *pins = argument;
+
+    if (__atomic_sub_fetch(&pins->users, 1, __ATOMIC_ACQ_REL) == 0)
+        free(pins);
+}
+
+/* Also of the one that somebody was about to make when he was ended. */
+static void child_undoes(void *argument)
+{
+    struct nsd_pins *pins = argument;
+
+    for (uint32_t i = pins->made + 1; i-- > 0;) {
+        const struct nsd_pin *pin = &pins->pin[i];
+
+        if (i < pins->count && pin->inode != 0)
+            nsd_unpin_file(pin->path, pin->inode, pin->made_file, "/proc/");
+    }
 }
 
 void nsd_pins_undo(struct nsd_child *child)
 {
+    const int64_t deadline = nsd_now() + NSD_GRACE;
     struct nsd_pins *pins = child->pins;
+    struct nsd_errand *errand;
+    int ret;
 
-    while (pins != NULL && pins->made > 0) {
-        const struct nsd_pin *pin = &pins->pin[--pins->made];
-
-        nsd_unpin_file(pin->path, pin->inode, pin->made_file, "/proc/");
+    if (pins == NULL)
+        return;
+    child->pins = NULL;
+    pins->users = pins->errand == NULL ? 2 : 3;
+    if (pins->errand != NULL)
+        nsd_errand_leave(pins->errand, let_go);
+    if (nsd_errand_start(&errand, child_undoes, pins) < 0) {
+        child_undoes(pins);
+        let_go(pins);
+    } else {
+        while ((ret = nsd_errand_wait(errand, deadline)) == -EINTR)
+            continue;
+        if (ret < 0)
+            nsd_errand_leave(errand, let_go);
+        else
+            let_go(pins);
     }
-    nsd_pins_keep(child);
+    let_go(pins);
 }
 
 void nsd_pins_keep(struct nsd_child *child)

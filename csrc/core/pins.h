@@ -1,6 +1,6 @@
 /* pins.h - namespaces that outlive their processes: a bind mount of /proc/PID/ns/X on a file.
  *
- * The process that launches makes it, in its own mount namespace, while the command's process
+ * A child of the process that launches makes it, in our mount namespace, while the command's process
  * waits inside the new namespaces. All pins of a launch are made, or none.
  */
 #ifndef NSD_PINS_H
@@ -12,10 +12,11 @@
 /* The pins of a plan; NULL if it has none. 0, or -ENOMEM. */
 int nsd_pins_of(const struct nsd_builder *plan, struct nsd_pins **ret_pins);
 
-/* Makes the next one if the command's process has asked for it. */
-void nsd_pins_answer(struct nsd_child *child);
+/* Makes the next one if the command's process has asked for it. 0; -ETIMEDOUT, or -EINTR when a
+ * signal handler may want to run: call again. */
+int nsd_pins_answer(struct nsd_child *child, int64_t deadline);
 
-/* The launch has failed: takes away what was pinned. */
+/* The launch has failed: takes away what was pinned, as far as that can be had within NSD_GRACE. */
 void nsd_pins_undo(struct nsd_child *child);
 
 /* It has not: the pins stay, and are somebody else's from now on. */

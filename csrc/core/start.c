@@ -4,6 +4,7 @@
 #include "../counter.h"
 #include "direct.h"
 #include "guard.h"
+#include "orphans.h"
 #include "pins.h"
 #include "vfork.h"
 
@@ -266,6 +267,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
         .plan = plan, .options = options, .child = ret_child, .image.fd = -1};
     int ret;
 
+    nsd_reap_orphans();
     *reterr_stage = NSD_START_CLONE;
     if (!nsd_builder_is_whole(plan))
         return -EINVAL;

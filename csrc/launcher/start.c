@@ -201,16 +201,18 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
     result_of(launch, index)->value = pid;
     launch->command = (int32_t)pid;
     if (!with_init) {
+        uint64_t executed = nsd_counter();
+
         if (launch->trace->failed || exec->process == NSD_NOBODY) {
             nsd_unpin_all(launch);
             nsd_exit(1);
         }
-        exec->end = nsd_counter();
         if (launch->trace->is_set_id)
             watch_after_all(launch);
         /* The parent may have died before the kernel was asked to tell. */
         if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)
             sys2(__NR_kill, pid, SIGKILL);
+        exec->end = executed; /* nothing is left to do: core/launch.c looks for it */
         if (launch->parent < 0)
             nsd_exit(0); /* which announces it as well */
         nsd_announce(launch);

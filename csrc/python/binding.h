@@ -14,6 +14,7 @@
 #include "../core/direct.h"
 #include "../core/launch.h"
 #include "../core/namespaces.h"
+#include "../core/orphans.h"
 #include "../core/primitives.h"
 #include "../core/set_id.h"
 

@@ -69,14 +69,19 @@ static int settle(struct call *call)
 
 static int wait_and_settle(struct call *call, PyThreadState **thread)
 {
-    while (nsd_launch_wait(&call->process->child) == -EINTR) {
+    int ret;
+
+    while ((ret = nsd_launch_wait(&call->process->child, call->deadline)) == -EINTR) {
         if (nsd_run_signal_handlers(thread) < 0) {
             call->interrupted = true;
-            nsd_launch_abandon(&call->process->child);
-            return -EINTR;
+            break;
         }
     }
-    return settle(call);
+    if (ret == 0)
+        return settle(call);
+    nsd_launch_abandon(&call->process->child);
+    nsd_close_streams(&call->process->streams);
+    return ret == -ETIMEDOUT ? 0 : ret;
 }
 
 /* The whole call, without the GIL. */
@@ -96,7 +101,7 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
         return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
     }
     ret = wait_and_settle(call, thread);
-    if (ret < 0 || !call->talks || self->failed >= 0)
+    if (ret < 0 || !call->talks || self->failed >= 0 || self->child.abandoned)
         return ret;
     call->is_running = true;
     return nsd_talk(self, call->deadline, thread, &call->interrupted);
@@ -105,9 +110,10 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
 /* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
  * -> Process, or (errno, stage)
  *
- * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. With
+ * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. A command
+ * that does not run by the deadline (CLOCK_MONOTONIC ns) never will; read .abandoned. With
  * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
- * command until that has ended or the deadline (CLOCK_MONOTONIC ns) is over; read .ended.
+ * command until that has ended or the deadline is over; read .ended.
  * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start.
  * MemoryError, OSError: the command ran, but there was no room for its output, or no waiting for
  * it; or a signal handler's. A failed step: read .failed. */

@@ -125,6 +125,24 @@ static PyObject *environment_term(PyObject *module, PyObject *unused)
     return term == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(term);
 }
 
+/* unended() -> pids of our children that were killed and have not ended */
+static PyObject *unended(PyObject *module, PyObject *unused)
+{
+    pid_t pids[16];
+    size_t count = nsd_orphans(pids, 16), shown = count < 16 ? count : 16;
+    PyObject *tuple = PyTuple_New((Py_ssize_t)shown);
+
+    (void)module;
+    (void)unused;
+    for (size_t i = 0; tuple != NULL && i < shown; i++) {
+        PyObject *pid = PyLong_FromLong(pids[i]);
+
+        if (pid == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, pid) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
 static PyMethodDef methods[] = {
     {"recipe", nsd_recipe, METH_VARARGS, NULL},
     {"launch", nsd_launch, METH_VARARGS, NULL},
@@ -137,6 +155,7 @@ static PyMethodDef methods[] = {
     {"has_capability", has_capability, METH_O, NULL},
     {"is_set_id", is_set_id, METH_VARARGS, NULL},
     {"environment_term", environment_term, METH_NOARGS, NULL},
+    {"unended", unended, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

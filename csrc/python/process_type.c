@@ -252,6 +252,16 @@ static PyObject *process_kill(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* end(): kills the command and reaps it, or leaves that to a later call; see core/orphans.h */
+static PyObject *process_end(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS
+    nsd_child_end(&((struct process_object *)object)->child);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 /* stopping(): from now on the process group ends with the command */
 static PyObject *process_stopping(PyObject *object, PyObject *unused)
 {
@@ -337,6 +347,7 @@ GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
 GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
 GETTER(failed, PyLong_FromLong(self->failed))
 GETTER(has_init, PyBool_FromLong(self->child.has_init))
+GETTER(abandoned, PyBool_FromLong(self->child.abandoned))
 GETTER(adopted, PyBool_FromLong(self->child.adopted))
 GETTER(detached, PyBool_FromLong(self->child.detached))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
@@ -352,6 +363,7 @@ static PyMethodDef process_methods[] = {
     {"output", process_output, METH_NOARGS, NULL},
     {"send_signal", process_send_signal, METH_O, NULL},
     {"kill", process_kill, METH_NOARGS, NULL},
+    {"end", process_end, METH_NOARGS, NULL},
     {"stopping", process_stopping, METH_NOARGS, NULL},
     {"detach", process_detach, METH_NOARGS, NULL},
     {"close", process_close, METH_NOARGS, NULL},
@@ -366,6 +378,7 @@ static PyGetSetDef process_getset[] = {
     {"pidfd", get_pidfd, NULL, NULL, NULL},
     {"failed", get_failed, NULL, NULL, NULL},
     {"has_init", get_has_init, NULL, NULL, NULL},
+    {"abandoned", get_abandoned, NULL, NULL, NULL},
     {"adopted", get_adopted, NULL, NULL, NULL},
     {"detached", get_detached, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},

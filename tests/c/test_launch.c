@@ -102,7 +102,7 @@ static int launch(struct nsd_builder *plan, const struct nsd_launch_options *opt
         fprintf(stderr, "stage %d: %s\n", (int)stage, strerror(-ret));
         return ret;
     }
-    while (nsd_launch_wait(ret_child) == -EINTR)
+    while (nsd_launch_wait(ret_child, NSD_FOREVER) == -EINTR)
         continue;
     return nsd_launch_settle(ret_child, reterr_step, &stage);
 }
@@ -460,7 +460,7 @@ static void a_launch_can_be_abandoned(void)
         CHECK_NUMBER(nsd_launch_start(&plan, &inherit, &child, &stage), 0);
         nsd_builder_free(&plan);
         if (i % 2 == 1)
-            CHECK_NUMBER(nsd_launch_wait(&child), 0);
+            CHECK_NUMBER(nsd_launch_wait(&child, NSD_FOREVER), 0);
         nsd_launch_abandon(&child);
         no_child_is_left();
     }
@@ -556,7 +556,7 @@ static void one_plan_can_be_launched_many_times(void)
         uint32_t step;
 
         CHECK_NUMBER(nsd_launch_start(&plan, &inherit, &child, &stage), 0);
-        CHECK_NUMBER(nsd_launch_wait(&child), 0);
+        CHECK_NUMBER(nsd_launch_wait(&child, NSD_FOREVER), 0);
         CHECK_NUMBER(nsd_launch_settle(&child, &step, &stage), 0);
         CHECK_NUMBER(nsd_child_wait(&child, NSD_FOREVER), 0);
         CHECK_NUMBER(child.status, 0);
