@@ -97,13 +97,16 @@ enum nsd_operation {
     NSD_OPERATION_COUNT
 };
 
-/* This refusal of the kernel is recorded, and the plan goes on; no other one. */
+/* TOLERATES: this refusal of the kernel is recorded, and the plan goes on; no other one.
+ * STAYS_INSIDE, of steps that mount: the mount that the target lies in is shared with the
+ * machine, and sends no events there from now on. */
 enum nsd_step_flag {
     NSD_TOLERATES_EPERM = 1,
     NSD_TOLERATES_EINVAL = 2,
+    NSD_STAYS_INSIDE = 4,
 };
 
-#define NSD_TOLERATES 3u
+#define NSD_STEP_FLAGS 7u
 
 /* number[2] of overlay_at: where its directories were opened, and how many are lower ones. */
 #define NSD_OVERLAY_FIRST(number) ((number)&0xff)

@@ -211,7 +211,9 @@ def spawn(
             and not on /proc.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
-        propagation: of all mounts: "private", "slave", "shared", "unchanged".
+        propagation: of all mounts: "private", "slave", "shared", "unchanged". Whatever it is, what
+            is mounted for the container stays inside: the mount below it, such as the old /proc, is
+            made a slave.
         hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's,
             as domainname(1) shows it.
         monotonic, boottime: by how many seconds these clocks of a new time namespace differ

@@ -10,10 +10,14 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ._explain import OPTIONS, keyword_of
+from ._explain import MOUNTS, MS_SLAVE, OPTIONS, keyword_of
 
 if TYPE_CHECKING:
     from ._step import Step
+
+_NEWNS, _NEWUSER = 0x20000, 0x10000000
+_REC, _SHARED = 0x4000, 0x100000
+_CHANGES = (*MOUNTS, "mask_at", "pivot_root", "propagation", "readonly")
 
 
 def command_line(steps: Sequence[Step]) -> list[str]:
@@ -30,7 +34,33 @@ def command_line(steps: Sequence[Step]) -> list[str]:
     lines = [f"# equals: {line}"]
     if beyond:
         lines.append("# what that command cannot do: " + "; ".join(beyond))
-    return lines
+    return [*lines, *_warning(steps)]
+
+
+def _warning(steps: Sequence[Step]) -> list[str]:
+    """Does the plan change mounts of others, or show them its own?"""
+    new = private = False
+    for number, step in enumerate(steps, 1):
+        flags = step.args[-1] if step.args else 0
+        if step.operation in ("clone", "unshare"):
+            # In a mount namespace of a new user namespace all mounts are slaves.
+            private = private or (bool(flags & _NEWUSER) and not new)
+            new = new or bool(flags & _NEWNS)
+        elif step.operation == "join" and flags & _NEWNS:
+            break  # the target's mounts
+        elif step.operation in _CHANGES and not new:
+            return [
+                f"# warning: step {number} changes the mounts of this process, and of all who are "
+                'in its mount namespace: .unshare("mount").make_private() come before it'
+            ]
+        elif step.operation == "propagation" and step.args[0] == "/" and flags & _REC:
+            private = private or not flags & _SHARED
+        elif step.operation in MOUNTS and not (private or flags & MS_SLAVE):
+            return [
+                f"# warning: what step {number} mounts is mounted on this machine, too, and stays, "
+                "if its mounts are shared (systemd's default): .make_private() comes before it"
+            ]
+    return []
 
 
 def _makes_namespaces(steps: Sequence[Step]) -> bool:

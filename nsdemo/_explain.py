@@ -40,6 +40,9 @@ MOUNT_NAMES = {
     0x80000: "MS_SLAVE",
     0x100000: "MS_SHARED",
 }
+MS_SLAVE = 0x80000
+# Steps that mount on a target. With MS_SLAVE, they first make the mount that it lies in a slave.
+MOUNTS = ("bind", "mount", "bind_at", "mount_at", "overlay_at")
 ATTRIBUTE_NAMES = {
     0x1: "MOUNT_ATTR_RDONLY",
     0x2: "MOUNT_ATTR_NOSUID",
@@ -82,6 +85,10 @@ def _argument_list(args: Iterable[str]) -> str:
 def system_call(operation: str, args: Sequence[Any]) -> str:
     """The step as the call it makes, in strace's notation."""
     first: Any = args[0] if args else ""
+    if operation in MOUNTS and args[-1] & MS_SLAVE:
+        where = _quoted(_target(operation, args))
+        rest = system_call(operation, (*args[:-1], args[-1] & ~MS_SLAVE))
+        return f"mount(NULL, mount_of({where}), NULL, MS_SLAVE, NULL); {rest}"
     match operation:
         case "clone":
             flags = flag_names(first, CLONE_NAMES) + "|" if first else ""
@@ -230,6 +237,13 @@ def _new_mount(kind: str, options: str, flags: int, where: str) -> str:
     options = f"; fsconfig({_quoted(options)})" if options else ""
     names = flag_names(flags, ATTRIBUTE_NAMES)
     return f"fsopen({_quoted(kind)}){options}; fsmount({names}); move_mount({_quoted(where)})"
+
+
+def _target(operation: str, args: Sequence[Any]) -> str:
+    """What a step mounts on."""
+    _, target, *rest = args[:-1]
+    root = rest[{"mount": 1, "mount_at": 1, "overlay_at": 1}.get(operation, 0) :]
+    return below(root, target)
 
 
 def _map_ids(file: str, content: str, *program: str) -> str:

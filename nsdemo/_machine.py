@@ -155,6 +155,11 @@ def root_is_mount_point() -> bool:
     return not listed or any(mount.point == "/" for mount in listed)
 
 
+def shares_mounts() -> bool:
+    """Return whether mounts that are made in a copy of ours show here, too."""
+    return any(mount.propagation.startswith("shared:") for mount in mounts() if mount.point == "/")
+
+
 def is_initramfs() -> bool:
     """Return whether "/" is the kernel's first file system, which cannot be pivoted away."""
     return any(mount.point == "/" and mount.kind == "rootfs" for mount in mounts())

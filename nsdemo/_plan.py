@@ -219,7 +219,12 @@ class Plan:
     # -- mounts and root ---------------------------------------------------------------
 
     def make_private(self, path: str | os.PathLike[str] = "/") -> Plan:
-        """Let no mount event out or in from here on down. See mount_namespaces(7)."""
+        """Let no mount event out or in from here on down. See mount_namespaces(7).
+
+        A new mount namespace is a copy, whose mounts have the originals for peers: where those are
+        shared, as systemd has them, what is mounted in the copy is mounted on the machine, too, and
+        stays there. So this comes before anything is mounted; ``print(plan)`` warns.
+        """
         return self.propagation("private", path)
 
     def propagation(self, kind: str, path: str | os.PathLike[str] = "/") -> Plan:

@@ -9,9 +9,10 @@ import os
 from typing import Any
 
 from . import _core
-from ._explain import system_call
+from ._explain import MS_SLAVE, system_call
 from ._targets import child_of_init
 
+_STAYS_INSIDE = 4  # NSD_STAYS_INSIDE, shown as the call that is made for it
 # Operations that Python shows with their first number, behind the texts.
 _WITH_FLAGS = (
     "clone",
@@ -115,7 +116,7 @@ def steps_of(core: _core.Plan) -> list[Step]:
         if operation == "exec":
             args = (paths[0] if len(paths) == 1 else argv[0], *argv)
         elif operation in _WITH_FLAGS:
-            args = (*args, numbers[0])
+            args = (*args, numbers[0] | (MS_SLAVE if flags & _STAYS_INSIDE else 0))
         elif operation == "join":
             args = (numbers[1],)
         elif operation == "owner":

@@ -25,6 +25,7 @@ from ._stdio import DEVNULL, PIPE
 
 _NOWHERE = "/nsdemo-doctor/no-such-program"
 _OPTIONAL = ("id ranges", "docker", "podman")
+_SHARED = "mounts are shared here, so that a Plan needs .make_private() before it mounts"
 _SUBIDS = ("/etc/subuid", "/etc/subgid")
 
 
@@ -159,6 +160,8 @@ def doctor() -> Findings:
     if not rows[0].works:  # everything else would fail for the same reason
         return Findings(rows)
     rows += [_namespace(name) for name, _, _ in _core.NAMESPACES]
+    if _machine.shares_mounts():
+        rows = [_told(row) if row.name == "mount" and row.works else row for row in rows]
     probes: list[tuple[str, Callable[[], str]]] = [
         ("id map", _id_map),
         ("mount /proc", _proc),
@@ -269,6 +272,11 @@ def _launcher() -> str:
         way = "file beside the module" if os.path.exists(beside) else "temporary file"
         return f"fallback: {way} ({why})"
     return "in memory (memfd)"
+
+
+def _told(row: Finding) -> Finding:
+    """The row of the mount namespace, where mounts travel."""
+    return row._replace(detail=f"{row.detail}; {_SHARED}")
 
 
 def _namespace(name: str) -> Finding:

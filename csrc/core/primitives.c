@@ -171,10 +171,31 @@ static void unshare_new(struct nsd_builder *builder, const struct nsd_request *r
                      NSD_TEXTS("/proc/self/timens_offsets", request->time_offsets));
 }
 
+/* Do mounts of ours show on a machine that shares its mounts with us? */
+static bool sends_events(const struct nsd_request *request)
+{
+    return (request->unshare & CLONE_NEWNS) != 0 &&
+           (request->propagation < 0 || (request->propagation & MS_SHARED) != 0);
+}
+
+/* As unshare(1) does: what we mount stays inside, whatever holds for the mounts around it. */
+static void keep_inside(struct nsd_builder *builder, uint32_t first)
+{
+    for (uint32_t i = first; i < builder->step_count; i++) {
+        struct nsd_step *step = &builder->steps[i];
+
+        if (step->operation == NSD_BIND || step->operation == NSD_MOUNT ||
+            step->operation == NSD_BIND_AT || step->operation == NSD_MOUNT_AT ||
+            step->operation == NSD_OVERLAY_AT)
+            step->flags |= NSD_STAYS_INSIDE;
+    }
+}
+
 static void set_up_mounts(struct nsd_builder *builder,
                           const struct nsd_request *request)
 {
     const char *root = request->root;
+    uint32_t first = builder->step_count;
     bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
     bool has_overlay =
         request->file_count > 0 && request->files[0].kind == NSD_FILE_ROOT_OVERLAY;
@@ -213,6 +234,8 @@ static void set_up_mounts(struct nsd_builder *builder,
     nsd_add_files(builder, request->files, request->file_count, &place);
     nsd_add_readonly_root(builder, request->files, request->file_count, &place,
                           NSD_READONLY_TOP);
+    if (sends_events(request))
+        keep_inside(builder, first);
     if (pivots)
         nsd_add_step(
             builder, NSD_PIVOT_ROOT,
@@ -220,6 +243,9 @@ static void set_up_mounts(struct nsd_builder *builder,
             NSD_TEXTS(root));
     else if (root != NULL || request->root_of.pid != 0)
         nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(ROOT_SLOT), NSD_TEXTS(root));
+    if (pivots && sends_events(request) && request->propagation >= 0)
+        nsd_add_step(builder, NSD_PROPAGATION, NSD_NUMBERS(request->propagation),
+                     NSD_TEXTS("/"));
 }
 
 /* While there is power: to raise a limit needs some. */

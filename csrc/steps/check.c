@@ -109,7 +109,7 @@ static bool is_sound(const struct nsd_step *step, const char *text, uint32_t tex
 
 long nsd_check_step(const struct nsd_step *step, const char *text, uint32_t text_size)
 {
-    if (step->operation >= NSD_OPERATION_COUNT || (step->flags & ~NSD_TOLERATES) != 0)
+    if (step->operation >= NSD_OPERATION_COUNT || (step->flags & ~NSD_STEP_FLAGS) != 0)
         return -EINVAL;
     for (int i = 0; i < 3; i++) {
         enum kind kind = (enum kind)needed[step->operation].number[i];

@@ -77,7 +77,7 @@ long nsd_open_name(long folder, const char *name, enum nsd_kind kind)
 }
 
 /* A path below folder, which is closed. */
-static long walk(long folder, const char *path, enum nsd_kind kind)
+static long walk(long folder, const char *path, enum nsd_kind kind, bool stays_inside)
 {
     char name[NAME_MAX + 1];
 
@@ -101,6 +101,9 @@ static long walk(long folder, const char *path, enum nsd_kind kind)
         last = *path == '\0';
         if (length == 2 && name[0] == '.' && name[1] == '.')
             return close_after(folder, -EXDEV);
+        next = last && kind == NSD_A_FILE && stays_inside ? nsd_keep_inside(folder) : 0;
+        if (next < 0)
+            return close_after(folder, next);
         if (kind == NSD_ANYTHING)
             next = nsd_open_name(folder, name, NSD_ANYTHING);
         else
@@ -114,12 +117,17 @@ long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *ste
                      enum nsd_kind kind)
 {
     const char *rest = NULL;
-    long base = nsd_open_held(launch, nsd_text(launch, step, 3),
-                              nsd_text(launch, step, 1), step->number[1], &rest);
+    bool stays_inside = kind != NSD_ANYTHING && (step->flags & NSD_STAYS_INSIDE) != 0;
+    long target = nsd_open_held(launch, nsd_text(launch, step, 3),
+                                nsd_text(launch, step, 1), step->number[1], &rest);
+    long ret;
 
-    if (base >= 0 && *rest == '\0')
-        return check_kind(base, kind);
-    return walk(base, rest, kind);
+    if (target >= 0 && *rest == '\0')
+        target = check_kind(target, kind);
+    else
+        target = walk(target, rest, kind, stays_inside);
+    ret = target < 0 || !stays_inside ? 0 : nsd_keep_inside(target);
+    return ret < 0 ? close_after(target, ret) : target;
 }
 
 /* numbers: slot, number of the device that it must be or 0; texts: path */

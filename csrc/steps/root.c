@@ -13,12 +13,6 @@ static long open_directory(const char *path)
     return sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
-/* numbers: MS_* flags; texts: mount point */
-long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step)
-{
-    return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
-}
-
 /* Who may not look into where we are would not come back, and be left in what is covered. */
 long nsd_mount_on(long target, const char *source, const char *type, long flags,
                   const char *options)
@@ -44,12 +38,18 @@ long nsd_mount_on(long target, const char *source, const char *type, long flags,
 
 /* pivot_root wants a mount point. From here on the root is that mount: whatever follows holds
  * it, and no longer looks at its name. */
-static long bind_root(struct nsd_launch *launch, const char *path, long slot,
-                      long flags)
+static long bind_root(struct nsd_launch *launch, const struct nsd_step *step, long slot)
 {
+    const char *path = nsd_text(launch, step, 0);
     long root = nsd_open_root_again(launch, path, slot);
-    long ret = root < 0 ? root : nsd_mount_on(root, NULL, NULL, flags, NULL);
-    long mount = ret < 0 ? ret : nsd_open_top(root);
+    long ret = root < 0 ? root : 0;
+    long mount;
+
+    if (ret == 0 && (step->flags & NSD_STAYS_INSIDE) != 0)
+        ret = nsd_keep_inside(root);
+    if (ret == 0)
+        ret = nsd_mount_on(root, NULL, NULL, step->number[0], NULL);
+    mount = ret < 0 ? ret : nsd_open_top(root);
 
     if (mount >= 0) {
         ret = nsd_same_file(mount, root);
@@ -76,9 +76,9 @@ long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step)
     const char *source = nsd_text(launch, step, 0), *target = nsd_text(launch, step, 1);
 
     if (step->number[2] != 0)
-        return bind_root(launch, source, step->number[1], step->number[0]);
+        return bind_root(launch, step, step->number[1]);
     if (is_same(source, target)) { /* by hand; a file is bound below */
-        long ret = bind_root(launch, source, -1, step->number[0]);
+        long ret = bind_root(launch, step, -1);
 
         if (ret != -ENOTDIR)
             return ret;
@@ -97,7 +97,7 @@ long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step)
     const char *root = nsd_text(launch, step, 3), *none = NULL;
     long base = root == NULL ? AT_FDCWD
                              : nsd_open_held(launch, root, "", step->number[1], &none);
-    long target;
+    long target, ret;
 
     if (base < 0 && base != AT_FDCWD)
         return base;
@@ -108,9 +108,11 @@ long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step)
     if (target < 0)
         return target;
     nsd_forget(launch, root, nsd_text(launch, step, 1));
-    return close_after(target,
-                       nsd_mount_on(target, nsd_text(launch, step, 0),
-                                    nsd_text(launch, step, 2), step->number[0], 0));
+    ret = (step->flags & NSD_STAYS_INSIDE) == 0 ? 0 : nsd_keep_inside(target);
+    if (ret == 0)
+        ret = nsd_mount_on(target, nsd_text(launch, step, 0), nsd_text(launch, step, 2),
+                           step->number[0], 0);
+    return close_after(target, ret);
 }
 
 /* numbers: slot to compare the root with or -1, whether all mounts are private already;

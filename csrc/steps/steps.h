@@ -104,8 +104,14 @@ static inline bool nsd_is_missing(long ret)
     return ret == -ENOSYS || ret == -EPERM;
 }
 
-/* root.c: the operations of the same names. */
+/* propagation.c: the operation of that name. */
 long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step);
+
+/* What will be mounted on this file or directory shows nowhere else. For a file, the folder
+ * that it lies in comes first. */
+long nsd_keep_inside(long fd);
+
+/* root.c: the operations of the same names. */
 long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_pivot_root(struct nsd_launch *launch, const struct nsd_step *step);

@@ -30,9 +30,10 @@ static const char *in_words(const struct nsd_builder *builder)
     for (uint32_t i = 0; i < builder->step_count; i++) {
         const struct nsd_step *step = &builder->steps[i];
 
-        length += (size_t)snprintf(line + length, sizeof(line) - length, "%s%s%s",
-                                   i == 0 ? "" : " ", words[step->operation],
-                                   step->flags & NSD_TOLERATES ? "?" : "");
+        length += (size_t)snprintf(
+            line + length, sizeof(line) - length, "%s%s%s", i == 0 ? "" : " ",
+            words[step->operation],
+            step->flags & (NSD_TOLERATES_EPERM | NSD_TOLERATES_EINVAL) ? "?" : "");
         CHECK(length < sizeof(line));
     }
     return line;
@@ -757,6 +758,48 @@ static void mounts_that_stay_as_they_are(void)
     CHECK_SPAWN(request, "clone mount setsid drop_inheritable exec");
 }
 
+/* As unshare(1): what is mounted for a container is not mounted on the machine, which may
+ * share its mounts. */
+static void what_is_mounted_stays_inside(void)
+{
+    static const int64_t kinds[] = {MS_REC | MS_PRIVATE, MS_REC | MS_SLAVE,
+                                    MS_REC | MS_SHARED, -1};
+    const struct nsd_file files[] = {
+        {NSD_FILE_FILESYSTEM, 0, "tmpfs", "/tmp", NULL},
+        {NSD_FILE_BIND, MS_REC, "/usr", "/usr", NULL},
+        {NSD_FILE_LOWER, 0, "/a", "/o", NULL},
+        {NSD_FILE_OVERLAY, 0, "words", "/o", NULL},
+    };
+    static const enum nsd_operation mounts[] = {NSD_BIND, NSD_MOUNT, NSD_MOUNT_AT,
+                                                NSD_BIND_AT, NSD_OVERLAY_AT};
+    struct nsd_request request = the_container();
+
+    request.root = "/srv/box";
+    request.files = files;
+    request.file_count = 4;
+    for (size_t kind = 0; kind < 4; kind++) {
+        struct nsd_builder builder;
+        const struct nsd_step *step;
+
+        request.propagation = kinds[kind];
+        nsd_builder_init(&builder);
+        nsd_recipe_spawn(&builder, &request);
+        CHECK_NUMBER(builder.error, 0);
+        for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++)
+            CHECK_NUMBER(find(&builder, mounts[i])->flags,
+                         kind < 2 ? 0 : NSD_STAYS_INSIDE);
+        step = find(&builder, NSD_PIVOT_ROOT);
+        CHECK_NUMBER(step->number[1], kind == 0);
+        if (kind == 2) { /* pivot_root takes none that is shared */
+            CHECK_NUMBER(step[1].operation, NSD_PROPAGATION);
+            CHECK_NUMBER(step[1].number[0], MS_REC | MS_SHARED);
+        } else {
+            CHECK_NUMBER(step[1].operation, NSD_SETSID);
+        }
+        nsd_builder_free(&builder);
+    }
+}
+
 static struct nsd_request the_visitor(void)
 {
     struct nsd_request request = the_container();
@@ -1020,6 +1063,7 @@ int main(void)
     RUN(a_session_or_a_group_or_neither);
     RUN(a_terminal_belongs_to_a_session);
     RUN(mounts_that_stay_as_they_are);
+    RUN(what_is_mounted_stays_inside);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
     RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
