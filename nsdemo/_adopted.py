@@ -39,17 +39,9 @@ def adopt(target: Any) -> Container[bytes]:
     except BaseException:
         os.close(pidfd)
         raise
-    self: Container[bytes] = Container.__new__(Container)
-    self._process = process
-    self._plan = Plan()
-    self._owner = os.getpid()
-    self._settings = None
-    self._talking = False
-    self._trace = ()
-    self.args = found.args
-    self.root = found.root
-    self.stdin = self.stdout = self.stderr = None
-    return self
+    box: Container[bytes] = Container._made(process, Plan(), found.args, found.root)
+    box._trace = ()
+    return box
 
 
 def _open(target: Any) -> tuple[int, int]:

@@ -18,7 +18,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._core import Plan as CorePlan
+    from ._core import Process
 
 _SOCKET_SLOT = 65  # NSD_SOCKET_SLOT
 _PATH_MAX = 4096
@@ -284,3 +287,15 @@ class Handover:
         """Close both ends: the launcher has had its own."""
         for end in self._ends:
             end.close()
+
+
+def launch_with_layers(
+    core: CorePlan, launch: Callable[[CorePlan], Process]
+) -> tuple[Process, Layers | None]:
+    """Launch a plan, and take what its launcher hands over."""
+    handover = Handover(core)
+    try:
+        process = launch(handover.core)
+        return process, None if process.abandoned else handover.receive()
+    finally:
+        handover.close()

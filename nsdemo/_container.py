@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from _thread import allocate_lock
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
@@ -32,6 +33,8 @@ from ._stdio import (
 from ._step import Step, trace_of
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from ._changes import Change, Layers
 
 # Let go of and dropped, and still to be reaped as long as we are their parent.
@@ -43,7 +46,9 @@ class Container(Generic[AnyStr]):
 
     Made by ``spawn`` and ``Plan.start``. Leaving it as a context manager is ``stop()``. One
     that is dropped while it runs is killed, with a ResourceWarning. Neither holds for one that
-    was let go of (``detach``) or taken in (``adopt``).
+    was let go of (``detach``) or taken in (``adopt``), nor in a fork of the process that made it.
+
+    A fork may watch, enter and signal it, but not detach it; how it ended it is told as an adopter.
 
     Attributes:
         pid: the command's process id as the caller sees it; inside it may be 1.
@@ -63,16 +68,28 @@ class Container(Generic[AnyStr]):
     root: str | None
     _process: _core.Process
     _plan: Plan
-    _owner: int
-    _settings: tuple[str, str] | None
-    _talking: bool
-    _on_terminal: bool
-    _trace: tuple[Step, ...] | None
+    _settings: tuple[str, str] | None = None
+    _talking: bool = False  # communicate() has begun
+    _turn: Any  # held by who talks to the command
+    _on_terminal: bool = False
+    _trace: tuple[Step, ...] | None = None
     _layers: Layers | None = None
     _said: tuple[Any, Any] | None = None  # by a command that has ended, to communicate()
 
     def __init__(self) -> None:
         raise TypeError("a Container is made by nsdemo.spawn() or Plan.start()")
+
+    @classmethod
+    def _made(cls, process: _core.Process, plan: Plan, args: Any, root: str | None) -> Self:
+        """Every attribute that is no stream; those are None."""
+        self = cls.__new__(cls)
+        self._process = process
+        self._plan = plan
+        self._turn = allocate_lock()
+        self.args = args
+        self.root = root
+        self.stdin = self.stdout = self.stderr = None
+        return self
 
     @classmethod
     def _start(
@@ -90,15 +107,14 @@ class Container(Generic[AnyStr]):
     ) -> Container[Any]:
         """``timeout``: for the launch alone."""
         deadline = deadline_of(timeout)
-        self: Container[Any] = cls.__new__(cls)
         settings = text_settings(text, encoding, errors)
         passed = check_pass_fds(pass_fds)
         sys.audit("nsdemo.launch", plan)
         if _detached:
-            _detached[:] = [process for process in _detached if not process.wait(0)]
-        self._on_terminal = "tty" in plan._options
+            _reap_detached()
+        on_terminal = "tty" in plan._options
         raw = io.FileIO
-        if self._on_terminal:
+        if on_terminal:
             from ._terminal import OurEnd, Terminal
 
             size, which = plan._options["tty"]
@@ -106,9 +122,14 @@ class Container(Generic[AnyStr]):
             raw = OurEnd
         else:
             stdio = Stdio(stdin, stdout, stderr)
+        layers = None
         try:
             if "overlay" in plan._options:
-                process = self._launch_with_layers(plan._core, stdio, passed, deadline)
+                from ._changes import launch_with_layers
+
+                process, layers = launch_with_layers(
+                    plan._core, lambda core: launch(core, stdio, passed, None, None, deadline)
+                )
             else:
                 process = launch(plan._core, stdio, passed, None, None, deadline)
             if process.abandoned:
@@ -119,32 +140,15 @@ class Container(Generic[AnyStr]):
         except BaseException:
             stdio.close_all()
             raise
-        self._process = process
-        self._plan = plan
-        self._owner = os.getpid()
+        args = plan._options.get("args") or plan._core.command()[0]
+        self = cls._made(process, plan, args, plan._options.get("root"))
         self._settings = settings
-        self._talking = False
-        self._trace = None
-        self.args = plan._options.get("args") or plan._core.command()[0]
-        self.root = plan._options.get("root")
+        self._on_terminal = on_terminal
+        self._layers = layers
         self.stdin = as_file(stdio.parent[0], 0, settings)
         self.stdout = as_file(stdio.parent[1], 1, settings, raw)
         self.stderr = as_file(stdio.parent[2], 2, settings, raw)
         return self
-
-    def _launch_with_layers(
-        self, core: _core.Plan, stdio: Stdio, passed: tuple[int, ...], deadline: int
-    ) -> _core.Process:
-        from ._changes import Handover
-
-        handover = Handover(core)
-        try:
-            process = launch(handover.core, stdio, passed, None, None, deadline)
-            if not process.abandoned:
-                self._layers = handover.receive()
-            return process
-        finally:
-            handover.close()
 
     @classmethod
     def adopt(cls, target: Any) -> Container[bytes]:
@@ -207,14 +211,29 @@ class Container(Generic[AnyStr]):
         return namespaces(self)
 
     def __repr__(self) -> str:
-        state = f"ended with {self.returncode}" if self._process.wait(0) else "running"
+        state = "running"
+        if self._has_ended():
+            state = f"ended with {self.returncode}"
+            if self.returncode is None:
+                state = "ended, nobody here was told how"
+        if self._process.inherited:
+            state += f", a child of process {self._process.owner}"
         return f"<nsdemo.Container pid {self.pid}, {state}: {self.args!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Container is neither copied nor pickled: it is a running command. Another process "
+            "takes it in by its pid, nsdemo.Container.adopt(box.pid)"
+        )
 
     def _repr_html_(self) -> str:
         """What a notebook shows: its namespaces and its processes."""
         from .notebook import container
 
         return container(self)._repr_html_()
+
+    def _has_ended(self) -> bool:
+        return self._process.wait(0)
 
     def poll(self) -> int | None:
         """The returncode if the command has ended, else None."""
@@ -236,11 +255,18 @@ class Container(Generic[AnyStr]):
         """Write ``input``, read stdout and stderr to their ends, and wait.
 
         Returns (stdout, stderr), None for what is no pipe. Raises TimeoutExpired after
-        ``timeout`` seconds; the command runs on and communicate may be called again.
+        ``timeout`` seconds; the command runs on and communicate may be called again. Raises
+        RuntimeError while another thread is in communicate or interact.
 
         What outlives the command, and may write to its pipes, is heard for another second (and
         64 MB) at most: ``cut`` is True if it had not closed them by then.
         """
+        from ._others import taking_turn
+
+        with taking_turn(self._turn, self._process):
+            return self._communicate(input, timeout)
+
+    def _communicate(self, input: AnyStr | None, timeout: float | None) -> tuple[Any, Any]:
         if self._talking:
             if input is not None:
                 raise ValueError("input cannot be given again after a time-out")
@@ -288,23 +314,40 @@ class Container(Generic[AnyStr]):
         return fds[0], fds[1], fds[2]
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command; nothing happens if it has ended."""
-        self._process.send_signal(sig)
+        """Send a signal to the command; nothing happens if it has ended.
+
+        Raises PermissionError if it has more power than we, as a set-user-ID program may have.
+        """
+        try:
+            self._process.send_signal(sig)
+        except OSError as error:
+            from ._others import unsignalled
+
+            raise unsignalled(self._process, error) from None
 
     def terminate(self) -> None:
         """Send SIGTERM. As PID 1 a command without a handler does not notice: see stop()."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL: in a pid namespace of its own everything ends."""
-        self._process.kill()
+        """Send SIGKILL: in a pid namespace of its own everything ends.
+
+        Without one, the command and its process group. Raises PermissionError as send_signal.
+        """
+        try:
+            self._process.kill()
+        except OSError as error:
+            from ._others import unsignalled
+
+            raise unsignalled(self._process, error) from None
 
     def stop(self, timeout: float | None = 10) -> int:
         """End the container and return its returncode.
 
         SIGTERM if the command would notice it (it has a handler, or is not PID 1), then
         ``timeout`` seconds later, or at once, SIGKILL. With a new pid namespace everything
-        in it ends; without one, the command and its process group.
+        in it ends; without one, the command and its process group. Where nothing tells whether
+        it would notice, it gets its time.
         """
         self._process.stopping()
         if not self._process.wait(0) and self._notices(signal.SIGTERM):
@@ -313,21 +356,21 @@ class Container(Generic[AnyStr]):
                 self._process.wait(deadline_of(timeout))
             finally:  # by Ctrl-C, too: no more patience
                 if not self._process.ended:
-                    self._process.kill()
+                    self.kill()
         elif not self._process.ended:
-            self._process.kill()
+            self.kill()
         return self.wait()
 
     def _notices(self, sig: int) -> bool:
         """Would the command notice this signal? PID 1 ignores what it has no handler for."""
+        if self._process.has_init:
+            return True
         try:
             with open(f"/proc/{self.pid}/status", encoding="utf-8", errors="replace") as status:
                 fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
-        except OSError:
-            return False
-        inner = fields.get("NSpid", "0").split()[-1]
-        if self._process.has_init:
+        except OSError:  # /proc does not show it (hidepid), or is not there
             return True
+        inner = fields.get("NSpid", "0").split()[-1]
         return inner != "1" or bool(int(fields.get("SigCgt", "0"), 16) >> (sig - 1) & 1)
 
     def enter(self, args: Sequence[Any], **options: Any) -> CompletedProcess[Any]:
@@ -369,11 +412,14 @@ class Container(Generic[AnyStr]):
         Until the command ends, whose returncode is returned, every key goes to it, Ctrl-C and
         Ctrl-Z, too; the size follows, in the main thread. The caller's terminal is given back
         as it was, in every case but SIGKILL. Raises OSError where standard input is no
-        terminal, and TimeoutExpired after ``timeout`` seconds; the command runs on then.
+        terminal, and TimeoutExpired after ``timeout`` seconds; the command runs on then. Raises
+        RuntimeError while another thread is in interact or communicate.
         """
         from ._interact import interact
+        from ._others import taking_turn
 
-        return interact(self, timeout)
+        with taking_turn(self._turn, self._process):
+            return interact(self, timeout)
 
     def resize(self, columns: int, lines: int) -> None:
         """Change the size of the command's terminal; it gets SIGWINCH. See ``tty=True``."""
@@ -392,7 +438,12 @@ class Container(Generic[AnyStr]):
 
         Raises ChildProcessError in a fork of the process that started it.
         """
-        self._process.detach()
+        try:
+            self._process.detach()
+        except ChildProcessError:
+            from ._others import not_ours
+
+            raise not_ours(self._process) from None
         return self.pid
 
     def release(self) -> None:
@@ -415,7 +466,7 @@ class Container(Generic[AnyStr]):
 
     def __exit__(self, *exc_info: object) -> None:
         try:
-            if not self._process.detached:
+            if not (self._process.detached or self._process.inherited):
                 try:
                     if exc_info[0] is KeyboardInterrupt:
                         self._process.grace()
@@ -426,7 +477,7 @@ class Container(Generic[AnyStr]):
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         process = getattr(self, "_process", None)
-        if process is None or self._owner != os.getpid():
+        if process is None or process.inherited:
             return
         if process.detached:
             self._close_files()
@@ -436,7 +487,14 @@ class Container(Generic[AnyStr]):
         if process.wait(0):
             return
         _warn(f"container {process.pid} is still running; it is killed", ResourceWarning, 2, self)
-        process.kill()
+        with suppress(OSError):  # it has more power than we
+            process.kill()
 
 
 Container.__module__ = "nsdemo"
+
+
+def _reap_detached() -> None:
+    for process in filter(lambda each: each.wait(0), tuple(_detached)):
+        with suppress(ValueError):  # another thread may be here, too, or add one meanwhile
+            _detached.remove(process)

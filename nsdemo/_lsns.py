@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ._proc import FILES, pids, process
+from ._proc import FILES, pids, places, process
+from ._targets import unreadable as not_readable
 
 # The kernel's names, which are those of lsns(8) and /proc/PID/ns, and our keywords for them.
 TYPES = {kernel: keyword for keyword, kernel in FILES.items()}
@@ -46,12 +47,12 @@ def list_namespaces(types: Iterable[str] = tuple(TYPES), of: int | None = None) 
     Raises ProcessLookupError if ``of`` has ended, PermissionError if it is not ours to look at.
     """
     wanted = tuple(types)
-    own = None if of is None else _read_all(of, wanted, strict=True)
+    own = None if of is None else _read_own(of, wanted)
     found: dict[tuple[str, int], list[int]] = {}
     for pid in pids():
-        for kind, inode in _read_all(pid, wanted).items():
-            if own is None or own.get(kind) == inode:
-                found.setdefault((kind, inode), []).append(pid)
+        for row in _read_all(pid, wanted):
+            if own is None or row in own:
+                found.setdefault(row, []).append(pid)
     known: dict[int, Member | None] = {}
     rows = []
     for (kind, inode), numbers in found.items():
@@ -68,21 +69,32 @@ def list_namespaces(types: Iterable[str] = tuple(TYPES), of: int | None = None) 
     return sorted(rows, key=lambda row: (order.index(row.type), row.inode))
 
 
-def _read_all(pid: int, types: Sequence[str], strict: bool = False) -> dict[str, int]:
-    """Inodes of a process's namespaces; what has vanished or is not ours to read is left out."""
-    found = {}
+def _read(place: str, types: Sequence[str]) -> dict[tuple[str, int], None]:
+    """Types and inodes of the namespaces of a process, or of a thread."""
+    found: dict[tuple[str, int], None] = {}
     for kind in types:
-        try:
-            found[kind] = Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
-        except PermissionError:
-            if strict:
-                raise PermissionError(f"you may not look at process {pid}") from None
-            break
-        except OSError:  # ended, or a kernel without this type
-            continue
-    if strict and not Path(f"/proc/{pid}").exists():
-        raise ProcessLookupError(f"there is no process {pid}: it has ended, or never was")
+        # A kernel without this type, or it has ended.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found[kind, os.stat(f"{place}/ns/{kind}").st_ino] = None
     return found
+
+
+def _read_all(pid: int, types: Sequence[str]) -> dict[tuple[str, int], None]:
+    """Those of all threads; what has ended or is not ours to look at is in none."""
+    found: dict[tuple[str, int], None] = {}
+    with suppress(OSError):
+        for place in places(pid):
+            found |= _read(place, types)
+    return found
+
+
+def _read_own(pid: int, types: Sequence[str]) -> dict[tuple[str, int], None]:
+    """Those of one process, which must be there and ours to look at."""
+    try:
+        os.stat(f"/proc/{pid}/ns")
+        return _read(f"/proc/{pid}", types)
+    except OSError as error:
+        raise not_readable(pid, error) from None
 
 
 def _member(pid: int) -> Member | None:

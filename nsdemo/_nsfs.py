@@ -20,10 +20,11 @@ from ._proc import (
     NS_GET_PARENT,
     Identity,
     Process,
-    mounts,
+    mounts_at,
     patience,
     pid_of,
     pids,
+    places,
     read_process,
 )
 from ._targets import unreadable
@@ -50,7 +51,7 @@ class Keepers(NamedTuple):
     """What keeps a namespace alive, as far as we may look.
 
     identity      the namespace
-    processes     its members
+    processes     its members: with all threads in it, or with one
     for_children  processes that are not in it, but whose children will be (pid and time)
     descriptors   (pid, descriptor) for every open file that is the namespace
     mounts        (pid of a process that sees it, mount point) for every bind mount of it
@@ -203,10 +204,10 @@ def keepers(target: Any, namespace: str) -> Keepers:
     return _Search(namespace, file, known[namespace]).run()
 
 
-def _at(pid: int, file: str) -> Identity | None:
-    """A process's namespace; None if it has ended, or this kernel has no such namespace."""
+def _at(place: str, file: str) -> Identity | None:
+    """A thread's namespace; None if it has ended, or this kernel has no such namespace."""
     try:
-        found = os.stat(f"/proc/{pid}/ns/{file}")
+        found = os.stat(f"{place}/ns/{file}")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return found.st_dev, found.st_ino
@@ -219,7 +220,7 @@ class _Search:
         self.namespace, self.file, self.wanted = namespace, file, wanted
         self.members: list[Process] = []
         self.for_children: list[Process] = []
-        self.descriptors: list[tuple[int, int]] = []
+        self.descriptors: dict[tuple[int, int], None] = {}
         self.mounts: dict[tuple[Identity, str], int] = {}
         self.related: dict[tuple[str, Identity], None] = {}
         self.seen: set[Identity] = {wanted}
@@ -245,36 +246,46 @@ class _Search:
         )
 
     def _look_at(self, pid: int) -> None:
-        self._descriptors(pid)
-        where = {name: _at(pid, file) for name, file in FILES.items()}
-        for_children = _FOR_CHILDREN.get(self.namespace)
-        current = where[self.namespace] == self.wanted
-        if current or (for_children and _at(pid, for_children) == self.wanted):
+        is_member = has_for_children = False
+        file = _FOR_CHILDREN.get(self.namespace)
+        for place in places(pid):
+            try:
+                self._descriptors(pid, place)
+                where = {name: _at(place, file) for name, file in FILES.items()}
+                is_member |= where[self.namespace] == self.wanted
+                has_for_children |= file is not None and _at(place, file) == self.wanted
+                self._others(pid, place, where)
+            except (FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+                continue
+        if is_member or has_for_children:
             found = read_process(pid, self.patience)
             if found is not None:
-                (self.members if current else self.for_children).append(found)
+                (self.members if is_member else self.for_children).append(found)
+
+    def _others(self, pid: int, place: str, where: dict[str, Identity | None]) -> None:
+        """What is seen in namespaces that nobody was found in before."""
         for name, identity in where.items():
             if identity is not None and identity not in self.seen:
                 self.seen.add(identity)
-                self._ask(pid, name, FILES[name], identity)
+                self._ask(place, name, FILES[name], identity)
                 if name == "mount":
-                    self._bind_mounts(pid, identity)
+                    self._bind_mounts(pid, place, identity)
 
-    def _descriptors(self, pid: int) -> None:
+    def _descriptors(self, pid: int, place: str) -> None:
         text = f"{self.file}:[{self.wanted[1]}]"
-        for number in os.listdir(f"/proc/{pid}/fd"):
+        for number in os.listdir(f"{place}/fd"):
             with suppress(OSError):
                 # Reading the link asks no file system that could keep us waiting.
-                if os.readlink(f"/proc/{pid}/fd/{number}") == text:
-                    self.descriptors.append((pid, int(number)))
+                if os.readlink(f"{place}/fd/{number}") == text:
+                    self.descriptors[pid, int(number)] = None
 
-    def _bind_mounts(self, pid: int, where: Identity) -> None:
+    def _bind_mounts(self, pid: int, place: str, where: Identity) -> None:
         root = f"{self.file}:[{self.wanted[1]}]"
-        for mount in mounts(pid):
+        for mount in mounts_at(place):
             if mount.kind == "nsfs" and mount.root == root:
                 self.mounts.setdefault((where, mount.point), pid)
 
-    def _ask(self, pid: int, name: str, file: str, identity: Identity) -> None:
+    def _ask(self, place: str, name: str, file: str, identity: Identity) -> None:
         """Whether this namespace is a child of the wanted one, or owned by it."""
         if name == self.namespace and name in ("pid", "user"):
             question = NS_GET_PARENT
@@ -282,6 +293,6 @@ class _Search:
             question = NS_GET_USERNS
         else:
             return
-        with _closing(_open(pid, file)) as (fd,):
+        with _closing(os.open(f"{place}/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)) as (fd,):
             if _related(fd, question) == self.wanted:
                 self.related[name, identity] = None

@@ -112,8 +112,22 @@ def pids() -> list[int]:
     return sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
 
 
+def places(pid: int) -> Iterator[str]:
+    """A process and its other threads, as directories of /proc: each may live elsewhere.
+
+    A thread may be alone in any kind of namespace but pid and user, and have descriptors of its
+    own (setns(2), unshare(2)).
+    """
+    yield f"/proc/{pid}"
+    tasks = f"/proc/{pid}/task"
+    if os.stat(tasks).st_nlink > 3:  # ".", ".." and the first thread
+        for entry in os.scandir(tasks):
+            if entry.name != str(pid):
+                yield entry.path
+
+
 def process(pid: int) -> Process | None:
-    """One process, or None if there is none (any more)."""
+    """One process, or None if /proc shows none (any more)."""
     return read_process(pid, patience())
 
 
@@ -230,7 +244,7 @@ def processes(target: Any = None) -> tuple[Process, ...]:
     listed = [found for found in map(_status, pids()) if found is not None]
     own = next((each for each in listed if each.pid == pid), None)
     if own is None:
-        raise ProcessLookupError(errno.ESRCH, f"there is no process {pid} any more")
+        raise unreadable(pid, ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)))
     depth = len(own.pids)
     members = _members(listed, depth, wanted) | {pid}
     waits = patience()
@@ -343,6 +357,11 @@ def mounts(target: Any = None) -> tuple[Mount, ...]:
     Source: proc_pid_mountinfo(5).
     """
     return parse_mountinfo(_read(pid_of(target), "mountinfo"))
+
+
+def mounts_at(place: str) -> tuple[Mount, ...]:
+    """The same for a directory of /proc, see places()."""
+    return parse_mountinfo(os.fsdecode(_bytes(f"{place}/mountinfo", _MOST_MOUNTS)))
 
 
 def parse_id_map(text: str) -> IdMap:

@@ -218,7 +218,13 @@ def run_plan(
 def returncode_of(process: _core.Process) -> int:
     """The status of a process that has ended, or who took it away."""
     returncode = process.returncode
-    if returncode is None and process.detached:
+    if returncode is None and process.inherited:
+        raise ChildProcessError(
+            errno.ECHILD,
+            f"process {process.pid} has ended; process {process.owner}, whose child it was, alone "
+            "was told how",
+        )
+    if returncode is None and process.adopted:
         raise ChildProcessError(
             errno.ECHILD, f"process {process.pid} has ended; its parent alone was told how"
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _core
 from ._explain import MS_SLAVE, system_call
-from ._targets import child_of_init
+from ._shown import child_of_init
 
 _STAYS_INSIDE = 4  # NSD_STAYS_INSIDE, shown as the call that is made for it
 # Operations that Python shows with their first number, behind the texts.

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._shown import child_of_init, is_running, uid_of, why_hidden
 from ._values import CLONE_FLAGS, KEYWORDS, text_value
 
 if TYPE_CHECKING:
@@ -30,19 +31,19 @@ class Resolved:
     Attributes:
         pid, birth: the process, and what no later one with its pid has; pid 0 for a file.
         pidfd: a descriptor of the process that owner keeps open, or -1.
+        core: the container's process in the core, or None.
         fd: a descriptor of the namespace file that this object owns, or -1.
         kind: the keyword of the namespace file's kind, or None for a process.
-        contained: is the process a container's, and may it be in the middle of execve(2)?
     """
 
-    __slots__ = ("birth", "contained", "fd", "kind", "owner", "pid", "pidfd")
+    __slots__ = ("birth", "core", "fd", "kind", "owner", "pid", "pidfd")
 
     def __init__(self, target: Any) -> None:
         self.fd = self.pidfd = -1
         self.pid = self.birth = 0
         self.owner: object = None
+        self.core: _core.Process | None = None
         self.kind: str | None = None
-        self.contained = False
         if isinstance(target, bool):
             raise TypeError("a target is a Container, a pid, an object with fileno() or a path")
         if isinstance(target, int):
@@ -75,28 +76,39 @@ class Resolved:
         try:
             self.birth = _core.process_birth(pid)
         except OSError as error:
-            if error.errno not in (errno.ESRCH, errno.ENOENT):
-                raise
-            raise ProcessLookupError(
-                errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
-            ) from None
+            raise unreadable(pid, error) from None
         self.pid = pid
 
     def _take_container(self, container: Any) -> None:
-        """Our own child: its number is nobody else's until we reap it, and we hold a pidfd."""
-        if container.poll() is not None:
-            raise ProcessLookupError(
-                errno.ESRCH, f"the container has ended (status {container.returncode})"
-            )
-        self.contained = True
+        """Its pidfd tells whether it has ended; until then its number is nobody else's."""
+        self.core = container._process
+        self._must_run()
         # An init hides from everybody, its owner included; the command under it does not.
-        inside = child_of_init(container.pid) if container._process.has_init else 0
+        inside = self._command_of_init() if container._process.has_init else 0
         if inside:
             self._take_process(inside)
         elif 0 <= container.pidfd < _CHEAP_DESCRIPTORS:
             self.pid, self.pidfd, self.owner = container.pid, container.pidfd, container
         else:
             self._take_process(container.pid)
+        self._must_run()
+
+    def _must_run(self) -> None:
+        if self.core is not None and self.core.wait(0):
+            status = self.core.returncode
+            known = "nobody here was told how" if status is None else f"status {status}"
+            raise ProcessLookupError(errno.ESRCH, f"the container has ended ({known})")
+
+    def _command_of_init(self) -> int:
+        """0 if it is not to be seen, as long as it executes where /proc hides who may not be
+        looked at."""
+        assert self.core is not None
+        until = time.monotonic() + _EXECVE_ENDS_WITHIN
+        while not (inside := child_of_init(self.core.pid)):
+            if self.core.wait(0) or time.monotonic() >= until:
+                break
+            time.sleep(0.001)
+        return inside
 
     def _take_descriptor(self, fd: int) -> None:
         """A pidfd or a namespace file; a copy is kept, so the caller may close the original."""
@@ -140,7 +152,7 @@ class Resolved:
         if self.kind is None:
             return self
         owner = Resolved.__new__(Resolved)
-        owner.pidfd, owner.pid, owner.birth, owner.owner = -1, 0, 0, None
+        owner.pidfd, owner.pid, owner.birth, owner.owner, owner.core = -1, 0, 0, None, None
         owner.fd, owner.kind = fcntl.ioctl(self.fd, _NS_GET_USERNS), "user"
         return owner
 
@@ -159,23 +171,18 @@ class Resolved:
 
     def read(self, look: Callable[[int, int], Any], what: int) -> Any:
         """look(pid, what); where the process is a container's, until it may be looked at."""
-        until = time.monotonic() + _EXECVE_ENDS_WITHIN if self.contained else 0
+        until = time.monotonic() + _EXECVE_ENDS_WITHIN if self.core else 0
         while True:
             try:
-                return look(self.pid, what)
-            except PermissionError:
-                if time.monotonic() >= until:
+                found = look(self.pid, what)
+            except (PermissionError, ProcessLookupError) as error:
+                over = time.monotonic() >= until
+                if over or (error.errno == errno.ESRCH and not is_running(self.pid)):
                     raise
+            else:
+                self._must_run()  # else it may have been another's, with its number
+                return found
             time.sleep(0.001)
-
-
-def child_of_init(pid: int) -> int:
-    """The command under an init, as we see it; 0 if it has ended. Orphans come after it."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-            return int((children.read().split() or ["0"])[0])
-    except OSError:
-        return 0
 
 
 def _open_namespace(path: str) -> int:
@@ -194,16 +201,11 @@ def pid_of_pidfd(fd: int) -> int | None:
 
 def unreadable(pid: int, error: OSError) -> OSError:
     """Why a process's namespaces could not be read, as the exception to raise."""
-    if error.errno == errno.ESRCH:
-        return ProcessLookupError(
-            errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
-        )
+    if error.errno in (errno.ESRCH, errno.ENOENT):
+        return _not_there(pid, error)
     if error.errno not in (errno.EACCES, errno.EPERM):
         return error
-    try:
-        uid = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        uid = -1
+    uid = uid_of(pid)
     from . import _machine
 
     if os.geteuid() in (0, uid) and not _machine.in_first_user_namespace():
@@ -225,6 +227,19 @@ def unreadable(pid: int, error: OSError) -> OSError:
     )
     refused.add_note("only its owner, or root, may look at its namespaces and join them")
     return refused
+
+
+def _not_there(pid: int, error: OSError) -> OSError:
+    """/proc has nothing of it, or no file of this name."""
+    if not is_running(pid):
+        return ProcessLookupError(
+            errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
+        )
+    if os.path.exists(f"/proc/{pid}"):
+        return error
+    hidden = PermissionError(errno.EACCES, f"process {pid} runs, but /proc does not show it")
+    hidden.add_note(why_hidden())
+    return hidden
 
 
 def slots_used(steps: list[tuple[str, int, tuple[int, int, int], Any]]) -> int:

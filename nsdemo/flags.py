@@ -351,7 +351,7 @@ def containers(variables: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, value in variables.items()
-        if isinstance(value, nsdemo.Container) and value.poll() is None and name[:1] != "_"
+        if isinstance(value, nsdemo.Container) and not value._has_ended() and name[:1] != "_"
     ]
 
 

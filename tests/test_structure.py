@@ -166,7 +166,7 @@ def test_a_plain_import_loads_little() -> None:
         f"nsdemo.{name}"
         for name in (
             *("_api", "_container", "_core", "_errors", "_explain"),
-            *("_plan", "_request", "_run", "_stdio", "_step", "_targets", "_values"),
+            *("_plan", "_request", "_run", "_shown", "_stdio", "_step", "_targets", "_values"),
         )
     }
     heavy = {"IPython", "asyncio", "dataclasses", "inspect", "json", "ctypes", "typing_extensions"}

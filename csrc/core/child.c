@@ -26,6 +26,7 @@
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif
+#define SIGNAL_PROCESS_GROUP (1u << 2) /* PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9 */
 
 int64_t nsd_now(void)
 {
@@ -87,17 +88,32 @@ static void prefer_noted_status(struct nsd_child *child)
     child->status_lost = false;
 }
 
+static void lock(struct nsd_child *child)
+{
+    pthread_mutex_lock(nsd_lock_of(&child->owner, &child->lock));
+}
+
+static void unlock(struct nsd_child *child)
+{
+    pthread_mutex_unlock(nsd_lock_of(&child->owner, &child->lock));
+}
+
+bool nsd_child_is_ours(const struct nsd_child *child)
+{
+    return !child->adopted && nsd_is_owner(&child->owner);
+}
+
 /* The page of the wards is not mapped in a fork of their owner. */
 void nsd_child_leaves_ward(struct nsd_child *child)
 {
-    if (child->owner == getpid())
+    if (nsd_child_is_ours(child))
         nsd_ward_give_back(child->ward);
     child->ward = NULL;
 }
 
 void nsd_child_wipe_trace(struct nsd_child *child, bool is_over)
 {
-    if (child->slate_used > 0 && child->owner == getpid())
+    if (child->slate_used > 0 && nsd_child_is_ours(child))
         nsd_slate_give_back(is_over ? child->slate_used : 0);
     else if (child->slate_used == 0 && child->trace != NULL)
         munmap(child->trace, child->trace_size);
@@ -126,9 +142,12 @@ static bool is_commands(const struct nsd_child *child, int fd)
 /* With the lock held, before the pidfd is used: a daemoniser may have closed it. */
 static void check_pidfd(struct nsd_child *child)
 {
-    if (child->pidfd < 0 || child->pidfd_inode == 0 || is_commands(child, child->pidfd))
+    if (child->pidfd < 0 ? child->pidfd_error == 0
+                         : child->pidfd_inode == 0 || is_commands(child, child->pidfd))
         return;
     child->pidfd = (int)syscall(SYS_pidfd_open, child->command, 0);
+    /* Without a descriptor to spare nobody knows, and it is tried again. */
+    child->pidfd_error = child->pidfd < 0 && errno != ESRCH ? errno : 0;
     if (child->pidfd >= 0 && !is_commands(child, child->pidfd)) {
         close(child->pidfd); /* the number is another process's by now */
         child->pidfd = -1;
@@ -176,15 +195,31 @@ static bool exit_status_of_zombie(const struct nsd_child *child, int *ret_status
     return true;
 }
 
+/* With the lock held. Its number is the command's only if that is an unreaped child of ours;
+ * a pidfd is the group's whoever has the number by now. */
+static void end_group(struct nsd_child *child)
+{
+    siginfo_t info = {0};
+
+    if (child->pidfd >= 0 && syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL,
+                                     SIGNAL_PROCESS_GROUP) == 0)
+        return;
+    if (nsd_child_is_ours(child) && look(child, WNOWAIT, &info) == 0)
+        kill(-child->command, SIGKILL);
+}
+
 /* With the lock held. Somebody else's child is watched, and never waited for. */
-static bool has_adopted_ended(struct nsd_child *child)
+static bool has_others_ended(struct nsd_child *child)
 {
     struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
 
-    if (child->pidfd >= 0 && poll(&ended, 1, 0) == 0)
+    if (child->pidfd >= 0 && poll(&ended, 1, 0) <= 0)
         return false;
+    if (child->stopping && child->own_group)
+        end_group(child);
     child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status) &&
                          !exit_status_of_zombie(child, &child->status);
+    prefer_noted_status(child);
     child->reaped = true;
     return true;
 }
@@ -198,13 +233,14 @@ static bool reap_if_ended(struct nsd_child *child)
 
     if (child->reaped)
         return true;
-    if (child->adopted)
-        return has_adopted_ended(child);
+    if (child->pidfd_error != 0)
+        return false;
+    if (!nsd_child_is_ours(child))
+        return has_others_ended(child);
     if (child->stopping && child->own_group && look(child, WNOWAIT, &info) == 0) {
         if (info.si_pid == 0)
             return false;
-        /* Unreaped, so the number is still its own, and the group's. */
-        kill(-child->command, SIGKILL);
+        end_group(child);
     }
     ret = look(child, 0, &info);
     if (ret == 0 && info.si_pid == 0)
@@ -231,12 +267,12 @@ bool nsd_child_reap(struct nsd_child *child, bool waits)
 {
     bool reaped;
 
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     check_pidfd(child);
     reaped = reap_if_ended(child);
-    if (reaped && child->owner == getpid())
+    if (reaped && nsd_is_owner(&child->owner))
         nsd_foreground_restore(&child->foreground, child->command, waits);
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
     return reaped;
 }
 
@@ -267,10 +303,10 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline)
     nsd_reap_orphans();
     if (nsd_child_reap(child, deadline != 0))
         return 0;
-    ended.fd = child->pidfd;
     if (deadline == 0)
         return -ETIMEDOUT;
     for (;;) {
+        ended.fd = child->pidfd; /* another thread may have opened it anew */
         ret = nsd_sleep_until(deadline, &ended, 1);
         if (ret != -EINTR && nsd_child_reap(child, true))
             return 0;
@@ -279,17 +315,33 @@ int nsd_child_wait(struct nsd_child *child, int64_t deadline)
     }
 }
 
+/* With the lock held. Where a filter refuses pidfds, a child that we have not reaped has its
+ * number still. */
+static int send_signal(struct nsd_child *child, int signal)
+{
+    siginfo_t info = {0};
+    int ret;
+
+    if (child->pidfd_error != 0)
+        return -child->pidfd_error;
+    if (child->reaped || child->pidfd < 0 ||
+        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) == 0)
+        return 0;
+    ret = -errno;
+    if ((ret == -EPERM || ret == -ENOSYS) && nsd_child_is_ours(child) &&
+        look(child, WNOWAIT, &info) == 0)
+        ret = info.si_pid != 0 || kill(child->command, signal) == 0 ? 0 : -errno;
+    return ret == -ESRCH ? 0 : ret;
+}
+
 int nsd_child_signal(struct nsd_child *child, int signal)
 {
-    int ret = 0;
+    int ret;
 
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     check_pidfd(child);
-    if (!child->reaped && child->pidfd >= 0 &&
-        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 &&
-        errno != ESRCH)
-        ret = -errno;
-    pthread_mutex_unlock(&child->lock);
+    ret = send_signal(child, signal);
+    unlock(child);
     return ret;
 }
 
@@ -303,20 +355,22 @@ static void end_watchdog(struct nsd_child *child)
 
 int nsd_child_detach(struct nsd_child *child)
 {
-    if (child->owner != getpid())
+    if (child->adopted)
+        return 0;
+    if (!nsd_child_is_ours(child))
         return -ECHILD;
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     nsd_child_leaves_ward(child);
     end_watchdog(child);
     child->detached = true;
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
     return 0;
 }
 
 void nsd_child_adopt(struct nsd_child *ret_child, pid_t pid, int pidfd, bool is_init)
 {
     *ret_child = (struct nsd_child){
-        .owner = getpid(),
+        .owner = nsd_owner_now(),
         .command = pid,
         .pidfd = pidfd,
         .has_init = is_init,
@@ -331,42 +385,45 @@ bool nsd_child_status(struct nsd_child *child, int *ret_status)
 {
     bool known;
 
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     /* Its parent may have reaped it meanwhile: then the kernel tells everybody. */
-    if (child->adopted && child->reaped && child->status_lost)
+    if (child->reaped && child->status_lost && !nsd_child_is_ours(child))
         child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
     known = child->reaped && !child->status_lost;
     *ret_status = child->status;
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
     return known;
 }
 
 void nsd_child_stopping(struct nsd_child *child)
 {
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     child->stopping = true;
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
 }
 
-void nsd_child_kill(struct nsd_child *child)
+int nsd_child_kill(struct nsd_child *child)
 {
-    pthread_mutex_lock(&child->lock);
-    /* The group's number is the command's, which is nobody else's while it is unreaped. */
+    int ret;
+
+    lock(child);
+    check_pidfd(child);
     if (!child->reaped && child->own_group)
-        kill(-child->command, SIGKILL);
-    pthread_mutex_unlock(&child->lock);
-    nsd_child_signal(child, SIGKILL);
+        end_group(child);
+    ret = send_signal(child, SIGKILL);
+    unlock(child);
+    return ret;
 }
 
 void nsd_child_close(struct nsd_child *child)
 {
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     check_pidfd(child);
     if (child->reaped && child->pidfd >= 0) {
         close(child->pidfd);
         child->pidfd = -1;
     }
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
 }
 
 static void give_ward_back(void *ward)
@@ -376,7 +433,7 @@ static void give_ward_back(void *ward)
 
 static void leave_to_orphans(struct nsd_child *child)
 {
-    pthread_mutex_lock(&child->lock);
+    lock(child);
     if (!child->reaped) {
         nsd_orphan(child->command, give_ward_back, child->ward);
         child->ward = NULL;
@@ -384,14 +441,14 @@ static void leave_to_orphans(struct nsd_child *child)
         nsd_child_wipe_trace(child, false);
         child->reaped = child->status_lost = true;
     }
-    pthread_mutex_unlock(&child->lock);
+    unlock(child);
 }
 
 void nsd_child_end(struct nsd_child *child)
 {
     int64_t deadline = nsd_now() + NSD_GRACE;
 
-    if (child->owner != getpid() || child->reaped || child->detached ||
+    if (!nsd_child_is_ours(child) || child->reaped || child->detached ||
         child->command <= 0)
         return;
     nsd_child_kill(child);

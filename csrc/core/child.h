@@ -8,6 +8,7 @@
 
 #include "../plan.h"
 #include "foreground.h"
+#include "forks.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -16,11 +17,12 @@
 #include <sys/types.h>
 
 struct nsd_child {
-    pid_t owner;     /* the process whose child this is: a fork of it must not reap */
+    struct nsd_owner owner; /* whose child this is: a fork of it must not reap */
     pid_t first;     /* the process that is to be reaped with the command: 0 if none */
     pid_t first_pid; /* the launcher's first process, for the trace */
     pid_t command;   /* what is waited for; PID 1 inside, if there is a pid namespace */
     int pidfd;       /* of the command; -1 when somebody took it before us */
+    int pidfd_error; /* why a closed one could not be opened again until now, or 0 */
     dev_t pidfd_device; /* which file that is; with an inode of 0: nobody has looked */
     ino_t pidfd_inode;
     bool forked; /* the plan has a fork step, so first is not the command */
@@ -77,14 +79,17 @@ bool nsd_child_reap(struct nsd_child *child, bool waits);
  * a signal has come. */
 int nsd_sleep_until(int64_t deadline, struct pollfd *fds, nfds_t count);
 
-/* Signals the command; nothing happens once it has been reaped. */
+/* Signals the command; nothing happens once it has been reaped. 0, or a negative errno. */
 int nsd_child_signal(struct nsd_child *child, int signal);
+
+/* Neither adopted nor inherited over fork: ours to reap, and its number to trust until then. */
+bool nsd_child_is_ours(const struct nsd_child *child);
 
 /* The guard has nothing to do with the command any more. */
 void nsd_child_leaves_ward(struct nsd_child *child);
 
 /* From now on the command ends with nobody: neither with this process, by the guard or its
- * watchdog, nor with the struct. -ECHILD in a fork. */
+ * watchdog, nor with the struct. -ECHILD in a fork. Nothing to do for an adopted one. */
 int nsd_child_detach(struct nsd_child *child);
 
 /* Remembers which file the pidfd is. Since Linux 6.9 its inode names the process: should the
@@ -101,8 +106,9 @@ bool nsd_child_status(struct nsd_child *child, int *ret_status);
 /* From now on the command's process group, if it has one of its own, does not outlive it. */
 void nsd_child_stopping(struct nsd_child *child);
 
-/* SIGKILL for the command, and for its process group if it has one of its own. */
-void nsd_child_kill(struct nsd_child *child);
+/* SIGKILL for the command, and for its process group if it has one of its own. 0, or why the
+ * command could not be signalled. */
+int nsd_child_kill(struct nsd_child *child);
 
 /* Kills the command, if it is ours, not detached, and not reaped, and reaps it; what has not
  * ended after NSD_GRACE is left to orphans.h, and counts as reaped. */

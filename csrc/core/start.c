@@ -67,7 +67,7 @@ static int serialize(struct nsd_start *start)
         .argv_count = plan->argv.count,
         .envp_count = plan->envp.count,
         .path_count = plan->paths.count,
-        .parent = start->child->owner,
+        .parent = start->child->owner.pid,
     };
     size_t steps_size = plan->step_count * sizeof(struct nsd_step);
     char *at;
@@ -114,7 +114,7 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
     if (size < shared)
         size = shared;
 
-    *child = (struct nsd_child){.owner = getpid(), .pidfd = -1, .maps = maps};
+    *child = (struct nsd_child){.owner = nsd_owner_now(), .pidfd = -1, .maps = maps};
     child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
     child->step_count = plan->step_count;
     for (uint32_t i = 0; i < plan->step_count; i++) {

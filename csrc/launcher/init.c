@@ -59,6 +59,17 @@ static void wait_for_end(struct pollfd *pidfds, unsigned int count)
             sys2(__NR_nanosleep, &moment, 0);
 }
 
+/* By its number where a filter refuses the other: it runs, so the number is its own. */
+static void kill_process(int pidfd, long pid)
+{
+    const struct __kernel_timespec now = {0};
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    long ret = sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+
+    if (ret < 0 && ret != -ESRCH && sys5(__NR_ppoll, &ended, 1, &now, 0, 0) == 0)
+        sys2(__NR_kill, pid, SIGKILL);
+}
+
 /* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch).
  * The parent's death is seen through its pidfd: a pipe may be kept open by somebody's worker,
  * PR_SET_PDEATHSIG fires when a mere thread ends, getppid() races. */
@@ -84,7 +95,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
     rename_to(launch, "nsdemo-watch");
     wait_for_end(either, 2);
     if (either[0].revents == 0) {
-        sys4(__NR_pidfd_send_signal, 0, SIGKILL, 0, 0);
+        kill_process(0, launch->command);
         if (group != 0)
             sys2(__NR_kill, -group, SIGKILL);
     }
@@ -105,7 +116,7 @@ static void end_ward(const struct nsd_ward *ward)
         return;
     if (ward->since == 0 || nsd_started_at(ward->pid, &started) < 0 ||
         (uint64_t)started <= ward->since) {
-        sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+        kill_process((int)pidfd, ward->pid);
         if (ward->group != 0)
             sys2(__NR_kill, -ward->pid, SIGKILL);
     }

@@ -38,6 +38,7 @@ struct process_object {
     struct nsd_child child;
     struct nsd_streams streams;
     PyObject *input; /* keeps streams.input alive */
+    bool is_talking; /* a thread has the streams for itself */
     long failed;     /* index of the step that failed, -1: none */
     bool graced;     /* after a Ctrl-C it has had its moment */
 };

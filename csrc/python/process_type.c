@@ -49,6 +49,35 @@ int nsd_run_signal_handlers(PyThreadState **thread)
     return ret;
 }
 
+/* The streams and what has been read are one thread's at a time, and it has no GIL meanwhile. */
+static bool take_turn(struct process_object *self)
+{
+    if (!__atomic_exchange_n(&self->is_talking, true, __ATOMIC_ACQUIRE))
+        return true;
+    if (!self->child.adopted && !nsd_child_is_ours(&self->child))
+        PyErr_Format(PyExc_RuntimeError,
+                     "a thread of process %d was talking to this command when it was "
+                     "forked: only that process can go on",
+                     (int)self->child.owner.pid);
+    else
+        PyErr_SetString(PyExc_RuntimeError,
+                        "another thread is talking to this command: one at a time");
+    return false;
+}
+
+static void end_turn(struct process_object *self)
+{
+    __atomic_store_n(&self->is_talking, false, __ATOMIC_RELEASE);
+}
+
+/* Has the command ended, and has all been read that will be? */
+static bool is_over(const struct process_object *self)
+{
+    const struct nsd_buffer *output = self->streams.output;
+
+    return self->child.reaped && output[0].fd < 0 && output[1].fd < 0;
+}
+
 int nsd_take_streams(PyObject *object, PyObject *input, struct process_object *self)
 {
     char *bytes = NULL;
@@ -139,6 +168,7 @@ struct process_object *nsd_new_process(PyTypeObject *type)
     self->streams = (struct nsd_streams){.input_fd = -1};
     self->streams.output[0].fd = self->streams.output[1].fd = -1;
     self->input = NULL;
+    self->is_talking = false;
     self->failed = -1;
     self->graced = false;
     return self;
@@ -180,7 +210,8 @@ static PyObject *process_wait(PyObject *object, PyObject *argument)
 }
 
 /* communicate(streams or None, input, deadline) -> bool: has it ended? None: go on where the
- * last call timed out. The descriptors are taken over. */
+ * last call timed out. The descriptors are taken over, but not by a RuntimeError: another thread
+ * is in such a call. */
 static PyObject *process_communicate(PyObject *object, PyObject *args)
 {
     struct process_object *self = (struct process_object *)object;
@@ -190,18 +221,25 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
     bool interrupted = false;
     int ret;
 
-    if (!PyArg_ParseTuple(args, "OOL", &streams, &input, &deadline))
+    if (!PyArg_ParseTuple(args, "OOL", &streams, &input, &deadline) || !take_turn(self))
         return NULL;
-    if (streams != Py_None && nsd_take_streams(streams, input, self) < 0)
-        return NULL;
+    if (streams != Py_None) {
+        nsd_close_streams(&self->streams);
+        Py_CLEAR(self->input);
+        if (nsd_take_streams(streams, input, self) < 0) {
+            end_turn(self);
+            return NULL;
+        }
+    }
     thread = PyEval_SaveThread();
     ret = nsd_talk(self, deadline, &thread, &interrupted);
     PyEval_RestoreThread(thread);
+    end_turn(self);
     if (interrupted) {
         nsd_give_grace(self, deadline);
         return NULL;
     }
-    return ret < 0 ? nsd_raise(ret) : PyBool_FromLong(self->child.reaped);
+    return ret < 0 ? nsd_raise(ret) : PyBool_FromLong(is_over(self));
 }
 
 /* grace(): after a Ctrl-C, a moment to end by itself; the second time there is none */
@@ -219,16 +257,20 @@ static PyObject *process_output(PyObject *object, PyObject *unused)
 {
     struct process_object *self = (struct process_object *)object;
     struct nsd_buffer *output = self->streams.output;
-    PyObject *both = Py_BuildValue(
-        "(NN)", PyBytes_FromStringAndSize(output[0].data, (Py_ssize_t)output[0].size),
-        PyBytes_FromStringAndSize(output[1].data, (Py_ssize_t)output[1].size));
+    PyObject *both;
 
     (void)unused;
-    for (int i = 0; both != NULL && self->child.reaped && i < 2; i++) {
+    if (!take_turn(self))
+        return NULL;
+    both = Py_BuildValue(
+        "(NN)", PyBytes_FromStringAndSize(output[0].data, (Py_ssize_t)output[0].size),
+        PyBytes_FromStringAndSize(output[1].data, (Py_ssize_t)output[1].size));
+    for (int i = 0; both != NULL && is_over(self) && i < 2; i++) {
         free(output[i].data);
         output[i].data = NULL;
         output[i].size = output[i].room = 0;
     }
+    end_turn(self);
     return both;
 }
 
@@ -247,9 +289,10 @@ static PyObject *process_send_signal(PyObject *object, PyObject *argument)
 
 static PyObject *process_kill(PyObject *object, PyObject *unused)
 {
+    int ret = nsd_child_kill(&((struct process_object *)object)->child);
+
     (void)unused;
-    nsd_child_kill(&((struct process_object *)object)->child);
-    Py_RETURN_NONE;
+    return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
 /* end(): kills the command and reaps it, or leaves that to a later call; see core/orphans.h */
@@ -288,7 +331,10 @@ static PyObject *process_close(PyObject *object, PyObject *unused)
     struct process_object *self = (struct process_object *)object;
 
     (void)unused;
+    if (!take_turn(self))
+        return NULL;
     nsd_close_streams(&self->streams);
+    end_turn(self);
     if (self->child.reaped)
         nsd_child_close(&self->child);
     Py_RETURN_NONE;
@@ -342,12 +388,14 @@ static PyObject *get_returncode(PyObject *object, void *unused)
     }
 
 GETTER(pid, PyLong_FromLong(self->child.command))
-GETTER(owner, PyLong_FromLong(self->child.owner))
+GETTER(owner, PyLong_FromLong(self->child.owner.pid))
 GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
 GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
 GETTER(failed, PyLong_FromLong(self->failed))
 GETTER(has_init, PyBool_FromLong(self->child.has_init))
 GETTER(abandoned, PyBool_FromLong(self->child.abandoned))
+GETTER(inherited,
+       PyBool_FromLong(!self->child.adopted && !nsd_child_is_ours(&self->child)))
 GETTER(adopted, PyBool_FromLong(self->child.adopted))
 GETTER(detached, PyBool_FromLong(self->child.detached))
 GETTER(ended, PyBool_FromLong(self->child.reaped))
@@ -379,6 +427,7 @@ static PyGetSetDef process_getset[] = {
     {"failed", get_failed, NULL, NULL, NULL},
     {"has_init", get_has_init, NULL, NULL, NULL},
     {"abandoned", get_abandoned, NULL, NULL, NULL},
+    {"inherited", get_inherited, NULL, NULL, NULL},
     {"adopted", get_adopted, NULL, NULL, NULL},
     {"detached", get_detached, NULL, NULL, NULL},
     {"ended", get_ended, NULL, NULL, NULL},

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 
 from .going_in import NS_GET_USERNS, Self, follow_root, join_mounts, join_owner, setns
 from .target import Report, Target, identity, libc
@@ -56,7 +57,7 @@ def pinned(target: Target, request: Report) -> Report:
         follow_root(target)
     fd = _open(me, request["path"])
     found: Report = {"identity": identity(fd), "kind": _NAMES[fcntl.ioctl(fd, NS_GET_NSTYPE)]}
-    found["members"] = [pid for pid, known in members if known == found["identity"]]
+    found["members"] = sorted({pid for pid, known in members if known == found["identity"]})
     found["hidden"] = hidden
     if found["kind"] == "uts" and not found["members"]:
         before = _visit(me, fd, request["name"])
@@ -74,10 +75,12 @@ def _members() -> tuple[list[tuple[int, list[int]]], int]:
     found, hidden = [], 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            found.append((int(name), _identity_at(f"/proc/{name}/ns/uts")))
+            for thread in os.listdir(f"/proc/{name}/task"):  # one may be there alone
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                    found.append((int(name), _identity_at(f"/proc/{name}/task/{thread}/ns/uts")))
         except PermissionError:
             hidden += 1
-        except OSError:  # it has ended
+        except OSError:
             continue
     return found, hidden
 

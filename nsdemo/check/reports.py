@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nsdemo
+from nsdemo import kernel
 
 from .look import COMMAND
 from .result import Fact, Result
@@ -49,8 +50,17 @@ def look(
     A Container that has ended is not looked for: its number may be another's by now.
     """
     pid = pid_of(box)
-    if isinstance(box, nsdemo.Container) and box.poll() is not None:
+    if isinstance(box, nsdemo.Container) and box._has_ended():
         return {"gone": f"the container has ended (status {box.returncode})"}
+    if not os.path.exists(f"/proc/{pid}"):
+        # Mounted with hidepid it hides an init of nsdemo's, but not the command under it.
+        try:
+            pid = kernel.pid_of(box)
+            nsdemo.namespaces(pid)
+        except PermissionError as error:
+            return {"refused": "; ".join([str(error.strerror), *getattr(error, "__notes__", ())])}
+        except ProcessLookupError:
+            return {"gone": f"there is no process {pid}: it has ended, or never was"}
     request = json.dumps({"pid": pid, "parts": parts, "tokens": tokens, "name": name, "path": path})
     process = subprocess.Popen(
         [sys.executable, *COMMAND, request],

@@ -20,10 +20,11 @@ _MOST_OUTPUT = 4000  # characters of a stream
 
 def container(container: nsdemo.Container[Any]) -> Picture:
     """A running container: its namespaces and its processes. One that has ended says so."""
-    status = container.poll()
     shown = _words(container.args)
-    if status is not None:
-        return notice(f"This container has ended ({status_words(status)}): {shown}")
+    if container._has_ended():
+        status = container.returncode
+        said = "nobody here was told how" if status is None else status_words(status)
+        return notice(f"This container has ended ({said}): {shown}")
     parts = [card(container), processes(container)]
     head = f"Container, pid {container.pid}: {shown}"
     text = "\n\n".join([head, *(part.text for part in parts)])
