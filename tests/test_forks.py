@@ -70,6 +70,7 @@ ASKED: dict[str, tuple[Ask, Any, Any]] = {
     "args": (lambda box: box.args, SAME, SAME),
     "changes": (lambda box: box.changes(), *[(ERROR, "ValueError", "overlay=True")] * 2),
     "communicate": (lambda box: box.communicate(timeout=SHORT), NOT_OVER, NOT_OVER),
+    "cut": (lambda box: box.cut, (VALUE, False), (VALUE, False)),
     "detach": (lambda box: box.detach(), (ERROR, "ChildProcessError", "a child of process"), SAME),
     "enter": (lambda box: box.enter(["true"], **QUIET).returncode, (VALUE, 0), (VALUE, 0)),
     "interact": (lambda box: box.interact(SHORT), *[(ERROR, "OSError", "interact() connects")] * 2),
