@@ -95,7 +95,8 @@ def chroot_run(
     Raises:
         NamespaceError: a step failed; it names the step and has a hint as a note.
         FileNotFoundError, PermissionError, OSError: the command cannot be executed.
-        TimeoutExpired, CalledProcessError: as subprocess.run.
+        TimeoutExpired, CalledProcessError: as subprocess.run. Like the others they have the
+            ``trace``, and ``hint``: the whole text with its hints, for a log.
         TypeError, ValueError: arguments that cannot be.
 
     Example:
@@ -246,7 +247,8 @@ def spawn(
         cwd: working directory inside; None: ``/`` under another root, else ours: the same path,
             with what is mounted there inside. (If ours was deleted: ``/``, where ``mounts`` might
             lie over it.)
-        env: the environment; None: ours, or a small clean one under another root.
+        env: the environment. None is a small clean one (PATH, HOME, LANG, TERM) under another
+            root or in a target's mounts; else it is ours, with the secrets that are in it.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
         no_new_privs: no program gives the command more power, setuid or not.
@@ -363,7 +365,8 @@ def run(
         CompletedProcess with a ``trace``; the Plan if ``dry_run``.
 
     Raises:
-        TimeoutExpired, CalledProcessError: as subprocess.run; and what ``spawn`` raises.
+        TimeoutExpired, CalledProcessError: as subprocess.run, with ``trace`` and ``hint``; and
+            what ``spawn`` raises.
 
     Example:
         >>> nsdemo.run(["hostname"], hostname="boxy", capture_output=True).stdout

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import _machine
+from ._proc import parse_id_map
 from ._targets import pid_of_pidfd
 
 if TYPE_CHECKING:
@@ -104,6 +105,17 @@ class Case:
         else:
             rows = _machine.id_map(kind)
         return ", ".join(" ".join(map(str, row)) for row in rows)
+
+    def outside_id(self, kind: str) -> int:
+        """The "uid" or "gid" that the command would have run with, as seen from here."""
+        number = os.geteuid() if kind == "uid" else os.getegid()
+        for name, _, numbers, _ in self.before:
+            if name == f"set{kind}":
+                inner = self.unshared(NEWUSER) or self.joined(NEWUSER)
+                rows = parse_id_map(self.map(kind).replace(", ", "\n")) if inner else ()
+                outside = [o + numbers[0] - i for i, o, n in rows if i <= numbers[0] < i + n]
+                number = outside[0] if len(outside) == 1 else numbers[0]
+        return number
 
     @property
     def root(self) -> str | None:

@@ -15,6 +15,7 @@ from functools import partial
 
 import nsdemo
 
+from ._errors import printable
 from .flags import Parser, read
 
 TIMED_OUT = 124
@@ -79,7 +80,7 @@ def _run(plan: nsdemo.Plan, timeout: float | None, with_trace: bool) -> int:
 
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError):
-        print("nsdemo:", message.replace("\n", " "), file=sys.stderr)
+        print("nsdemo:", printable(message.replace("\n", " ")), file=sys.stderr)
 
 
 def _print_trace(trace: Sequence[nsdemo.Step]) -> None:

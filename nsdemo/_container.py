@@ -16,11 +16,11 @@ from . import _core
 from ._plan import Plan
 from ._run import (
     CompletedProcess,
-    TimeoutExpired,
     deadline_of,
     launch,
     returncode_of,
     time_is_over,
+    timed_out,
 )
 from ._stdio import (
     Stdio,
@@ -246,7 +246,7 @@ class Container(Generic[AnyStr]):
         """
         if not self._process.wait(-1 if timeout is None else deadline_of(timeout)):
             assert timeout is not None
-            raise TimeoutExpired(self.args, timeout)
+            raise timed_out(self.args, timeout, self.trace)
         return returncode_of(self._process)
 
     def communicate(
@@ -290,7 +290,7 @@ class Container(Generic[AnyStr]):
         ]
         if not ended:
             assert timeout is not None
-            raise TimeoutExpired(self.args, timeout, output=raw[0], stderr=raw[1])
+            raise timed_out(self.args, timeout, self.trace, *raw)
         self._close_files()
         out, err = (decode(data, self._settings, cut=self.cut) for data in raw)
         self._said = out, err

@@ -48,6 +48,7 @@ from ._not_mounted import (
     explain_mount,
     explain_pivot_root,
     explain_propagation,
+    too_many_mounts,
 )
 from ._not_pinned import explain_pin
 from ._not_placed import (
@@ -99,6 +100,10 @@ def _by_errno(case: Case) -> Hints:
         )
     elif case.errno == errno.EAGAIN:
         yield from _too_many_processes(case)
+    elif case.errno == errno.ENOSPC:
+        yield from too_many_mounts(case)
+    elif case.errno == errno.EFBIG:
+        yield from _too_small_files()
 
 
 # -- before the launcher runs -----------------------------------------------------------------
@@ -112,6 +117,8 @@ def _start(case: Case) -> Hints:
         yield from _parent(case)
     elif case.errno == errno.ENOMEM:
         yield from _dead_pid_namespace()
+    elif case.errno == errno.EINVAL and stage == "clone":
+        yield from _other_clocks()
     elif case.errno in (errno.EACCES, errno.EPERM) and stage == "clone":
         yield from filtered()
     elif case.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EROFS):
@@ -126,6 +133,27 @@ def _start(case: Case) -> Hints:
             yield from filtered()
 
 
+def _too_small_files() -> Hints:
+    most = _machine.limit(resource.RLIMIT_FSIZE)
+    if most is not None:
+        yield (
+            f"this process may write files of {most:,} bytes at most (RLIMIT_FSIZE, ulimit -f), "
+            "and the launcher and its plan are files in memory, of some 40,000 bytes and the "
+            "size of the arguments: raise the limit here, and give the command a small one by "
+            'rlimits={"fsize": ...}'
+        )
+
+
+def _other_clocks() -> Hints:
+    if _machine.children_have_other_clocks():
+        yield (
+            "the children of this process are born in another time namespace (unshare -T), and "
+            "before Linux 6.2 the kernel lets nobody share memory with such a child, as a launch "
+            "does for a moment: start Python anew in there (unshare --time --fork python3 ...), "
+            "or let nsdemo make the time namespace (time=True)"
+        )
+
+
 def _dead_pid_namespace() -> Hints:
     if _machine.children_go_elsewhere():
         yield (
@@ -138,13 +166,22 @@ def _dead_pid_namespace() -> Hints:
 
 
 def _too_many_processes(case: Case) -> Hints:
-    full = _machine.cgroup_pids()
     most = _machine.limit(resource.RLIMIT_NPROC)
-    uid = os.geteuid()
-    for name, _, numbers, _ in case.before:
-        if name == "setuid" and not case.unshared(NEWUSER):
-            uid = numbers[0]
+    full = None
+    for name, _, numbers, texts in case.before:
+        if name == "join_cgroup" and texts[0]:
+            folder = os.path.dirname(texts[0])
+            top = max((m.point for m in _machine.mounts() if _is_below(folder, m.point)), key=len)
+            full = full or _machine.full_cgroup(folder, top, 2)
+        if name == "rlimit" and numbers[0] == resource.RLIMIT_NPROC:
+            most = None if numbers[1] < 0 else numbers[1]
+    uid = case.outside_id("uid")
     if full is not None:
+        yield (
+            f"the target's cgroup may have {full[1]} processes (pids.max) and has {full[0]}; this "
+            "call needs room for two and more: end some, or leave join_cgroup out"
+        )
+    elif (full := _machine.cgroup_pids()) is not None:
         yield f"this cgroup may have {full[1]} processes (pids.max) and has {full[0]}: end some"
     elif most is not None:
         count = _machine.processes_of(uid)
@@ -153,6 +190,10 @@ def _too_many_processes(case: Case) -> Hints:
                 f"uid {uid} may have {most} processes and threads (RLIMIT_NPROC, ulimit -u) "
                 f"and has {count}: end some, or raise the limit"
             )
+
+
+def _is_below(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
 
 
 def _fork(case: Case) -> Hints:
@@ -170,6 +211,8 @@ def _clone(case: Case) -> Hints:
     """Fork and unshare in one."""
     if case.errno == errno.EINVAL and _machine.children_go_elsewhere():
         yield from _parent(case)
+    elif case.errno == errno.EINVAL and _machine.children_have_other_clocks():
+        yield from _other_clocks()
     elif case.errno == errno.ENOMEM:
         yield from _fork(case)
     else:
@@ -269,13 +312,27 @@ def _map_refused(file: str, content: str) -> Hints:
         yield from filtered()
 
 
+def _no_net_admin(what: str) -> Hints:
+    engine = _machine.engine()
+    flags = f"; or start the container with {engine.lower()} run --cap-add NET_ADMIN"
+    who = "this root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    yield (
+        f"to {what} needs CAP_NET_ADMIN, which {who} has not ({capabilities()}): add user=True "
+        '(in a Plan, .unshare("user").map_root() comes first), whose root may do it'
+        f"{flags if engine else ''}"
+    )
+
+
 def _in_new(flag: int, name: str, what: str) -> Callable[[Case], Hints]:
     """For operations that the owner of a namespace may do, and nobody else."""
 
     def explain(case: Case) -> Hints:
         if case.errno != errno.EPERM:
             return
-        if not case.unshared(flag) and case.unshared(NEWUSER):
+        ours = not case.unshared(NEWUSER) and not case.joined(NEWUSER)
+        if name == "net" and ours and not _machine.passes_on(_machine.CAP_NET_ADMIN):
+            yield from _no_net_admin(what)
+        elif not case.unshared(flag) and case.unshared(NEWUSER):
             yield (
                 f"the {name} namespace is still the host's: {name}=True makes a new one, in "
                 f"which you may {what}"

@@ -78,8 +78,15 @@ def _shell_word(word: str) -> str:
     """A word as a shell takes it, on one line."""
     if word.isprintable():
         return shlex.quote(word)
-    escaped = word.encode("unicode_escape").decode("ascii").replace("'", "\\'")
-    return f"$'{escaped}'"
+    shown = []
+    for char in word:
+        if char in "\\'":
+            shown.append("\\" + char)
+        elif char.isprintable():
+            shown.append(char)
+        else:
+            shown += [f"\\x{byte:02x}" for byte in os.fsencode(char)]
+    return f"$'{''.join(shown)}'"
 
 
 def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
@@ -163,7 +170,7 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
             words.append("--setgid 0 --setuid 0")
         elif step.operation == "pin":
             option = f"--{keyword_of(args[0])}"
-            words = [f"{option}={shlex.quote(args[1])}" if w == option else w for w in words]
+            words = [f"{option}={_shell_word(args[1])}" if w == option else w for w in words]
         elif step.operation == "write" and args[0].endswith("timens_offsets"):
             rows = [line.split() for line in args[1].splitlines()]
             words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
@@ -172,9 +179,9 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation == "mount" and args[2] == "proc":
             words.append("--mount-proc")
         elif step.operation in ("pivot_root", "chroot"):
-            words += ["--root", shlex.quote(args[0])]
+            words += ["--root", _shell_word(args[0])]
         elif step.operation == "chdir":
-            words += ["--wd", shlex.quote(args[0]) if args else '"$(pwd -P)"']
+            words += ["--wd", _shell_word(args[0]) if args else '"$(pwd -P)"']
         elif step.operation == "propagation" and not args[1] & 1 << 18:
             kinds = {1 << 19: "slave", 1 << 20: "shared", 1 << 17: "unbindable"}
             words += [f"--propagation {kind}" for bit, kind in kinds.items() if args[1] & bit]
@@ -199,7 +206,7 @@ def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
         elif step.operation == "chroot" and not step.args:
             words.append("--root")
         elif step.operation == "chdir" and step.args:
-            words.append(f"--wdns={shlex.quote(step.args[0])}")
+            words.append(f"--wdns={_shell_word(step.args[0])}")
         elif step.operation == "become_root" and os.geteuid() != 0:
             words.append("--preserve-credentials")
     words += _ids(steps, ("--setgid", "--setuid"))
@@ -219,6 +226,6 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     spec = f"--userspec={'+'.join(['', *user])}:{'+'.join(['', *group])} " if group else ""
     if any(step.operation == "setgroups" and step.args[0] == 0 for step in steps):
         spec += "--groups= "
-    line = f"{prefix}chroot {spec}{shlex.quote(root)} {_command(steps)}"
+    line = f"{prefix}chroot {spec}{_shell_word(root)} {_command(steps)}"
     names = {"chdir": "start in another directory than /", "umask": "set the umask", **_POWER}
     return line, _beyond(steps, names)

@@ -1,28 +1,60 @@
-"""What is raised when a set-up step fails."""
+"""What is raised when a set-up step fails, and what every error of ours has."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ._step import Step
+
+Explained = TypeVar("Explained", bound=BaseException)
+
+
+def printable(text: str) -> str:
+    """Text that is one line and moves no cursor: a container may have chosen what is in it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def whole_text(error: BaseException) -> str:
+    """What an error says, and below it each hint on a line of its own."""
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def explained(error: Explained, *hints: str, trace: tuple[Step, ...] | None = None) -> Explained:
+    """An error of ours that is no NamespaceError: with its hints, and with ``hint``."""
+    for hint in hints:
+        error.add_note(printable(hint))
+    if trace is not None:
+        error.trace = trace  # type: ignore[attr-defined]
+    error.hint = whole_text(error)  # type: ignore[attr-defined]
+    return error
 
 
 class NamespaceError(OSError):
     """The container could not be set up; the command never ran.
 
     It is also the built-in class of its errno: ``except PermissionError`` catches one that
-    stands for EPERM. What can be done about it is a note (``__notes__``).
+    stands for EPERM. What can be done about it is a note (``__notes__``), which a traceback
+    shows and ``str()`` does not.
 
     Attributes:
         errno: the kernel's error number.
         step: the Step that failed.
         trace: every Step that was performed, in order; the last one is ``step``.
+        hint: the whole text, for a log: what ``str()`` says, and each note on a line below.
     """
 
     step: Step
     trace: tuple[Step, ...]
+
+    @property
+    def hint(self) -> str:
+        return whole_text(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: step, cause and hint."""
@@ -67,9 +99,8 @@ def setup_failed(
     text = f"{what}: {os.strerror(step.errno)}"
     if said:
         lines = said.decode("ascii", "backslashreplace").strip().splitlines()
-        words = "; ".join(line if line.isprintable() else repr(line) for line in lines)
-        text = f"{text} ({words})"
-    return _rebuild(step.errno, text, step, trace, hints)
+        text = f"{text} ({'; '.join(lines)})"
+    return _rebuild(step.errno, printable(text), step, trace, tuple(map(printable, hints)))
 
 
 NamespaceError.__module__ = "nsdemo"

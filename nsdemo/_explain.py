@@ -250,7 +250,8 @@ def _map_ids(file: str, content: str, *program: str) -> str:
     if not program:
         return f'write("/proc/PID/{file}", {_quoted(content)})'
     words = ", ".join(map(_quoted, content.split()))
-    return f'execve("{program[0]}", ["{os.path.basename(program[0])}", PID, {words}], envp)'
+    name = _quoted(os.path.basename(program[0]))
+    return f"execve({_quoted(program[0])}, [{name}, PID, {words}], envp)"
 
 
 def _mask(args: Sequence[Any]) -> tuple[str, list[str], list[str]]:
@@ -271,21 +272,30 @@ def keyword_of(file: str) -> str:
     return {"mnt": "mount", "time_for_children": "time"}.get(file, file)
 
 
-def _capabilities(mask: int) -> str:
-    from ._power import shown_capabilities
+# Where our own files are out of reach by now, a number has to do.
 
+
+def _capabilities(mask: int) -> str:
+    try:
+        from ._power import shown_capabilities
+    except (ImportError, OSError):
+        return f"{mask:#x}"
     return shown_capabilities(mask)
 
 
 def _securebits(mask: int) -> str:
-    from ._power import securebit_names
-
+    try:
+        from ._power import securebit_names
+    except (ImportError, OSError):
+        return f"{mask:#x}"
     return securebit_names(mask)
 
 
 def _limit_name(number: int) -> str:
-    from ._power import LIMITS
-
+    try:
+        from ._power import LIMITS
+    except (ImportError, OSError):
+        return str(number)
     return LIMITS[number] if 0 <= number < len(LIMITS) else str(number)
 
 

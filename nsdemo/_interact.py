@@ -64,9 +64,9 @@ def relay(box: Container[Any], timeout: float | None) -> int:
         with _Keyboard(loop.inside, bool(loop.which & 1)) as keyboard:
             while box.poll() is None:
                 if deadline is not None and time.monotonic() >= deadline:
-                    from ._run import TimeoutExpired
+                    from ._run import timed_out
 
-                    raise TimeoutExpired(box.args, timeout or 0)
+                    raise timed_out(box.args, timeout or 0, box.trace)
                 loop.serve(keyboard, deadline)
             loop.drain()
     finally:

@@ -20,6 +20,7 @@ from ._proc import IdMap, Mount, parse_id_map, parse_mountinfo
 # capabilities(7)
 CAP_SETGID = 6
 CAP_SETUID = 7
+CAP_NET_ADMIN = 12
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 CAP_SETFCAP = 31
@@ -195,19 +196,46 @@ def limit(number: int) -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def cgroup_pids() -> tuple[int, int] | None:
-    """Return (processes, most allowed) of the tightest cgroup around us that is full, or None.
+def children_have_other_clocks() -> bool:
+    """Return whether our children are born in another time namespace than ours."""
+    try:
+        ours, theirs = (
+            os.readlink(f"/proc/thread-self/ns/{name}") for name in ("time", "time_for_children")
+        )
+    except OSError:
+        return False
+    return ours != theirs
+
+
+def full_cgroup(folder: str, top: str, needed: int = 1) -> tuple[int, int] | None:
+    """Return (processes, most allowed) of the first cgroup from a folder up to the top that has
+    no room for so many and one.
 
     Source: pids.max in Documentation/admin-guide/cgroup-v2.rst.
     """
+    while folder == top or folder.startswith(top + "/"):
+        most, now = read(f"{folder}/pids.max").strip(), read(f"{folder}/pids.current").strip()
+        if most.isdigit() and now.isdigit() and int(now) >= int(most) - needed:
+            return int(now), int(most)
+        folder = os.path.dirname(folder)
+    return None
+
+
+def cgroup_pids() -> tuple[int, int] | None:
+    """Return what ``full_cgroup`` does, for the cgroup that we are in."""
     found = re.search(r"^0::(/.*)$", read("/proc/self/cgroup"), re.MULTILINE)
     old = re.search(r"^\d+:pids:(/.*)$", read("/proc/self/cgroup"), re.MULTILINE)
     for match, base in ((old, "/sys/fs/cgroup/pids"), (found, "/sys/fs/cgroup")):
-        group = match[1] if match else ""
-        while group:
-            here = base + group.rstrip("/")
-            most, now = read(f"{here}/pids.max").strip(), read(f"{here}/pids.current").strip()
-            if most.isdigit() and now.isdigit() and int(now) >= int(most) - 1:
-                return int(now), int(most)
-            group = "" if group == "/" else os.path.dirname(group)
+        full = full_cgroup((base + match[1]).rstrip("/"), base) if match else None
+        if full is not None:
+            return full
     return None
+
+
+def is_full(path: str) -> bool:
+    """Return whether the file system of a path has no room left for a new name."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)

@@ -15,7 +15,6 @@ import stat
 from . import _machine
 from ._case import UNKNOWN, Case, Hints
 from ._inside import Program, host_machine, open_path, read_program
-from ._proc import parse_id_map
 from ._values import working_directory
 
 # Where commands lie in a root, besides the PATH that was searched.
@@ -317,21 +316,8 @@ def _denied(command: _Command) -> Hints:
     yield from _closed(command, command.tried)
 
 
-def _becomes(command: _Command) -> tuple[int, int]:
-    """The ids, as seen from here, that the command would have run with."""
-    ids = {"setuid": os.geteuid(), "setgid": os.getegid()}
-    for operation, kind in (("setuid", "uid"), ("setgid", "gid")):
-        for name, _, numbers, _ in command.case.before:
-            if name == operation:
-                rows = parse_id_map(command.case.map(kind).replace(", ", "\n"))
-                outside = [o + numbers[0] - i for i, o, n in rows if i <= numbers[0] < i + n]
-                inner = command.case.map(kind) and len(outside) == 1
-                ids[operation] = outside[0] if inner else numbers[0]
-    return ids["setuid"], ids["setgid"]
-
-
 def _closed(command: _Command, path: str) -> Hints:
-    uid, gid = _becomes(command)
+    uid, gid = map(command.case.outside_id, ("uid", "gid"))
     so_far = ""
     top = _status(command.root, "/")
     if top is not None and not _may_enter(top, uid, gid):

@@ -8,8 +8,9 @@ import os
 from contextlib import ExitStack
 
 from . import _machine
-from ._case import NEWPID, NEWUSER, Case, Hints, apparmor, filtered, no_power
+from ._case import NEWNS, NEWPID, NEWUSER, Case, Hints, apparmor, filtered, no_power
 from ._explain import CLONE_NAMES, OPTIONS, flag_names
+from ._not_mounted import too_many_mounts
 from ._nsfs import NS_GET_USERNS, owner_of_file
 
 _FILES = {0x00020000: "mnt"}  # in /proc/PID/ns and user.max_*_namespaces; the others as the option
@@ -42,7 +43,8 @@ def _no_space(flags: int) -> Hints:
 def explain_unshare(case: Case) -> Hints:
     flags = case.step.args[0]
     if case.errno in (errno.ENOSPC, errno.EUSERS):
-        yield from _no_space(flags)
+        too_many = [*too_many_mounts(case)] if flags & NEWNS else []
+        yield from too_many or _no_space(flags)
     elif case.errno == errno.EINVAL:
         for flag, name in CLONE_NAMES.items():
             file = _FILES.get(flag, OPTIONS[flag][2:])

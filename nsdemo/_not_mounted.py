@@ -34,6 +34,24 @@ def _target_of_mount(case: Case) -> tuple[str | None, str]:
     return (texts[3] or case.root), texts[1] or ""
 
 
+# Operations that mount, for which the kernel says ENOSPC when there are too many mounts.
+_MOUNTING = ("bind", "mount", "bind_at", "mount_at", "overlay_at", "mask_at", "pivot_root", "pin")
+
+
+def too_many_mounts(case: Case) -> Hints:
+    """ENOSPC of a mount, or of a new mount namespace, which is a copy of ours."""
+    most = _machine.sysctl("fs.mount-max")
+    here = len(_machine.mounts())
+    if case.step.operation not in (*_MOUNTING, "unshare", "clone") or most is None:
+        return
+    if here * 2 >= most - 64:  # a bind takes along what is mounted below
+        yield (
+            "this is not disk space: a mount namespace may hold no more mounts than the sysctl "
+            f"fs.mount-max says, {most}, and {here} are there before this one is made: unmount "
+            f"some, or sudo sysctl -w fs.mount-max={max(100000, most * 2)}"
+        )
+
+
 def explain_mount(case: Case) -> Hints:
     kind = case.step.args[2]
     root, target = _target_of_mount(case)

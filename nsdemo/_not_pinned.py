@@ -24,7 +24,11 @@ def explain_pin(case: Case) -> Hints:
     folder = os.path.dirname(path)
     if case.errno == errno.EEXIST:
         yield f"a namespace is pinned there already: nsdemo.release({path!r}) lets go of it"
-    elif case.errno == errno.ENOENT:
+    elif case.errno == errno.ENOENT and not _machine.exists("/proc/self/ns"):
+        yield (
+            "there is no procfs on /proc, by which a namespace is pinned: mount -t proc proc /proc"
+        )
+    elif case.errno == errno.ENOENT and not os.path.isdir(folder or "."):
         yield f"there is no directory {folder}: the file is made, its directory is not"
     elif case.errno == errno.ELOOP:
         yield "it is a link, and none is followed there: name the file itself"
@@ -36,6 +40,13 @@ def explain_pin(case: Case) -> Hints:
                 f"{folder} lies in a shared mount, which would show the new mount namespace to "
                 "itself: leave propagation at private, or pin it below a private mount (mount "
                 "--bind DIR DIR; mount --make-private DIR)"
+            )
+        else:
+            yield (
+                "a mount namespace can be pinned only in one that the kernel counts as older, "
+                "and Linux 6.18 counts on each CPU: the one that this Python is in was made on "
+                "another CPU than the new one now. Try again on another CPU (taskset, "
+                "os.sched_setaffinity), or pin it from the machine's first mount namespace"
             )
     elif case.errno not in (errno.EPERM, errno.EACCES) or case.joined(NEWNS):
         return

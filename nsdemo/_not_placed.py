@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from . import _machine
 from ._case import NEWUSER, Case, Hints, no_power
 from ._not_executable import explain_path
 from ._not_mounted import mount_refused
@@ -57,6 +58,8 @@ def _explain_place(case: Case) -> Hints:
         yield f"{target} leads out of the root: '..' is refused in a target"
     elif case.errno == errno.ESTALE:
         yield f"{root} was replaced by another directory while the container was being set up"
+    elif case.errno == errno.ENOSPC and _machine.is_full(root):
+        yield f"the file system of {root} is full: no mount point can be made there"
     elif case.errno in _NOT_MADE:
         missing = os.path.join(root, target.lstrip("/"))
         if not os.path.lexists(missing):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _core
+from ._errors import explained
 from ._values import CLONE_FLAGS, KEYWORDS, StrPath, absolute_path, encode_path, names_to_flags
 
 
@@ -92,19 +93,20 @@ def release(path: StrPath, mount: Any = None) -> None:
 
 
 def _not_released(number: int, path: str) -> OSError:
-    failure = OSError(number, os.strerror(number), path)
+    hints = []
+    text = os.strerror(number)
     if number == errno.EINVAL:
-        failure = OSError(number, "no namespace is pinned here", path)
+        text = "no namespace is pinned here"
     elif number == errno.ESRCH:
-        failure.add_note(
+        hints.append(
             "a pin is taken away by its descriptor, so that nobody can slip in another: mount "
             "the proc of this pid namespace on /proc"
         )
     elif number in (errno.EPERM, errno.EACCES):
-        failure.add_note(
+        hints.append(
             "a pin is a mount: only root of the mount namespace in which it was made takes it away"
         )
-    return failure
+    return explained(OSError(number, text, path), *hints)
 
 
 def release_all(core: _core.Plan, mount: Any) -> None:

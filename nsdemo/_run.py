@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, AnyStr
 
 from . import _core
-from ._errors import setup_failed
+from ._errors import explained, setup_failed
 from ._explain import describe, hints_for
 from ._plan import Plan
 from ._stdio import PIPE, Stdio, check_pass_fds, decode, encode, text_settings
@@ -45,6 +45,14 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
             self._trace = trace_of(*self._record)
             self._record = None
         return self._trace
+
+    def check_returncode(self) -> None:
+        """Raise CalledProcessError if the status is not 0; it has the trace, too."""
+        try:
+            super().check_returncode()
+        except CalledProcessError as error:
+            explained(error, trace=self.trace)
+            raise
 
     def _repr_html_(self) -> str:
         """What a notebook shows: status, output, and how the container was made."""
@@ -129,15 +137,15 @@ def time_is_over(
     args: Any, timeout: float, core: _core.Plan, process: _core.Process, raw: Sequence[Any]
 ) -> TimeoutExpired:
     """TimeoutExpired; the process has been ended, or its launch given up."""
-    # Bytes also in text mode, as subprocess has it: a character may be half read.
-    error = TimeoutExpired(args, timeout, output=raw[0], stderr=raw[1])
     trace = trace_of(core, process)
-    error.trace = trace  # type: ignore[attr-defined]
+    hints = []
     if process.abandoned:
         where = f"it had come to: {_words_for(trace[-1])}" if trace else "it had just begun"
-        error.add_note(f"the command was not started, the container was still being made; {where}")
+        hints.append(f"the command was not started, the container was still being made; {where}")
+    # Bytes also in text mode, as subprocess has it: a character may be half read.
+    error = timed_out(args, timeout, trace, *raw)
     name_unended(error)
-    return error
+    return explained(error, *hints)
 
 
 def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:
@@ -148,12 +156,17 @@ def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None
         raise setup_failed(step, trace, _words_for(step), hints, said or b"")
     # Not executable is no failure of the set-up: the plain exception, as subprocess has it.
     path, name = step.args[0], step.args[1]
-    filename = name if step.errno == errno.ENOENT else path
+    # EAGAIN is said before any path is looked up.
+    filename = name if step.errno in (errno.ENOENT, errno.EAGAIN) else path
     failure = OSError(step.errno, os.strerror(step.errno), filename)
-    failure.trace = trace  # type: ignore[attr-defined]
-    for hint in hints:
-        failure.add_note(hint)
-    raise failure
+    raise explained(failure, *hints, trace=trace)
+
+
+def timed_out(
+    args: Any, timeout: float, trace: tuple[Step, ...], out: Any = None, err: Any = None
+) -> TimeoutExpired:
+    """TimeoutExpired as subprocess has it, and how the container was made."""
+    return explained(TimeoutExpired(args, timeout, output=out, stderr=err), trace=trace)
 
 
 def run_plan(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._errors import printable
 from ._pins import checked_pins
 from ._values import CLONE_FLAGS, encode_name
 
@@ -97,8 +98,8 @@ def cgroup_settings(pid: int) -> Settings:
         below = os.path.relpath(path, mount_.root)
         if path.startswith("/..") or below.startswith(".."):
             raise ValueError(
-                f"join_cgroup: {path} of the hierarchy {controllers or 'cgroup2'} lies outside of "
-                f"what is mounted on {mount_.point}"
+                f"join_cgroup: {printable(path)} of the hierarchy {controllers or 'cgroup2'} lies "
+                f"outside of what is mounted on {printable(mount_.point)}"
             )
         found[os.path.normpath(os.path.join(mount_.point, below, "cgroup.procs"))] = None
     return (), None, None, tuple(map(os.fsencode, found))

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._errors import explained, printable
 from ._shown import child_of_init, is_running, uid_of, why_hidden
 from ._values import CLONE_FLAGS, KEYWORDS, text_value
 
@@ -143,7 +144,8 @@ class Resolved:
         except OSError:
             os.close(fd)
             raise ValueError(
-                f"{name} is no namespace: pass a pid, a pidfd, or a file such as /proc/PID/ns/net"
+                f"{printable(name)} is no namespace: pass a pid, a pidfd, or a file such as "
+                "/proc/PID/ns/net"
             ) from None
         self.fd = fd
 
@@ -204,42 +206,49 @@ def unreadable(pid: int, error: OSError) -> OSError:
     if error.errno in (errno.ESRCH, errno.ENOENT):
         return _not_there(pid, error)
     if error.errno not in (errno.EACCES, errno.EPERM):
-        return error
+        return explained(error)
     uid = uid_of(pid)
-    from . import _machine
-
-    if os.geteuid() in (0, uid) and not _machine.in_first_user_namespace():
-        refused = PermissionError(error.errno, f"process {pid} may not be looked at from here")
-        refused.add_note(
-            f"it is in a user namespace that {_machine.BESIDE} (a process of ours that is not "
-            "dumpable refuses, too)"
+    if os.geteuid() not in (0, uid):
+        owner = f"uid {uid}" if uid >= 0 else "another user"
+        return explained(
+            PermissionError(
+                error.errno, f"process {pid} belongs to {owner}; you are uid {os.geteuid()}"
+            ),
+            "only its owner, or root, may look at its namespaces and join them",
         )
-        return refused
-    if os.geteuid() in (0, uid):
-        return PermissionError(
+    refused = PermissionError(error.errno, f"process {pid} may not be looked at from here")
+    try:
+        from . import _machine
+
+        if not _machine.in_first_user_namespace():
+            return explained(
+                refused,
+                f"it is in a user namespace that {_machine.BESIDE} (a process of ours that is not "
+                "dumpable refuses, too)",
+            )
+    except (ImportError, OSError):  # our own files are out of reach: a hint less
+        return explained(refused)
+    return explained(
+        PermissionError(
             error.errno,
             f"process {pid} does not let anybody look at its namespaces: it is not dumpable, or a "
             "security module protects it",
         )
-    owner = f"uid {uid}" if uid >= 0 else "another user"
-    refused = PermissionError(
-        error.errno, f"process {pid} belongs to {owner}; you are uid {os.geteuid()}"
     )
-    refused.add_note("only its owner, or root, may look at its namespaces and join them")
-    return refused
 
 
 def _not_there(pid: int, error: OSError) -> OSError:
     """/proc has nothing of it, or no file of this name."""
     if not is_running(pid):
-        return ProcessLookupError(
-            errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
+        return explained(
+            ProcessLookupError(
+                errno.ESRCH, f"there is no process {pid}: it has ended, or never was"
+            )
         )
     if os.path.exists(f"/proc/{pid}"):
-        return error
+        return explained(error)
     hidden = PermissionError(errno.EACCES, f"process {pid} runs, but /proc does not show it")
-    hidden.add_note(why_hidden())
-    return hidden
+    return explained(hidden, why_hidden())
 
 
 def slots_used(steps: list[tuple[str, int, tuple[int, int, int], Any]]) -> int:

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ._errors import explained
 from ._stdio import PIPE, STDOUT, Stdio
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Terminal(Stdio):
         except OSError as error:
             self._forget()
             if error.errno == errno.ENOSPC:
-                error.add_note("as many terminals as the sysctl kernel.pty.max allows are open")
+                explained(error, "as many terminals as the sysctl kernel.pty.max allows are open")
             if error.errno not in _NO_DEVPTS:
                 raise
             # There may be one inside. If not, the launcher will say that this is none.

@@ -15,6 +15,7 @@ import stat
 import weakref
 from typing import TYPE_CHECKING
 
+from ._errors import explained, printable
 from ._inside import MAX_LINKS, Program, open_file, read_program, remove_tree
 from ._values import absolute_path
 
@@ -320,7 +321,10 @@ class _HostCopy:
             self._rootfs._link(self._mirror(path), f"{binaries}/{name}")
             root = self._rootfs.path
             if not os.path.samefile(f"{root}{binaries}/{name}", f"{root}{path}"):
-                raise ValueError(f"{path}: another program in this root is called {name}")
+                path = printable(path)
+                raise ValueError(
+                    f"{path}: another program in this root is called {printable(name)}"
+                )
         self._rootfs._standard_directories()
 
     def _mirror(self, path: str) -> str:
@@ -367,16 +371,16 @@ class _HostCopy:
                 if command is not None:
                     self.add(_find(command), os.path.basename(command))
         except FileNotFoundError as error:
-            error.add_note(f"it is named in the first line of {script}")
+            explained(error, f"it is named in the first line of {script}")
             if program.carriage_return:
-                error.add_note("that line ends in CR LF, and the CR is taken as part of the name")
+                explained(error, "that line ends in CR LF, and the CR is taken as part of the name")
             raise
 
     def _add_libraries(self, program: str, loader: str) -> None:
         try:
             self._mirror(loader)
         except FileNotFoundError as error:
-            error.add_note(f"it is the ELF loader that {program} names")
+            explained(error, f"it is the ELF loader that {program} names")
             raise
         libraries = _list_libraries(program, loader)
         libc = next((path for name, path in libraries if name.startswith("libc.so")), loader)
@@ -420,11 +424,11 @@ def _list_libraries(program: str, loader: str) -> list[tuple[str, str]]:
             errno.ENOENT, "shared library not found", missing["name"]
         )
         if "LD_LIBRARY_PATH" in os.environ:
-            error.add_note("LD_LIBRARY_PATH is not used: the command will not have it inside")
+            explained(error, "LD_LIBRARY_PATH is not used: the command will not have it inside")
     else:
         error = OSError(errno.ELIBBAD, "the ELF loader cannot load it", program)
-    error.add_note(f"{loader} --list {program}: {said or f'exit status {answer.returncode}'}")
-    raise error
+    words = said or f"exit status {answer.returncode}"
+    raise explained(error, f"{loader} --list {program}: {words}")
 
 
 def _names(programs: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -452,7 +456,7 @@ def _find(program: str) -> str:
         raise PermissionError(errno.EACCES, "not an executable file", program)
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     if "/" not in program:
-        error.add_note(f"it is in no directory of PATH: {os.environ.get('PATH', os.defpath)}")
+        explained(error, f"it is in no directory of PATH: {os.environ.get('PATH', os.defpath)}")
     raise error
 
 
@@ -466,8 +470,7 @@ def _find_busybox() -> str:
             if program.kind == "elf" and program.interpreter is None:
                 return os.path.abspath(path)
     error = FileNotFoundError(errno.ENOENT, "no statically linked busybox", "busybox")
-    error.add_note("on Debian and Ubuntu: apt-get install busybox-static")
-    raise error
+    raise explained(error, "on Debian and Ubuntu: apt-get install busybox-static")
 
 
 def _remove_forgotten(path: str, identity: tuple[int, int], pid: int) -> None:

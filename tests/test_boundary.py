@@ -130,3 +130,22 @@ def test_the_session_keyring_is_inherited(user: bool, prison: Path) -> None:
         assert said(prison, f"keyring {name}", user=user) == "read ours"
         assert box.enter(["keyring", name], **CAPTURED).stdout == "read ours\n"
         assert said(prison, f"keyring {name}", user=user, seccomp=NO_KEYCTL) == "refused 1"
+
+
+@pytest.mark.parametrize("user", POWERS)
+def test_the_environment_is_inside_without_a_root(
+    user: bool, prison: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSDEMO_TEST_SECRET", "ours")
+    look = ["sh", "-c", "echo ${NSDEMO_TEST_SECRET-no} ${PATH:+path}"]
+    path = {"PATH": "/usr/bin:/bin"}
+    assert nsdemo.run(look, user=user, **CAPTURED).stdout == "ours path\n"
+    assert nsdemo.run(look, user=user, env=path, **CAPTURED).stdout == "no path\n"
+    assert nsdemo.run(look, user=user, root="/", **CAPTURED).stdout == "no path\n"
+    with nsdemo.spawn(["sleep", "100"], root=prison, user=user) as box:
+        with open(f"/proc/{box.pid}/environ", "rb") as environ:
+            assert b"NSDEMO_TEST_SECRET" not in environ.read()
+        box.kill()
+    with nsdemo.spawn(["sleep", "100"], user=user) as box:
+        assert nsdemo.enter(box, look, **CAPTURED).stdout == "no path\n"
+        box.kill()
