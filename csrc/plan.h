@@ -179,6 +179,9 @@ struct nsd_trace {
     struct nsd_result results[];
 };
 
+/* What the launcher ends with if it cannot map the plan: this and the errno. */
+#define NSD_NOT_TAKEN 128
+
 /* What newuidmap said, a NUL-ended text behind the results: of a plan with map_ids alone. */
 #define NSD_SAID 400u
 

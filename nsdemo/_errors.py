@@ -31,7 +31,8 @@ def explained(error: Explained, *hints: str, trace: tuple[Step, ...] | None = No
         error.add_note(printable(hint))
     if trace is not None:
         error.trace = trace  # type: ignore[attr-defined]
-    error.hint = whole_text(error)  # type: ignore[attr-defined]
+    if not isinstance(error, NamespaceError):
+        error.hint = whole_text(error)  # type: ignore[attr-defined]
     return error
 
 

@@ -313,6 +313,7 @@ _START = {
     "execute": "execute the launcher",
     "pidfd_open": "open a pidfd of the command",
     "guard": "start the guard that ends the command with this process",
+    "take": "map the plan in the launcher's memory",
     "killed": "set the container up (the launcher was killed)",
 }
 

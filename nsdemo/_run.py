@@ -125,12 +125,14 @@ def _words_for(step: Step) -> str:
 
 def name_unended(error: BaseException) -> None:
     """Processes that were killed and still are: nothing else is left of what was given up."""
-    for pid in _core.unended():
-        error.add_note(
-            f"process {pid} was killed, but has not ended yet: the kernel waits for something, "
-            "such as a file system whose server does not answer. It is reaped after that by "
-            "whatever nsdemo is asked next"
-        )
+    hints = [
+        f"process {pid} was killed, but has not ended yet: the kernel waits for something, such as "
+        "a file system whose server does not answer. It is reaped after that by whatever nsdemo "
+        "is asked next"
+        for pid in _core.unended()
+    ]
+    if hints or hasattr(error, "hint"):
+        explained(error, *hints)
 
 
 def time_is_over(

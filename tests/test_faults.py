@@ -497,11 +497,17 @@ def injected_later(
     return json.loads(output.splitlines()[-1])
 
 
-def test_the_plan_cannot_be_mapped(strace: str) -> None:
-    """mmap in the launcher: it ends without a word, and that is noticed at once."""
-    burn = "with contextlib.suppress(OSError): mmap.mmap(-1, 1 << 20)"
-    found = injected_later(strace, "mmap:error=ENOMEM:when=1", burn)
+# Python's vfork child maps the trace; and as the launcher, by its second call, the plan. The first
+# launch of all is the guard's.
+@pytest.mark.parametrize(
+    ("turn", "init", "stage"), [(1, True, "plan"), (2, True, "take"), (2, False, "guard")]
+)
+def test_the_plan_cannot_be_mapped(turn: int, init: bool, stage: str, strace: str) -> None:
+    """There is no trace to tell it in, and it is told all the same."""
+    burn = "with contextlib.suppress(OSError): [mmap.mmap(-1, 1 << 20) for _ in range(9)]"
+    found = injected_later(strace, f"mmap:error=ENOMEM:when={turn}", burn, init)
     assert found["error"]["operation"] == "start"
+    assert (found["error"]["args"], found["error"]["errno"]) == ([stage], errno.ENOMEM)
     assert "NamespaceError" in found["error"]["type"]
     assert found["at_once"] == found["left"] == []
 

@@ -51,7 +51,7 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     const int64_t deadline = nsd_now() + PATIENCE;
     struct nsd_builder plan;
     struct nsd_child first;
-    int ret;
+    int ret, not_taken;
 
     nsd_builder_init(&plan);
     nsd_add(&plan, NSD_WATCH);
@@ -67,12 +67,13 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     *reterr_stage = NSD_START_GUARD;
     while (nsd_launch_wait(&first, deadline) == -EINTR)
         continue;
+    not_taken = nsd_why_not_taken(first.first);
     if (!nsd_reap_until(first.first, deadline, NULL))
         nsd_end(first.first, NULL, NULL);
     for (uint32_t i = 0; i < first.step_count && ret == 0; i++)
         ret = -first.trace->results[i].error;
     if (ret == 0 && first.trace->guard == 0)
-        ret = -ECHILD; /* killed on its way */
+        ret = not_taken < 0 ? not_taken : -ECHILD; /* killed on its way */
     if (ret < 0) {
         munmap(first.trace, first.trace_size);
         return ret;

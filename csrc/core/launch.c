@@ -162,6 +162,22 @@ static bool is_whole(const struct nsd_child *child, uint32_t last)
            first.si_pid == 0 || first.si_code == CLD_EXITED;
 }
 
+static int why_not_taken(int exit_status)
+{
+    return exit_status > NSD_NOT_TAKEN ? NSD_NOT_TAKEN - exit_status : 0;
+}
+
+int nsd_why_not_taken(pid_t launcher)
+{
+    siginfo_t info = {0};
+
+    if (launcher <= 0 ||
+        waitid(P_PID, (id_t)launcher, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+        info.si_pid != launcher || info.si_code != CLD_EXITED)
+        return 0;
+    return why_not_taken(info.si_status);
+}
+
 int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage)
 {
@@ -189,10 +205,13 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         return -ECANCELED;
     }
     if (!is_whole(child, last)) {
-        *reterr_stage = NSD_START_KILLED;
+        ret = nsd_why_not_taken(child->first);
+        if (child->reaped && WIFEXITED(child->status))
+            ret = why_not_taken(WEXITSTATUS(child->status));
+        *reterr_stage = ret < 0 ? NSD_START_TAKE : NSD_START_KILLED;
         if (!child->reaped)
             nsd_launch_abandon(child);
-        return -ECHILD;
+        return ret < 0 ? ret : -ECHILD;
     }
     /* The first process noted that the command runs, and had nothing to do but to end. */
     is_over = child->results[last].end != 0 && child->trace != NULL &&

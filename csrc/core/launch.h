@@ -36,6 +36,7 @@ enum nsd_start_stage {
     NSD_START_PIDFD,
     NSD_START_KILLED,
     NSD_START_GUARD,
+    NSD_START_TAKE,
 };
 
 /* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. */
@@ -64,5 +65,8 @@ void nsd_launch_abandon(struct nsd_child *child);
 void nsd_read_clocks(struct nsd_child *child, int which);
 void nsd_reap(pid_t pid);
 bool nsd_has_exited(pid_t pid);
+
+/* Of a launcher that nobody has reaped: the errno if it could not map its plan, negative, or 0. */
+int nsd_why_not_taken(pid_t launcher);
 
 #endif

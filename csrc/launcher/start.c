@@ -332,8 +332,10 @@ _Noreturn void nsd_main(uintptr_t *stack)
     size = take_number(argv[2]);
     base = sys6(__NR_mmap, 0, size, PROT_RW, MAP_SHARED, fd, 0);
     sys1(__NR_close, fd);
-    if (base < 0 && base > -4096)
+    if (base == -EBADF || base == -ENODEV || base == -EINVAL)
         nsd_exit(125);
+    if (base < 0 && base > -4096)
+        nsd_exit(NSD_NOT_TAKEN - (int)base); /* there is no trace to note it in */
     the_launch.name = argv[0];
     the_launch.self = NSD_FIRST;
     if (take_trace(&the_launch, (struct nsd_trace *)base, (size_t)size) < 0)

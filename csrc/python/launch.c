@@ -13,6 +13,7 @@ static const char *const stage_names[] = {
     [NSD_START_IMAGE] = "image",     [NSD_START_PLAN] = "plan",
     [NSD_START_EXECUTE] = "execute", [NSD_START_PIDFD] = "pidfd_open",
     [NSD_START_KILLED] = "killed",   [NSD_START_GUARD] = "guard",
+    [NSD_START_TAKE] = "take",
 };
 
 /* Ascending descriptors from a tuple; PyMem_Free them. */

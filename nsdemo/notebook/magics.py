@@ -250,7 +250,7 @@ def _start(call: flags.Call, cell: str, pipes: Pipes) -> tuple[nsdemo.Container[
         except FileNotFoundError as error:
             if isinstance(error, nsdemo.NamespaceError) or len(shells) == 1:
                 raise
-            notes += [note for note in error.__notes__ if note not in notes]
+            notes += [note for note in getattr(error, "__notes__", ()) if note not in notes]
         except ProcessLookupError as error:
             error.add_note(
                 "a container ends with its first process; %%spawn --bg --save NAME starts one that "
@@ -282,9 +282,12 @@ def _in_foreground(
     if not in_time:
         assert call.timeout is not None
         late = nsdemo.TimeoutExpired(cell, call.timeout)
+        late.trace, late.hint = box.trace, str(late)  # type: ignore[attr-defined]
         raise _brief(late, f"the script was ended after {call.timeout:g} seconds")
     if status and call.more.get("raise_error", True):
-        raise _brief(nsdemo.CalledProcessError(status, cell), _ended(status))
+        failed = nsdemo.CalledProcessError(status, cell)
+        failed.trace, failed.hint = box.trace, str(failed)  # type: ignore[attr-defined]
+        raise _brief(failed, _ended(status))
 
 
 def _in_background(box: nsdemo.Container[Any], pipes: Pipes, goes_on: bool) -> None:
