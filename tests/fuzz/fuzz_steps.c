@@ -58,6 +58,9 @@ static bool keeps(long fd)
     for (int i = 0; i < NSD_SLOTS; i++)
         if (launch.slot[i] == fd)
             return true;
+    for (int i = 0; i < launch.held_count; i++)
+        if (launch.held[i].fd == fd)
+            return true;
     return launch.parent == fd || launch.helper == fd;
 }
 
