@@ -125,7 +125,7 @@ static void perform(void)
     memset(steps, 0, sizeof(steps));
     for (uint32_t i = 0; i < count; i++) {
         steps[i].operation = take_byte() % NSD_OPERATION_COUNT;
-        steps[i].flags = take_byte() & NSD_TOLERATES;
+        steps[i].flags = take_byte() & 3;
         for (int n = 0; n < 3; n++)
             steps[i].number[n] = take_number();
     }
