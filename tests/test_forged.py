@@ -55,7 +55,7 @@ def test_targets_do_not_take_the_place_of_mounts() -> None:
         ("open_root", (0, 2**40, 0), ("/", None, None, None)),
         ("bind_at", (0, -1, -(2**63)), ("/", "/", None, None)),
         ("overlay_at", (0, -1, 69 | 9 << 8), ("", "/", "", None)),
-        ("overlay_at", (0, -1, 1 << 8 | 0x20000), ("", "/", "", None)),
+        ("overlay_at", (0, -1, 5 | 0x20000), ("", "/", "", None)),  # of nothing
         ("setgroups", (10**6, 0, 0), ("x", None, None, None)),
         ("setgroups", (-1, 0, 0), NOTHING),
         ("seccomp", (2**40, 0, 0), ("x", None, None, None)),
@@ -77,7 +77,7 @@ def test_a_forged_step(operation: str, numbers: tuple[int, int, int], texts: Any
 
 def test_flags_that_nobody_knows() -> None:
     with pytest.raises(ValueError, match="setsid"):
-        _core.Plan().append("setsid", 4, (0, 0, 0), NOTHING)
+        _core.Plan().append("setsid", 8, (0, 0, 0), NOTHING)
 
 
 def test_steps_out_of_place() -> None:
@@ -119,6 +119,13 @@ def test_numbers_of_descriptors_and_processes(number: int) -> None:
         _core.process_birth(number)
 
 
+@pytest.mark.parametrize("number", [-1, 2**32, 2**33, 2**64])
+def test_numbers_of_groups(number: int) -> None:
+    """2**32 is not group 0."""
+    with pytest.raises((ValueError, OverflowError)):
+        _core.Plan().setgroups((number,))
+
+
 # Whatever is drawn is performed in namespaces of its own, and leads to no file that exists.
 RANDOM_STEPS = """
     import random
@@ -138,7 +145,7 @@ RANDOM_STEPS = """
                 drawn = tuple(draw.choice(numbers) for _ in range(3))
                 words = tuple(draw.choice(texts) for _ in range(4))
                 said = name, drawn, words
-                plan = plan.append(name, draw.choice([0, 0, 0, 1, 3, 4]), drawn, words)
+                plan = plan.append(name, draw.choice([0, 0, 0, 1, 3, 4, 8]), drawn, words)
                 plan.steps()
         except ValueError as error:
             assert name in str(error), error

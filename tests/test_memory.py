@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from support import refusing, script
+
+import nsdemo
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -111,6 +115,15 @@ def test_output_is_kept_once(text: bool) -> None:
     found = script(body, "true" if text else "false").report
     assert found["ran"] < found["size"] * 1.5
     assert found["talked"] < found["size"] * 1.5
+
+
+def test_input_is_not_kept() -> None:
+    data = b"x" * 1000
+    before = sys.getrefcount(data)
+    done = nsdemo.run(["cat"], input=data, stdout=nsdemo.PIPE)
+    box = nsdemo.spawn(["cat"], stdin=nsdemo.PIPE, stdout=nsdemo.PIPE)
+    assert box.communicate(input=data)[0] == done.stdout == data
+    assert sys.getrefcount(data) == before
 
 
 def test_output_that_does_not_fit_is_a_memory_error() -> None:

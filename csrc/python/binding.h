@@ -87,7 +87,8 @@ void nsd_give_grace(struct process_object *self, int64_t deadline);
 int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
              bool *ret_interrupted);
 
-/* recipe.c */
+/* recipe.c. The ids of a tuple, to be freed with PyMem_Free; NULL with an exception set. */
+uint32_t *nsd_take_groups(PyObject *groups, int *ret_count);
 PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_adopt(PyObject *module, PyObject *args);
 

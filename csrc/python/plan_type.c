@@ -206,25 +206,15 @@ static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
 {
     struct nsd_builder builder;
     struct nsd_step *step;
-    Py_ssize_t count = PyTuple_Size(ids);
+    int count;
+    uint32_t *groups = nsd_take_groups(ids, &count);
 
-    if (count < 0)
+    if (groups == NULL)
         return NULL;
     step = nsd_add(copied(object, &builder), NSD_SETGROUPS);
     step->number[0] = count;
-    {
-        uint32_t *groups = PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
-
-        for (Py_ssize_t i = 0; groups != NULL && i < count; i++)
-            groups[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(ids, i));
-        if (groups == NULL || PyErr_Occurred()) {
-            PyMem_Free(groups);
-            nsd_builder_free(&builder);
-            return PyErr_Occurred() ? NULL : PyErr_NoMemory();
-        }
-        step->text[0] = nsd_keep(&builder, groups, (size_t)count * sizeof(uint32_t));
-        PyMem_Free(groups);
-    }
+    step->text[0] = nsd_keep(&builder, groups, (size_t)count * sizeof(uint32_t));
+    PyMem_Free(groups);
     return nsd_plan_from_builder(Py_TYPE(object), &builder,
                                  ((struct plan_object *)object)->keep);
 }

@@ -234,6 +234,8 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
     thread = PyEval_SaveThread();
     ret = nsd_talk(self, deadline, &thread, &interrupted);
     PyEval_RestoreThread(thread);
+    if (self->streams.input_fd < 0)
+        Py_CLEAR(self->input); /* it was heard, or nobody listens */
     end_turn(self);
     if (interrupted) {
         nsd_give_grace(self, deadline);
@@ -334,6 +336,9 @@ static PyObject *process_close(PyObject *object, PyObject *unused)
     if (!take_turn(self))
         return NULL;
     nsd_close_streams(&self->streams);
+    self->streams.input = NULL;
+    self->streams.input_left = 0;
+    Py_CLEAR(self->input);
     end_turn(self);
     if (self->child.reaped)
         nsd_child_close(&self->child);

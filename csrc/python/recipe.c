@@ -28,22 +28,30 @@ static int take_joins(PyObject *joins, struct nsd_request *request)
     return count < 0 ? -1 : 0;
 }
 
-static uint32_t *take_groups(PyObject *groups, struct nsd_request *request)
+uint32_t *nsd_take_groups(PyObject *groups, int *ret_count)
 {
     Py_ssize_t count = PyTuple_Size(groups);
     uint32_t *ids =
         count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(uint32_t));
 
-    for (Py_ssize_t i = 0; ids != NULL && i < count; i++)
-        ids[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(groups, i));
-    if (ids != NULL && PyErr_Occurred()) {
+    if (ids == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        unsigned long id = PyLong_AsUnsignedLong(PyTuple_GetItem(groups, i));
+
+        if (id <= UINT32_MAX) {
+            ids[i] = (uint32_t)id;
+            continue;
+        }
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "that number is no group");
         PyMem_Free(ids);
         return NULL;
     }
-    if (ids == NULL && !PyErr_Occurred())
-        PyErr_NoMemory();
-    request->group_count = (int)count;
-    request->groups = ids;
+    *ret_count = (int)count;
     return ids;
 }
 
@@ -105,8 +113,12 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
             return NULL;
         request.root_of.birth = root_birth;
     }
-    if (groups != Py_None && (ids = take_groups(groups, &request)) == NULL)
-        return NULL;
+    if (groups != Py_None) {
+        ids = nsd_take_groups(groups, &request.group_count);
+        if (ids == NULL)
+            return NULL;
+        request.groups = ids;
+    }
     if (nsd_take_files(mounts, &files, &request.file_count) < 0) {
         PyMem_Free(ids);
         return NULL;
