@@ -33,8 +33,7 @@ def adopt(target: Any) -> Container[bytes]:
         if pid == os.getpid():
             raise ValueError("this is our own process: it cannot be taken in")
         found = _read(pid)
-        with suppress(PermissionError):  # somebody else's, and alive
-            signal.pidfd_send_signal(pidfd, 0)  # so it was the one that we read of
+        _must_be_there(pidfd)  # so it was the one that we read of
         process = _core.adopt(pid, pidfd, found.is_init)
     except BaseException:
         os.close(pidfd)
@@ -42,6 +41,15 @@ def adopt(target: Any) -> Container[bytes]:
     box: Container[bytes] = Container._made(process, Plan(), found.args, found.root)
     box._trace = ()
     return box
+
+
+def _must_be_there(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError as error:
+        # Somebody else's, and alive; or a filter refuses the call.
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise
 
 
 def _open(target: Any) -> tuple[int, int]:

@@ -100,6 +100,26 @@ CHEATS = {
         "report_on(checked=lambda *args: result)",
         {NOBODY, READ},
     ),
+    "a thread is in it": (
+        "pinned()\n"
+        "code = '''\n"
+        "import ctypes, os, sys, threading, time\n"
+        "def live():\n"
+        "    fd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "    print(ctypes.CDLL(None).setns(fd, 0x04000000), flush=True)\n"
+        "    os.close(fd)\n"
+        "    time.sleep(600)\n"
+        "threading.Thread(target=live, daemon=True).start()\n"
+        "time.sleep(600)'''\n"
+        "kept = dict.fromkeys(('mount', 'uts', 'ipc', 'pid'), False)\n"
+        "words = [sys.executable, '-I', '-S', '-c', code, f'/proc/{holder.pid}/root{pin}']\n"
+        "member = nsdemo.spawn(words, user=holder, **kept, stdout=nsdemo.PIPE)\n"
+        "assert member.stdout.readline() == b'0\\n'\n"
+        "result = check.c6(pin, holder)\n"
+        "member.kill(), member.wait(), member.stdout.close()\n"
+        "report_on(checked=lambda *args: result)",
+        {NOBODY, READ},
+    ),
     "ours": (
         "Path(pin).touch()\ninside('mount', '--bind', '/proc/self/ns/uts', pin)\nreport_on()",
         {UTS, NOBODY, READ},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from support import IS_ROOT, QUIET, SLOW, eventually, leftovers, script, snapsho
 from targets import POWERS
 
 import nsdemo
-from nsdemo import kernel
+from nsdemo import _lsns, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -294,6 +295,91 @@ def test_processes_and_descriptors_keep_it() -> None:
             assert kernel.keepers(box, "ipc").descriptors == ()
         finally:
             os.close(fd)
+
+
+THREAD = """
+import ctypes, os, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+
+def live():
+    fds = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
+    libc.unshare(0x200)  # CLONE_FS, or it may not join a mount namespace
+    for fd in fds:
+        if libc.setns(fd, 0):
+            print(os.strerror(ctypes.get_errno()), flush=True)
+        os.close(fd)
+    print("lives there", flush=True)
+    time.sleep(600)
+
+thread = threading.Thread(target=live, daemon=True)
+thread.start()
+time.sleep(600)
+"""
+
+
+def thread_in(box: nsdemo.Container[Any], *names: str) -> nsdemo.Container[str]:
+    """A process with one thread that lives in the container's namespaces; all others do not."""
+    files = [f"/proc/{box.pid}/ns/{name}" for name in names]
+    thread = nsdemo.spawn(
+        [sys.executable, "-I", "-S", "-c", THREAD, *files],
+        **dict.fromkeys(("mount", "uts", "ipc", "pid"), False),
+        user=box,
+        **QUIET,
+        stdout=nsdemo.PIPE,
+        text=True,
+    )
+    assert thread.stdout is not None
+    assert thread.stdout.readline() == "lives there\n"
+    return thread
+
+
+def test_a_single_thread_keeps_it() -> None:
+    with (
+        nsdemo.spawn(["sleep", "1000"], user=True, die_with_parent=False, **QUIET) as box,
+        thread_in(box, "uts", "ipc", "mnt") as other,
+    ):
+        for name in ("uts", "ipc", "mount"):
+            assert other.namespaces[name] != box.namespaces[name]
+            found = {each.pid for each in kernel.keepers(box, name).processes}
+            assert found == {box.pid, other.pid}
+        rows = _lsns.list_namespaces(of=box.pid)
+        members = {row.type: {each.pid for each in row.members} for row in rows}
+        assert members["uts"] == members["mnt"] == {box.pid, other.pid}
+        assert members["pid"] == {box.pid}
+        uts = box.namespaces["uts"]
+        box.stop()
+        assert other.pid in {
+            each.pid
+            for row in _lsns.list_namespaces(("uts",))
+            if row.inode == uts[1]
+            for each in row.members
+        }
+
+
+def test_a_thread_with_descriptors_of_its_own_keeps_it() -> None:
+    body = """\
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        with nsdemo.spawn(["sleep", "600"], stdin=nsdemo.DEVNULL) as box:
+            ready, over = threading.Event(), threading.Event()
+
+            def hold():
+                libc.unshare(0x400)  # CLONE_FILES
+                fd = os.open(f"/proc/{box.pid}/ns/uts", os.O_RDONLY)
+                ready.set()
+                over.wait()
+
+            thread = threading.Thread(target=hold)
+            thread.start()
+            ready.wait()
+            report(found=[pid for pid, _ in nsdemo.kernel.keepers(box, "uts").descriptors],
+                   pid=os.getpid())
+            over.set()
+            thread.join()
+    """
+    found = script(body).report
+    assert found["found"] == [found["pid"]]
 
 
 def test_bind_mounts_keep_it_without_a_process(rootfs: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from support import (
     IS_ROOT,
     ORDINARY,
     QUIET,
+    command_of,
     eventually,
     new_marker,
+    processes_with,
     running_script,
     script,
 )
@@ -202,3 +205,87 @@ def test_a_plan_with_ids_started_does_not_end_with_python_unasked() -> None:
         assert "watch" in [step.operation for step in box.trace]
     spared = nsdemo.chroot_run("/", ["true"], uid=0, gid=0, no_new_privs=True, dry_run=True)
     assert "watch" not in [step.operation for step in spared]
+
+
+# -- where Python takes orphans in ---------------------------------------------------------------
+
+# What a wait for any child meets; it is over, or the alarm ends the script.
+WAITED = """
+    signal.alarm(20)
+    if sys.argv[1] == "subreaper":
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    names = []
+    for _ in range(3):
+        nsdemo.run(["true"], stdin=nsdemo.DEVNULL)
+        names.append(sorted(Path(f"/proc/{pid}/comm").read_text().strip() for pid in children()))
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            names.append(os.wait()[1])
+    again = nsdemo.run(["true"], stdin=nsdemo.DEVNULL).returncode
+    report(names=names, again=again, pid=os.getpid())
+"""
+
+
+def test_pid_1_has_no_child_that_is_not_its_own() -> None:
+    """It needs no guard: the kernel ends everybody in its pid namespace with it."""
+    done = nsdemo.run(
+        [*command_of(WAITED), "pid 1"], user=None if IS_ROOT else True, **QUIET, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {"names": [[], [], []], "again": 0, "pid": 1}
+
+
+def test_commands_end_with_a_python_that_is_pid_1() -> None:
+    marker = new_marker()
+    body = """\
+        boxes = [nsdemo.spawn(["sleep", sys.argv[1]], **how, stdin=nsdemo.DEVNULL)
+                 for how in ({}, {"pid": False}, {"init": True})]
+        os.kill(os.getpid(), 9)  # PID 1 cannot be killed from inside
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    """
+    command = [*command_of(body), marker]
+    user = None if IS_ROOT else True
+    with nsdemo.spawn(command, user=user, stdout=nsdemo.PIPE, **QUIET) as box:
+        assert box.stdout is not None
+        assert box.stdout.readline() == b"1\n"
+        assert eventually(lambda: len(processes_with(marker)) == 3)
+        os.kill(box.pid, signal.SIGKILL)
+        assert box.wait() == -signal.SIGKILL
+        assert eventually(lambda: not processes_with(marker))
+
+
+def test_a_subreaper_waits_for_nobody_for_ever() -> None:
+    found = script(WAITED, "subreaper").report
+    *names, status = found["names"]
+    assert names == [["nsdemo-watch"]] * 3, "one guard for all, as long as they follow each other"
+    assert (status, found["again"]) == (0, 0)
+
+
+def test_the_guard_of_a_subreaper_guards() -> None:
+    """Also the second one; and a guard that has gone leaves one zombie at most."""
+    marker = new_marker()
+    body = """\
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        counts = []
+        for _ in range(2):
+            nsdemo.run(["true"], stdin=nsdemo.DEVNULL)
+            (guard,) = children()
+            while not is_zombie(guard):
+                time.sleep(0.01)
+        box = nsdemo.spawn(["sleep", sys.argv[1]], stdin=nsdemo.DEVNULL)
+        time.sleep(1.5)
+        report(children=len(children()), zombies=sum(map(is_zombie, children())))
+        os.kill(os.getpid(), 9)
+    """
+    zombie = """\
+        def is_zombie(pid):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+    """
+    with running_script(textwrap.dedent(zombie) + textwrap.dedent(body), marker) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == {"children": 2, "zombies": 0}
+        process.wait()
+        assert eventually(lambda: not processes_with(marker))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from support import refusing, script
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from support import eventually, new_marker, processes_with, refusing, script
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -69,3 +67,61 @@ def test_no_pidfd_no_command(error: str, rootfs: Path) -> None:
         assert each["error"]["operation"] in ("start", "watch", "open_process"), name
         assert "pidfd_open is refused to this process" in each["error"]["notes"][0], name
         assert "allow pidfd_open and pidfd_send_signal" in each["error"]["notes"][0], name
+
+
+KILLED = """
+    error = getattr(errno, sys.argv[1])
+    found = {}
+    for name, how in (("plain", {}), ("init", {"init": True}), ("no pid", {"pid": False})):
+        box = nsdemo.spawn(["sleep", "600"], **how, stdin=nsdemo.DEVNULL)
+        box.send_signal(0)
+        box.kill()
+        ended = found[name] = [box.wait(5)]
+        box.kill()  # nobody
+        dropped = nsdemo.spawn(["sleep", "600"], **how, stdin=nsdemo.DEVNULL)
+        pid = dropped.pid
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del dropped
+        ended.append(os.path.exists(f"/proc/{pid}"))
+        with nsdemo.spawn(["sleep", "600"], **how, stdin=nsdemo.DEVNULL) as box:
+            try:
+                nsdemo.Container.adopt(box.pid).kill()
+            except OSError as refused:
+                ended.append([refused.errno == error, str(refused)])
+            child = os.fork()
+            if not child:
+                try:
+                    box.kill()
+                except PermissionError:
+                    os._exit(7)
+                os._exit(0)
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    left = nsdemo.spawn(["sleep", "600"], init=True, stdin=nsdemo.DEVNULL)  # the end does not hang
+    report(found=found, pid=left.pid)
+    warnings.simplefilter("ignore")
+"""
+
+
+@refused
+def test_without_signals_by_pidfd_a_child_is_signalled_by_its_number(error: str) -> None:
+    """Who is not our child, or no more, may be anybody by then: that is an error."""
+    done = script(KILLED, error, under=refusing("pidfd_send_signal", error), timeout=30)
+    found = done.report
+    for name, (status, dropped, (same, text), fork) in found["found"].items():
+        assert (status, dropped, same, fork) == (-9, False, True, 7), name
+        assert "may not be signalled: a seccomp filter refuses pidfd_send_signal" in text
+    assert eventually(lambda: not Path(f"/proc/{found['pid']}").exists())
+
+
+@refused
+def test_without_signals_by_pidfd_commands_end_with_python(error: str) -> None:
+    marker = new_marker()
+    body = """\
+        boxes = [nsdemo.spawn(["sleep", sys.argv[1]], **how, stdin=nsdemo.DEVNULL)
+                 for how in ({}, {"init": True}, {"pid": False})]
+        print("started", flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    assert script(body, marker, under=refusing("pidfd_send_signal", error)).stdout == "started\n"
+    assert eventually(lambda: not processes_with(marker))

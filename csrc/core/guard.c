@@ -1,5 +1,6 @@
 #include "guard.h"
 
+#include "namespaces.h"
 #include "orphans.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +23,8 @@ static struct {
     const struct nsd_trace *trace;
     struct nsd_ward *wards;
     uint32_t next; /* where to look for a free one */
+    pid_t guard;
+    int64_t birth; /* of the guard, as nsd_process_birth has it */
     bool minds_forks;
 } ours = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -29,6 +33,7 @@ static void forget(void)
     ours.wards = NULL;
     ours.trace = NULL;
     ours.owner = 0;
+    ours.guard = 0;
 }
 
 /* In a fork, where another thread may have held the lock. */
@@ -83,7 +88,21 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
     ours.wards = (struct nsd_ward *)(void *)((char *)first.trace + NSD_PAGE);
     ours.owner = getpid();
     ours.next = 0;
+    ours.guard = (pid_t)(first.trace->guard & FUTEX_TID_MASK);
+    if (nsd_process_birth(ours.guard, &ours.birth) < 0)
+        ours.guard = 0;
     return 0;
+}
+
+/* Who takes orphans in has guards that left for children. */
+static void reap_guard(void)
+{
+    int64_t birth;
+
+    if (ours.guard > 0 && nsd_process_birth(ours.guard, &birth) == 0 &&
+        birth == ours.birth)
+        waitpid(ours.guard, NULL, WNOHANG);
+    ours.guard = 0;
 }
 
 static bool is_on_guard(void)
@@ -107,7 +126,12 @@ static struct nsd_ward *free_ward(void)
         ward->since = 0;
         ward->group = 0;
         ward->pid = -1;
-        return ward;
+        /* A guard that leaves says so first, and looks at the wards then. */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (is_on_guard())
+            return ward;
+        nsd_ward_give_back(ward);
+        return NULL;
     }
     return NULL;
 }
@@ -118,6 +142,10 @@ int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
     struct nsd_ward *ward = NULL;
     int ret = 0;
 
+    *ret_ward = NULL;
+    if (getpid() ==
+        1) /* of a pid namespace: with it, the kernel ends everybody there */
+        return 0;
     pthread_mutex_lock(&ours.lock);
     if (!ours.minds_forks)
         ours.minds_forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
@@ -125,6 +153,7 @@ int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
         ward = free_ward();
     if (ward == NULL) {
         /* A full one keeps its wards, and its pages stay: those point into them. */
+        reap_guard();
         forget();
         ret = start_guard(image_path, reterr_stage);
         if (ret == 0)

@@ -5,6 +5,11 @@
  * the place of a ward to put the new pid in (CLONE_PARENT_SETTID), and does so before the
  * command's process runs. No descriptor stays open here, and the guard is not our child.
  *
+ * Unless we take orphans in. PID 1 of a pid namespace needs no guard: the kernel ends everybody in
+ * there with it. Of a subreaper (PR_SET_CHILD_SUBREAPER) the guard is a child, called
+ * "nsdemo-watch"; it ends when it has had nobody to guard for a second, so that no wait for any
+ * child is for ever, and is reaped when the next one is started, if it was not before.
+ *
  * A fork of this process has no guard until it launches something itself.
  */
 #ifndef NSD_GUARD_H
@@ -12,8 +17,8 @@
 
 #include "launch.h"
 
-/* Takes a ward, and starts a guard if there is none, or if it is full or was killed. 0, or a
- * negative errno with *reterr_stage. Whoever takes one gives it back; any thread may. */
+/* Takes a ward, and starts a guard if there is none, or if it is full or has gone; NULL if none is
+ * needed. 0, or a negative errno with *reterr_stage. Whoever takes one gives it back; any thread may. */
 int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
                   enum nsd_start_stage *reterr_stage);
 

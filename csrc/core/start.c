@@ -213,8 +213,10 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
 
         if (ret < 0)
             return ret;
-        child->ward->group = end == NSD_ENDS_GROUP;
-        pid_place = &child->ward->pid;
+        if (child->ward != NULL) {
+            child->ward->group = end == NSD_ENDS_GROUP;
+            pid_place = &child->ward->pid;
+        }
     }
     *reterr_stage = NSD_START_CLONE;
     nsd_read_clocks(child, 0);

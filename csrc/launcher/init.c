@@ -102,25 +102,72 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
     nsd_exit(0);
 }
 
-/* A pid that was taken away from us and given to somebody else belongs to a process that was
- * born later than ours. */
-static void end_ward(const struct nsd_ward *ward)
+/* A pidfd of a ward's process, if that is still there. A pid that was taken away from us and given to somebody
+ * else belongs to a process that was born later than ours. */
+static long open_ward(const struct nsd_ward *ward)
 {
     int64_t started = 0;
-    long pidfd;
+    long pidfd = ward->pid <= 0 ? -1 : sys2(__NR_pidfd_open, ward->pid, 0);
 
-    if (ward->pid <= 0)
-        return;
-    pidfd = sys2(__NR_pidfd_open, ward->pid, 0);
+    if (pidfd < 0)
+        return -1;
+    if (ward->since == 0 || nsd_started_at(ward->pid, &started) < 0 ||
+        (uint64_t)started <= ward->since)
+        return pidfd;
+    sys1(__NR_close, pidfd);
+    return -1;
+}
+
+static void end_ward(const struct nsd_ward *ward)
+{
+    long pidfd = open_ward(ward);
+
     if (pidfd < 0)
         return;
-    if (ward->since == 0 || nsd_started_at(ward->pid, &started) < 0 ||
-        (uint64_t)started <= ward->since) {
-        kill_process((int)pidfd, ward->pid);
-        if (ward->group != 0)
-            sys2(__NR_kill, -ward->pid, SIGKILL);
-    }
+    kill_process((int)pidfd, ward->pid);
+    if (ward->group != 0)
+        sys2(__NR_kill, -ward->pid, SIGKILL);
     sys1(__NR_close, pidfd);
+}
+
+/* Says that it is gone, and leaves unless somebody has taken a ward before that: who takes one
+ * looks here afterwards. */
+static void leave_if_idle(uint32_t *word, const struct nsd_ward *wards)
+{
+    uint32_t on_guard = *word;
+    bool is_idle = true;
+
+    __atomic_store_n(word, on_guard | FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < NSD_WARD_COUNT && is_idle; i++) {
+        long pidfd = open_ward(&wards[i]);
+
+        is_idle = pidfd < 0 && __atomic_load_n(&wards[i].pid, __ATOMIC_ACQUIRE) != -1;
+        if (pidfd >= 0)
+            sys1(__NR_close, pidfd);
+    }
+    if (is_idle)
+        nsd_exit(0);
+    __atomic_store_n(word, on_guard, __ATOMIC_RELEASE);
+}
+
+/* Who takes orphans in has us for a child, and may wait for all that it has: there nobody stays who
+ * has nothing to do. */
+static void wait_for_parent(struct nsd_launch *launch, long parent_pid,
+                            const struct nsd_ward *wards)
+{
+    struct pollfd parent = {.fd = 0, .events = POLLIN};
+
+    for (;;) {
+        struct __kernel_timespec second = {.tv_sec = 1};
+
+        if (sys5(__NR_ppoll, &parent, 1, &second, 0, 0) == 1)
+            return;
+        if (sys0(__NR_getppid) != parent_pid)
+            break;
+        leave_if_idle(&launch->trace->guard, wards);
+    }
+    wait_for_end(&parent, 1);
 }
 
 static void guard(void *argument)
@@ -128,7 +175,7 @@ static void guard(void *argument)
     struct nsd_launch *launch = argument;
     const struct nsd_ward *wards =
         (const struct nsd_ward *)(const void *)((char *)launch->trace + NSD_PAGE);
-    struct pollfd parent = {.fd = 0, .events = POLLIN};
+    long parent = launch->head->parent;
 
     sys0(__NR_setsid);
     sys1(__NR_chdir, "/");
@@ -138,14 +185,14 @@ static void guard(void *argument)
     __atomic_store_n(&launch->trace->guard, (uint32_t)sys0(__NR_gettid) | FUTEX_WAITERS,
                      __ATOMIC_RELEASE);
     sys3(__NR_futex, &launch->trace->guard, FUTEX_WAKE, 1);
-    wait_for_end(&parent, 1);
+    wait_for_parent(launch, parent, wards);
     for (uint32_t i = 0; i < NSD_WARD_COUNT; i++)
         end_ward(&wards[i]);
     nsd_exit(0);
 }
 
 /* Leaves a guard behind and ends. The guard is nobody's child whom a waitpid(-1) of the Python
- * program could wait for, and it shares a page with it where the kernel notes each command's
+ * program could wait for (but see core/guard.h), and it shares a page with it where the kernel notes each command's
  * pid before that has run its first instruction: whenever Python dies, the list is whole. */
 _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *result)
 {
