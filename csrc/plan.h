@@ -115,6 +115,13 @@ enum nsd_step_flag {
     0x10000 /* upper and work follow them; else those are in memory */
 #define NSD_OVERLAY_IS_ROOT 0x20000 /* its slot holds the overlay from then on */
 
+/* number[0] of chdir without a directory: what if where we are has no path any more? */
+enum nsd_where {
+    NSD_UNLESS_DELETED, /* then to "/" */
+    NSD_WHERE_WE_ARE,   /* an error: a relative path follows */
+    NSD_IF_IT_CAN_BE,   /* to "/", whatever is wrong: nobody asked for it */
+};
+
 /* number[0] of readonly: which mounts. */
 enum nsd_readonly {
     NSD_READONLY_TOP,   /* the root's own */

@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ._explain import MOUNTS, MS_SLAVE, OPTIONS, keyword_of
+from ._explain import MOUNTS, MS_SLAVE, OPTIONS, keyword_of, target
+from ._values import working_directory
 
 if TYPE_CHECKING:
     from ._step import Step
@@ -34,7 +35,7 @@ def command_line(steps: Sequence[Step]) -> list[str]:
     lines = [f"# equals: {line}"]
     if beyond:
         lines.append("# what that command cannot do: " + "; ".join(beyond))
-    return [*lines, *_warning(steps)]
+    return [*lines, *_warning(steps), *_stays_below(steps)]
 
 
 def _warning(steps: Sequence[Step]) -> list[str]:
@@ -61,6 +62,23 @@ def _warning(steps: Sequence[Step]) -> list[str]:
                 "if its mounts are shared (systemd's default): .make_private() comes before it"
             ]
     return []
+
+
+def _stays_below(steps: Sequence[Step]) -> list[str]:
+    """Does a step mount over the directory that we are in, and none goes there again?"""
+    here = working_directory()
+    found: list[str] = []
+    for number, step in enumerate(steps, 1):
+        args = step.args
+        goes = step.operation in ("chroot", "pivot_root", "join")
+        if goes or (step.operation == "chdir" and (not args or args[0].startswith("/"))):
+            found = []
+        elif step.operation in MOUNTS and f"{here}/".startswith(f"{target(step)}/"):
+            found = [
+                f"# warning: step {number} mounts over {target(step)}, and the working directory "
+                f"stays below that: .chdir({here!r}) comes after it"
+            ]
+    return found
 
 
 def _makes_namespaces(steps: Sequence[Step]) -> bool:
@@ -190,6 +208,8 @@ def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
     if "--mount" in words and "propagation" not in seen:
         words.append("--propagation unchanged")
     beyond = [*_beyond(steps, _ALWAYS_BEYOND), *not_mapped]
+    if "--root" in words and any(s.operation in MOUNTS and s.args[-1] & MS_SLAVE for s in steps):
+        beyond.append("keep its /proc off a machine that shares its mounts")
     return " ".join([*words, _command(steps)]), beyond
 
 

@@ -86,7 +86,7 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     """The step as the call it makes, in strace's notation."""
     first: Any = args[0] if args else ""
     if operation in MOUNTS and args[-1] & MS_SLAVE:
-        where = _quoted(_target(operation, args))
+        where = _quoted(_place(operation, args))
         rest = system_call(operation, (*args[:-1], args[-1] & ~MS_SLAVE))
         return f"mount(NULL, mount_of({where}), NULL, MS_SLAVE, NULL); {rest}"
     match operation:
@@ -239,8 +239,12 @@ def _new_mount(kind: str, options: str, flags: int, where: str) -> str:
     return f"fsopen({_quoted(kind)}){options}; fsmount({names}); move_mount({_quoted(where)})"
 
 
-def _target(operation: str, args: Sequence[Any]) -> str:
+def target(step: Step) -> str:
     """What a step mounts on."""
+    return _place(step.operation, step.args)
+
+
+def _place(operation: str, args: Sequence[Any]) -> str:
     _, target, *rest = args[:-1]
     root = rest[{"mount": 1, "mount_at": 1, "overlay_at": 1}.get(operation, 0) :]
     return below(root, target)
@@ -405,7 +409,9 @@ def describe(step: Step) -> str:
         case "init":
             return "fork the command under init"
         case "chdir":
-            return f"change to the working directory {first or working_directory()}"
+            return (
+                f"change to the working directory {first or working_directory() or 'by its path'}"
+            )
         case "setsid":
             return "start a session"
         case "terminal":

@@ -70,6 +70,9 @@ def explain_path(root: str | None, path: str, what: str, directory: bool = False
         return
     parts = [part for part in path.split("/") if part]
     so_far = "" if path.startswith("/") else working_directory() if root is None else ""
+    if not (so_far or root or path.startswith("/")):
+        yield _begins_nowhere(what, path)
+        return
     for number, part in enumerate(parts):
         so_far = f"{so_far}/{part}" if so_far != "/" else f"/{part}"
         error = _find(root, so_far)
@@ -151,9 +154,16 @@ class _Command:
             return None
 
 
+def _begins_nowhere(what: str, path: str) -> str:
+    return f"{what} is {path}, and the working directory, where that begins, was deleted"
+
+
 def explain_exec(case: Case) -> Hints:
     """Say why execve(2) refused the command."""
     command = _Command(case)
+    if not command.tried.startswith("/"):
+        yield _begins_nowhere("the command", command.tried)
+        return
     explain = {
         errno.ENOENT: _absent,
         errno.ENOTDIR: _absent,

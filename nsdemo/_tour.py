@@ -20,6 +20,7 @@ import nsdemo
 
 from ._lsns import list_namespaces
 from ._page import BOLD, DIM, GREEN, Page
+from ._values import working_directory
 
 # ps as a shell script, for roots that have none: every process has a directory in /proc.
 _PS = """\
@@ -428,7 +429,9 @@ def _our_name() -> str:
 
 def _from_here(program: str) -> str:
     """A path as short as it can be pasted: relative if it lies under the working directory."""
-    here = os.getcwd().rstrip("/") + "/"
+    if not (folder := working_directory()):
+        return program
+    here = folder.rstrip("/") + "/"
     return program.removeprefix(here) if program.count("/") > here.count("/") else program
 
 

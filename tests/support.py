@@ -88,10 +88,10 @@ def _standing() -> dict[str, str]:
 
 
 def _mounts() -> set[str]:
-    """Mount points of our mount namespace, but for those of container engines."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = {line.split(maxsplit=5)[4] for line in lines}
-    return {point for point in points if "docker" not in point and "podman" not in point}
+    """Mounts of our mount namespace, but for those of container engines: numbers and points."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = {f"{words[4]} ({words[0]})" for words in lines}
+    return {each for each in found if "docker" not in each and "podman" not in each}
 
 
 def _shared_memory() -> set[str]:

@@ -192,8 +192,12 @@ def equal_line(plan: nsdemo.Plan) -> str:
     return str(found[0])
 
 
+# unshare(1) would leave a /proc here, with --root and --propagation=unchanged, were mounts shared.
+APART = ["unshare", "--mount", "--propagation", "private"] if IS_ROOT else []
+
+
 def shell(line: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", "-c", line], **CAPTURED, timeout=20)
+    return subprocess.run([*APART, "sh", "-c", line], **CAPTURED, timeout=20)
 
 
 def test_a_printed_plan_is_numbered_calls_and_a_command_line(rootfs: Path) -> None:

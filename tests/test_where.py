@@ -63,6 +63,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "no fork": {"fork": False, "pid": False},
     "relative cwd": {"cwd": "."},
     "relative cwd, init": {"cwd": "../here", "init": True},
+    "a link of /proc": {"cwd": "/proc/self/cwd"},
+    "a link of /proc, init": {"cwd": "/proc/self/cwd/.", "init": True},
     "user namespace": {"user": True},
     "no capabilities": {"capabilities": [], "user": True},
 }
@@ -98,6 +100,24 @@ def test_a_plan_by_hand(here: Path) -> None:
     done = plan.exec(["/bin/sh", "-c", LOOK]).run(**QUIET, capture_output=True)
     assert done.stdout == f"{here}\n".encode()
     assert untouched(here)
+
+
+def test_a_plan_by_hand_is_warned_of(here: Path) -> None:
+    """Its steps are system calls: after mount(2) a process is where it was."""
+    plan = Plan().unshare("mount").make_private()
+    for over in (here, here.parent):
+        mounted = plan.mount("tmpfs", over, "tmpfs")
+        warning = str(mounted).splitlines()[-1]
+        assert warning.startswith(
+            f"# warning: step 3 mounts over {over}, and the working directory"
+        )
+        assert f".chdir({str(here)!r})" in warning
+        for left in (mounted.chdir("/usr"), mounted.chroot("/usr"), mounted.chdir(here)):
+            assert "# warning" not in str(left)
+        assert "# warning" in str(mounted.chdir("below"))
+    for other in (here / "below", here.parent / "another"):
+        assert "# warning" not in str(plan.bind("/usr", other))
+    assert "# warning" not in str(plan.mounts([Tmpfs(here)]))
 
 
 def test_the_command_line(here: Path) -> None:
@@ -176,6 +196,11 @@ def test_a_directory_that_was_deleted(here: Path) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             sh("true", mounts=mounts, **options)
         assert "was deleted" in caught.value.__notes__[0]
+    for call in (lambda: sh("true", cwd="x"), lambda: nsdemo.run(["./x"], **QUIET)):
+        with pytest.raises(FileNotFoundError) as caught:
+            call()
+        (note,) = caught.value.__notes__
+        assert note.endswith("x, and the working directory, where that begins, was deleted")
     with pytest.raises(FileNotFoundError) as caught:
         nsdemo.run(["../usr/bin/true"], **QUIET, mounts=mounts)
     assert caught.value.step.operation == "chdir"

@@ -54,8 +54,9 @@ void nsd_say_who_looks(struct nsd_builder *builder)
         if (goes_elsewhere(step))
             needed = false;
         needed |= looks_from_here(builder, step);
-        if (step->operation == NSD_CHDIR && step->text[0] == 0)
-            step->number[0] = needed;
+        if (step->operation == NSD_CHDIR && step->text[0] == 0 &&
+            step->number[0] != NSD_IF_IT_CAN_BE)
+            step->number[0] = needed ? NSD_WHERE_WE_ARE : NSD_UNLESS_DELETED;
     }
 }
 
@@ -84,5 +85,5 @@ void nsd_follow_the_path(struct nsd_builder *builder, const struct nsd_request *
     if (request->cwd == NULL || request->cwd[0] != '/')
         nsd_add_where_we_are(builder);
     else if (request->init)
-        nsd_add_step(builder, NSD_CHDIR, NSD_NUMBERS(0), NSD_TEXTS("/"));
+        nsd_add(builder, NSD_CHDIR)->number[0] = NSD_IF_IT_CAN_BE;
 }

@@ -172,33 +172,46 @@ long nsd_chroot(struct nsd_launch *launch, const struct nsd_step *step)
     return path != NULL ? close_after(root, ret) : ret;
 }
 
-/* numbers: whether a relative path follows; texts: directory, or absent: where we are, by its
- * path, as it is seen now. A mount may have been laid over it, and we would stay below.
+/* Where we are, by its path: "/" for a directory that has none and is not needed. */
+static long find_path(char where[PATH_MAX], enum nsd_where need)
+{
+    long ret = sys2(__NR_getcwd, where, PATH_MAX);
+
+    if (ret > 0 && where[0] != '/')
+        ret = -EXDEV;
+    if (ret == -ENOENT && need == NSD_UNLESS_DELETED) {
+        where[0] = '/';
+        where[1] = '\0';
+        ret = 0;
+    }
+    return ret < 0 ? ret : 0;
+}
+
+static long go_to(const char *path)
+{
+    char where[PATH_MAX];
+    long ret = sys1(__NR_chdir, path);
+
+    if (ret == 0)
+        ret = find_path(where, NSD_WHERE_WE_ARE);
+    return ret < 0 ? ret : sys1(__NR_chdir, where);
+}
+
+/* numbers: enum nsd_where; texts: directory, or absent: where we are. A mount may have been laid
+ * over it, and we would stay below; as would who is led there by a link of /proc.
  *
  * The kernel writes "(unreachable)" before a directory that lies outside the root: a
  * descriptor or a link led there. One that was deleted has no path; its ".." leads below the
- * mounts, too, so that who needs no relative path goes to the root instead. */
+ * mounts, too. */
 long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *path = nsd_text(launch, step, 0);
+    enum nsd_where need = (enum nsd_where)step->number[0];
     char where[PATH_MAX];
-    long ret = 0;
+    long ret = path == NULL ? find_path(where, need) : 0;
 
-    if (path == NULL) {
-        ret = sys2(__NR_getcwd, where, sizeof(where));
-        path = where;
-        if (ret == -ENOENT && step->number[0] == 0) {
-            path = "/";
-            ret = 0;
-        } else if (ret > 0 && where[0] != '/') {
-            ret = -EXDEV;
-        }
-    }
-    if (ret >= 0)
-        ret = sys1(__NR_chdir, path);
     if (ret == 0)
-        ret = sys2(__NR_getcwd, where, sizeof(where));
-    if (ret < 0)
-        return ret;
-    return where[0] == '/' ? 0 : -EXDEV;
+        ret = go_to(path == NULL ? where : path);
+    return ret < 0 && path == NULL && need == NSD_IF_IT_CAN_BE ? sys1(__NR_chdir, "/")
+                                                               : ret;
 }

@@ -572,6 +572,42 @@ static void a_directory_outside_the_root_is_refused(void)
     CHECK_NUMBER(STEP(CHDIR, NONE, T(path)), -EXDEV);
 }
 
+static void who_is_below_a_mount_goes_to_it(void)
+{
+    char path[32];
+    struct stat below, above, here;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(PROPAGATION, N(MS_REC | MS_PRIVATE), T("/")), 0);
+    snprintf(path, sizeof(path), "%s/proc", root);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T(path)), 0);
+    CHECK_NUMBER(stat(".", &below), 0);
+    CHECK_NUMBER(STEP(MOUNT, N(0, -1), T("tmpfs", path, "tmpfs")), 0);
+    CHECK_NUMBER(stat(path, &above), 0);
+    CHECK_NUMBER(stat(".", &here), 0);
+    CHECK(here.st_dev == below.st_dev);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T("/proc/self/cwd")), 0);
+    CHECK_NUMBER(stat(".", &here), 0);
+    CHECK(here.st_dev == above.st_dev);
+    CHECK_NUMBER(mkdir("gone", 0755), 0);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T("gone")), 0);
+    CHECK_NUMBER(STEP(CHDIR, N(NSD_WHERE_WE_ARE), NONE), 0);
+    CHECK_NUMBER(rmdir("../gone"), 0);
+    CHECK_NUMBER(STEP(CHDIR, N(NSD_WHERE_WE_ARE), NONE), -ENOENT);
+    CHECK_NUMBER(STEP(CHDIR, N(NSD_UNLESS_DELETED), NONE), 0);
+    CHECK_NUMBER(stat(".", &here), 0);
+    CHECK_NUMBER(stat("/", &above), 0);
+    CHECK(here.st_dev == above.st_dev && here.st_ino == above.st_ino);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T(path)), 0);
+    CHECK_NUMBER(mkdir("below", 0755), 0);
+    CHECK_NUMBER(STEP(CHDIR, NONE, T("below")), 0);
+    CHECK_NUMBER(STEP(MOUNT, N(0, -1), T("tmpfs", path, "tmpfs")), 0);
+    CHECK_NUMBER(STEP(CHDIR, N(NSD_UNLESS_DELETED), NONE), -ENOENT);
+    CHECK_NUMBER(STEP(CHDIR, N(NSD_IF_IT_CAN_BE), NONE), 0);
+    CHECK_NUMBER(stat(".", &here), 0);
+    CHECK(here.st_dev == above.st_dev && here.st_ino == above.st_ino);
+}
+
 static void sessions_groups_and_masks(void)
 {
     CHECK_NUMBER(STEP(SETPGID, N(4194304 + 1), NONE), -EPERM);
@@ -1337,6 +1373,7 @@ int main(void)
     IN_CHILD(pivoting_lets_go_of_the_old_root);
     IN_CHILD(chroot_moves_the_working_directory_too);
     IN_CHILD(a_directory_outside_the_root_is_refused);
+    IN_CHILD(who_is_below_a_mount_goes_to_it);
     IN_CHILD(sessions_groups_and_masks);
     IN_CHILD(files_are_placed_below_the_root);
     IN_CHILD(links_are_made_below_the_root);
