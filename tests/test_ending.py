@@ -490,6 +490,90 @@ def test_who_cannot_tell_by_itself_is_told_before(tmp_path: Path) -> None:
     assert "die_with_parent" in [step.operation for step in plan]
 
 
+GUARDS = """
+    how, marker = sys.argv[1:]
+
+    def guards():
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+                name, _, rest = file.read().partition(" (")[2].rpartition(") ")
+                if name in ("nsdemo-watch", "nsdemo-guard") and rest[0] != "Z":
+                    found[name] = int(pid)
+        return found
+
+    def two():
+        return len(guards()) == 2
+
+    def kill(*names):
+        found = guards()
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for name in names:
+                os.kill(found[name], number)
+        return [found[name] for name in names]
+
+    def others(killed):
+        return two() and not set(killed) & set(guards().values())
+
+    def live():
+        forms = [{}, {"pid": False}, {"hostname": "x"}]
+        command = ["sh", "-c", f"sleep {marker} & sleep {marker}"]
+        boxes = [nsdemo.spawn(command, **form, **QUIET) for form in forms]
+        assert eventually(lambda: len(processes_with(marker)) == 6), "they did not begin"
+        assert eventually(two), guards()
+        both = "nsdemo-watch", "nsdemo-guard"
+        if how in both:
+            kill(how)
+        elif how == "in turn":
+            for number in range(6):
+                killed = kill(both[number % 2])
+                assert eventually(lambda: others(killed)), guards()
+        elif how == "both":
+            killed = kill(*both)
+            assert eventually(lambda: not guards()), guards()
+            nsdemo.run(["true"], **QUIET)
+            assert eventually(lambda: others(killed)), guards()
+            boxes[1].stop()  # its place is free again
+            boxes += [nsdemo.spawn(["sleep", marker], pid=False, **QUIET) for _ in range(5)]
+        else:
+            def start():
+                while True:
+                    kept.append(nsdemo.spawn(["sleep", marker], pid=False, **QUIET))
+                    time.sleep(0.005)
+            kept = []
+            for _ in range(3):
+                threading.Thread(target=start, daemon=True).start()
+            for _ in range(4):
+                time.sleep(0.1)
+                killed = kill(*both)
+                assert eventually(lambda: others(killed)), guards()
+            nsdemo.run(["true"], **QUIET)  # now they have been told of all
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            live()
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    gone = eventually(lambda: not processes_with(marker) and not guards())
+    report(status=status, left=len(processes_with(marker)), guards=guards())
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["nsdemo-watch", "nsdemo-guard", "in turn", "both", "both, while others start"]
+)
+def test_a_guard_that_is_killed_has_another(how: str, marker: str) -> None:
+    """In a pid namespace of our own, where all guards are ours; what they end is looked for."""
+    command = [*command_of(GUARDS), how, marker]
+    done = nsdemo.run(command, capture_output=True, text=True, init=True, timeout=60, **QUIET)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"status": signal.SIGKILL, "left": 0, "guards": {}}
+
+
 def test_a_plan_by_hand_has_no_watchdog_to_ask_for() -> None:
     by_hand = nsdemo.Plan().setsid().exec(["true"])
     unwatched = nsdemo.spawn(["true"], die_with_parent=False, dry_run=True)

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -16,42 +18,44 @@
     10000000000 /* ns that its start may take: somebody may have stopped it */
 #define NSD_TICKS_PER_SECOND 100u /* USER_HZ, the unit of /proc/PID/stat */
 
-/* The one state that the core keeps: it belongs to the process, as the guard does. */
+#define SHARED ((1u + NSD_WARD_PAGES) * NSD_PAGE)
+
+/* What a guard and we share. */
+struct guard {
+    struct nsd_trace *trace;
+    struct nsd_ward *wards; /* the pages behind it, which stay where they are */
+    pid_t pid;              /* as it was started; 0: nobody that we could meet */
+    int64_t birth;          /* as nsd_process_birth has it */
+    struct guard *older;    /* a full one */
+};
+
+/* The one state that the core keeps: it belongs to the process, as the guards do. */
 static struct {
     pthread_mutex_t lock;
-    pid_t owner; /* whose guard it is: a fork has the memory of this struct only */
-    const struct nsd_trace *trace;
-    struct nsd_ward *wards;
-    uint32_t next; /* where to look for a free one */
-    pid_t guard;
-    int64_t birth; /* of the guard, as nsd_process_birth has it */
+    pid_t owner; /* whose guards they are: a fork has the memory of this struct only */
+    struct guard *newest;
+    uint32_t next; /* where to look for a free ward */
     bool minds_forks;
 } ours = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void forget(void)
-{
-    ours.wards = NULL;
-    ours.trace = NULL;
-    ours.owner = 0;
-    ours.guard = 0;
-}
 
 /* In a fork, where another thread may have held the lock. */
 static void forget_in_child(void)
 {
     pthread_mutex_init(&ours.lock, NULL);
-    forget();
+    ours.newest = NULL;
+    ours.owner = 0;
 }
 
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
-static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stage)
+static int start_guard(const char *image_path, struct nsd_trace **ret_trace,
+                       enum nsd_start_stage *reterr_stage)
 {
     /* Ours may be closed, and a guard must not hold a terminal open for a moment. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct nsd_launch_options options = {
         .stdio = {null, null, null},
         .image_path = image_path,
-        .shared = (1u + NSD_WARD_PAGES) * NSD_PAGE,
+        .shared = SHARED,
     };
     const int64_t deadline = nsd_now() + PATIENCE;
     struct nsd_builder plan;
@@ -84,41 +88,109 @@ static int start_guard(const char *image_path, enum nsd_start_stage *reterr_stag
         return ret;
     }
     madvise(first.trace, first.trace_size, MADV_DONTFORK);
-    ours.trace = first.trace;
-    ours.wards = (struct nsd_ward *)(void *)((char *)first.trace + NSD_PAGE);
-    ours.owner = getpid();
-    ours.next = 0;
-    ours.guard = (pid_t)(first.trace->guard & FUTEX_TID_MASK);
-    if (nsd_process_birth(ours.guard, &ours.birth) < 0)
-        ours.guard = 0;
+    *ret_trace = first.trace;
     return 0;
 }
 
+static void remember(struct guard *guard)
+{
+    guard->pid = (pid_t)(guard->trace->guard & FUTEX_TID_MASK);
+    if (nsd_process_birth(guard->pid, &guard->birth) < 0)
+        guard->pid = 0;
+}
+
 /* Who takes orphans in has guards that left for children. */
-static void reap_guard(void)
+static void reap_guard(struct guard *guard)
 {
     int64_t birth;
 
-    if (ours.guard > 0 && nsd_process_birth(ours.guard, &birth) == 0 &&
-        birth == ours.birth)
-        waitpid(ours.guard, NULL, WNOHANG);
-    ours.guard = 0;
+    if (guard->pid > 0 && nsd_process_birth(guard->pid, &birth) == 0 &&
+        birth == guard->birth)
+        waitpid(guard->pid, NULL, WNOHANG);
+    guard->pid = 0;
 }
 
-static bool is_on_guard(void)
+static bool is_on_guard(const struct guard *guard)
 {
-    uint32_t guard;
+    uint32_t holder = __atomic_load_n(&guard->trace->guard, __ATOMIC_ACQUIRE);
 
-    if (ours.wards == NULL || ours.owner != getpid())
-        return false;
-    guard = __atomic_load_n(&ours.trace->guard, __ATOMIC_ACQUIRE);
-    return (guard & FUTEX_OWNER_DIED) == 0;
+    return (holder & FUTEX_OWNER_DIED) == 0;
 }
 
-static struct nsd_ward *free_ward(void)
+static int take_place(struct nsd_trace *trace, const struct guard *guard)
+{
+    /* A second sight of the old pages. */
+    struct nsd_trace *old = mremap(guard->trace, 0, SHARED, MREMAP_MAYMOVE);
+    const struct nsd_ward *wards;
+
+    if (old == MAP_FAILED)
+        return -errno;
+    wards = (const struct nsd_ward *)(const void *)((char *)old + NSD_PAGE);
+    memcpy((char *)trace + NSD_PAGE, wards, SHARED - NSD_PAGE);
+    if (mremap(trace, SHARED, SHARED, MREMAP_MAYMOVE | MREMAP_FIXED, guard->trace) ==
+        MAP_FAILED) {
+        int error = errno;
+
+        munmap(old, SHARED);
+        return -error;
+    }
+    /* Who was cloned in between. */
+    for (uint32_t i = 0; i < NSD_WARD_COUNT; i++) {
+        int32_t taken = -1, pid = __atomic_load_n(&wards[i].pid, __ATOMIC_ACQUIRE);
+
+        if (pid > 0)
+            __atomic_compare_exchange_n(&guard->wards[i].pid, &taken, pid, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+    munmap(old, SHARED);
+    return 0;
+}
+
+/* It was killed, and the one beside it at the same moment; or it had nothing to do and left.
+ * Another gets its wards, which lie in that one's pages from now on, at the address where they
+ * were. */
+static int relieve(struct guard *guard, const char *image_path,
+                   enum nsd_start_stage *reterr_stage)
+{
+    struct nsd_trace *trace;
+    int ret;
+
+    reap_guard(guard);
+    ret = start_guard(image_path, &trace, reterr_stage);
+    if (ret < 0)
+        return ret;
+    ret = take_place(trace, guard);
+    if (ret < 0)
+        munmap(trace, SHARED);
+    else
+        remember(guard);
+    return ret;
+}
+
+/* One more, since there is none, or the others are full. */
+static int add_guard(const char *image_path, enum nsd_start_stage *reterr_stage)
+{
+    struct guard *guard = malloc(sizeof(*guard));
+    int ret =
+        guard == NULL ? -ENOMEM : start_guard(image_path, &guard->trace, reterr_stage);
+
+    if (ret < 0) {
+        free(guard);
+        return ret;
+    }
+    guard->wards = (struct nsd_ward *)(void *)((char *)guard->trace + NSD_PAGE);
+    remember(guard);
+    guard->older = ours.newest;
+    ours.newest = guard;
+    ours.owner = getpid();
+    ours.next = 0;
+    return 0;
+}
+
+static struct nsd_ward *free_ward(const struct guard *guard)
 {
     for (uint32_t i = 0; i < NSD_WARD_COUNT; i++) {
-        struct nsd_ward *ward = &ours.wards[(ours.next + i) % NSD_WARD_COUNT];
+        struct nsd_ward *ward = &guard->wards[(ours.next + i) % NSD_WARD_COUNT];
 
         if (__atomic_load_n(&ward->pid, __ATOMIC_ACQUIRE) != 0)
             continue;
@@ -128,9 +200,9 @@ static struct nsd_ward *free_ward(void)
         ward->pid = -1;
         /* A guard that leaves says so first, and looks at the wards then. */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (is_on_guard())
+        if (is_on_guard(guard))
             return ward;
-        nsd_ward_give_back(ward);
+        __atomic_store_n(&ward->pid, 0, __ATOMIC_RELEASE);
         return NULL;
     }
     return NULL;
@@ -149,15 +221,19 @@ int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
     pthread_mutex_lock(&ours.lock);
     if (!ours.minds_forks)
         ours.minds_forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
-    if (is_on_guard())
-        ward = free_ward();
-    if (ward == NULL) {
-        /* A full one keeps its wards, and its pages stay: those point into them. */
-        reap_guard();
-        forget();
-        ret = start_guard(image_path, reterr_stage);
+    if (ours.owner != getpid())
+        ours.newest = NULL;
+    for (struct guard *guard = ours.newest; guard != NULL && ret == 0;
+         guard = guard->older)
+        if (!is_on_guard(guard))
+            ret = relieve(guard, image_path, reterr_stage);
+    for (struct guard *guard = ours.newest; guard != NULL && ret == 0 && ward == NULL;
+         guard = guard->older)
+        ward = free_ward(guard);
+    if (ret == 0 && ward == NULL) {
+        ret = add_guard(image_path, reterr_stage);
         if (ret == 0)
-            ward = free_ward();
+            ward = free_ward(ours.newest);
     }
     pthread_mutex_unlock(&ours.lock);
     if (ret == 0)
@@ -165,17 +241,23 @@ int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
     return ret;
 }
 
-void nsd_ward_born(struct nsd_ward *ward)
+void nsd_ward_is(struct nsd_ward *ward, pid_t command)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_BOOTTIME, &now);
+    pthread_mutex_lock(&ours.lock);
     ward->since = (uint64_t)now.tv_sec * NSD_TICKS_PER_SECOND +
                   (uint64_t)now.tv_nsec / (1000000000u / NSD_TICKS_PER_SECOND);
+    __atomic_store_n(&ward->pid, command, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&ours.lock);
 }
 
 void nsd_ward_give_back(struct nsd_ward *ward)
 {
-    if (ward != NULL)
-        __atomic_store_n(&ward->pid, 0, __ATOMIC_RELEASE);
+    if (ward == NULL)
+        return;
+    pthread_mutex_lock(&ours.lock); /* it might just move */
+    __atomic_store_n(&ward->pid, 0, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&ours.lock);
 }

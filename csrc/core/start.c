@@ -240,7 +240,7 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
     if (start->direct)
         note_execution(child);
     if (child->ward != NULL)
-        nsd_ward_born(child->ward);
+        nsd_ward_is(child->ward, pid);
     if (is_step)
         child->results[0].value = pid;
     child->first = child->first_pid = pid;

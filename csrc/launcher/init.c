@@ -102,8 +102,8 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
     nsd_exit(0);
 }
 
-/* A pidfd of a ward's process, if that is still there. A pid that was taken away from us and given to somebody
- * else belongs to a process that was born later than ours. */
+/* A pidfd of a ward's process, if that is still there. A pid that was taken away from us and given
+ * to somebody else belongs to a process that was born later than ours. */
 static long open_ward(const struct nsd_ward *ward)
 {
     int64_t started = 0;
@@ -151,49 +151,131 @@ static void leave_if_idle(uint32_t *word, const struct nsd_ward *wards)
     __atomic_store_n(word, on_guard, __ATOMIC_RELEASE);
 }
 
-/* Who takes orphans in has us for a child, and may wait for all that it has: there nobody stays who
- * has nothing to do. */
-static void wait_for_parent(struct nsd_launch *launch, long parent_pid,
-                            const struct nsd_ward *wards)
+/* What a guard has open: pidfds of the Python process, of itself, for the other guard to
+ * inherit, and of that one. */
+enum {
+    PARENT,
+    SELF,
+    OTHER
+};
+
+static long first_pid; /* of who starts the first guard, and ends then */
+
+static void stand_by(void *argument);
+
+/* There are two guards: when one is killed, the other starts another. */
+static bool start_other(struct nsd_launch *launch)
 {
-    struct pollfd parent = {.fd = 0, .events = POLLIN};
+    static char stacks[2][8 * 1024] __attribute__((aligned(16)));
+    static unsigned int turn; /* we may be on the other one */
+    long pid;
 
-    for (;;) {
-        struct __kernel_timespec second = {.tv_sec = 1};
-
-        if (sys5(__NR_ppoll, &parent, 1, &second, 0, 0) == 1)
-            return;
-        if (sys0(__NR_getppid) != parent_pid)
-            break;
-        leave_if_idle(&launch->trace->guard, wards);
-    }
-    wait_for_end(&parent, 1);
+    turn ^= 1u;
+    pid = sys_clone(SIGCHLD, stacks[turn] + sizeof(stacks[turn]), 0, stand_by, launch);
+    return pid > 0 && sys2(__NR_pidfd_open, pid, 0) == OTHER;
 }
 
-static void guard(void *argument)
+/* Who takes orphans in has us for a child, and may wait for all that it has: there nobody stays
+ * who has nothing to do, and no second one. */
+static bool is_met(const struct nsd_launch *launch)
 {
-    struct nsd_launch *launch = argument;
-    const struct nsd_ward *wards =
-        (const struct nsd_ward *)(const void *)((char *)launch->trace + NSD_PAGE);
-    long parent = launch->head->parent;
+    return sys0(__NR_getppid) == launch->parent_pid;
+}
 
-    sys0(__NR_setsid);
-    sys1(__NR_chdir, "/");
-    forget_plan(launch);
+/* The guard that the core knows of. */
+static void take_office(struct nsd_launch *launch)
+{
     rename_to(launch, "nsdemo-watch");
     nsd_hold(&launch->trace->guard);
     __atomic_store_n(&launch->trace->guard, (uint32_t)sys0(__NR_gettid) | FUTEX_WAITERS,
                      __ATOMIC_RELEASE);
     sys3(__NR_futex, &launch->trace->guard, FUTEX_WAKE, 1);
-    wait_for_parent(launch, parent, wards);
+}
+
+/* Until Python ends, or the other guard: true. */
+static bool wait_for_other(bool has_other)
+{
+    struct pollfd either[2] = {{.fd = PARENT, .events = POLLIN},
+                               {.fd = has_other ? OTHER : -1, .events = POLLIN}};
+
+    wait_for_end(either, 2);
+    return either[0].revents == 0;
+}
+
+static bool lives_for_a_second(void)
+{
+    struct __kernel_timespec second = {.tv_sec = 1};
+    struct pollfd parent = {.fd = PARENT, .events = POLLIN};
+
+    return sys5(__NR_ppoll, &parent, 1, &second, 0, 0) != 1;
+}
+
+static _Noreturn void keep_watch(struct nsd_launch *launch, bool has_other)
+{
+    const struct nsd_ward *wards =
+        (const struct nsd_ward *)(const void *)((char *)launch->trace + NSD_PAGE);
+
+    while (has_other && wait_for_other(has_other)) {
+        while (sys4(__NR_wait4, -1, 0, WNOHANG, 0) > 0)
+            continue; /* it was our child, if we were not its */
+        sys1(__NR_close, OTHER);
+        take_office(launch);
+        has_other = !is_met(launch) && start_other(launch);
+    }
+    if (!has_other && is_met(launch))
+        while (lives_for_a_second())
+            leave_if_idle(&launch->trace->guard, wards);
+    else if (!has_other)
+        wait_for_other(false);
     for (uint32_t i = 0; i < NSD_WARD_COUNT; i++)
         end_ward(&wards[i]);
+    /* The other one ends now, too: who takes us in may be none to reap. */
+    sys4(__NR_wait4, -1, 0, 0, 0);
     nsd_exit(0);
 }
 
+static void stand_by(void *argument)
+{
+    struct nsd_launch *launch = argument;
+
+    rename_to(launch, "nsdemo-guard");
+    sys3(__NR_dup3, SELF, OTHER, O_CLOEXEC);
+    sys1(__NR_close, SELF);
+    sys2(__NR_pidfd_open, sys0(__NR_getpid), 0);
+    keep_watch(launch, true);
+}
+
+/* Until it is known whose child we are then. */
+static void see_first_off(void)
+{
+    long pidfd = sys2(__NR_pidfd_open, first_pid, 0);
+    struct pollfd first = {.fd = (int)pidfd, .events = POLLIN};
+
+    if (pidfd >= 0 && sys0(__NR_getppid) == first_pid)
+        wait_for_end(&first, 1);
+    if (pidfd >= 0)
+        sys1(__NR_close, pidfd);
+}
+
+static void guard(void *argument)
+{
+    struct nsd_launch *launch = argument;
+
+    sys0(__NR_setsid);
+    sys1(__NR_chdir, "/");
+    launch->parent_pid = launch->head->parent;
+    forget_plan(launch);
+    take_office(launch);
+    see_first_off();
+    keep_watch(launch, !is_met(launch) &&
+                           sys2(__NR_pidfd_open, sys0(__NR_getpid), 0) == SELF &&
+                           start_other(launch));
+}
+
 /* Leaves a guard behind and ends. The guard is nobody's child whom a waitpid(-1) of the Python
- * program could wait for (but see core/guard.h), and it shares a page with it where the kernel notes each command's
- * pid before that has run its first instruction: whenever Python dies, the list is whole. */
+ * program could wait for (but see core/guard.h), and it shares a page with it where the kernel
+ * notes each command's pid before that has run its first instruction: whenever Python dies, the
+ * list is whole. */
 _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *result)
 {
     static char stack[8 * 1024] __attribute__((aligned(16)));
@@ -203,6 +285,7 @@ _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *res
     sys3(__NR_dup3, launch->parent, 0, O_CLOEXEC);
     close_from(launch, 1);
     hide();
+    first_pid = sys0(__NR_getpid);
     pid = sys_clone(SIGCHLD, stack + sizeof(stack), &launch->trace->command, guard,
                     launch);
     while (pid >= 0 && __atomic_load_n(&launch->trace->guard, __ATOMIC_ACQUIRE) == 0 &&

@@ -489,7 +489,7 @@ static void a_full_guard_is_relieved_by_another(void)
     for (uint32_t i = 0; i <= NSD_WARD_COUNT; i++) {
         CHECK_NUMBER(nsd_ward_take(&wards[i], NULL, &stage), 0);
         CHECK_NUMBER(wards[i]->pid, -1);
-        nsd_ward_born(wards[i]);
+        nsd_ward_is(wards[i], getpid());
         CHECK(wards[i]->since > 0);
         if (i == 0)
             CHECK(wards[i]->group == 0);
