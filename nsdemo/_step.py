@@ -151,7 +151,8 @@ def trace_of(core: _core.Plan, process: _core.Process) -> tuple[Step, ...]:
         args = step.args
         if step.operation == "exec" and error:
             paths = core.command()[2]
-            args = (paths[min(value, len(paths) - 1)], *args[1:])
+            # The container may have written it.
+            args = (paths[max(0, min(value, len(paths) - 1))], *args[1:])
         trace.append(
             Step(step.operation, args, None if error else value, error, start, duration, pid)
         )

@@ -1264,7 +1264,7 @@ static void what_leads_nowhere_is_not_performed(void)
         {NSD_OVERLAY_AT, {0, -1, 0}, {4, 4}},
         {NSD_OVERLAY_AT, {0, -1, 60 | 20 << 8}, {4, 4}},
         {NSD_OVERLAY_AT, {0, -1, 68 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 1 << 8 | NSD_OVERLAY_IS_ROOT}, {4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 5 | NSD_OVERLAY_IS_ROOT}, {4, 4}},
         {NSD_HAND_OVER, {0, NSD_SLOTS}, {0}},
         {NSD_READONLY, {3, -1}, {0}},
         {NSD_PIVOT_ROOT, {NSD_SLOTS}, {4}},
@@ -1333,6 +1333,63 @@ static void what_is_no_plan_is_not_laid_out(void)
     }
 }
 
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* Above the limit of now, and with a table that is full. */
+static void descriptors_of_any_number_are_closed(bool has_proc)
+{
+    struct rlimit limit;
+    int kept[] = {9, 0};
+    int high;
+
+    CHECK_NUMBER(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur > 1000)
+        limit.rlim_cur = 1000;
+    high = (int)limit.rlim_cur - 1;
+    for (int fd = 3; fd <= high; fd++)
+        CHECK_NUMBER(dup2(2, fd), fd);
+    kept[1] = high - 1;
+    limit.rlim_cur = 20;
+    if (!has_proc && limit.rlim_max > 1024 * 1024)
+        limit.rlim_max = 1024 * 1024;
+    CHECK_NUMBER(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_NUMBER(nsd_close_all_but(kept, 2), 0);
+    for (int fd = 0; fd <= high; fd++)
+        CHECK_NUMBER(is_open(fd), fd < 3 || fd == kept[0] || fd == kept[1]);
+}
+
+static void descriptors_are_listed(void)
+{
+    descriptors_of_any_number_are_closed(true);
+}
+
+static void descriptors_are_closed_without_proc(void)
+{
+    CHECK_NUMBER(unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)), 0);
+    CHECK_NUMBER(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    CHECK_NUMBER(mount("tmpfs", "/proc", "tmpfs", 0, NULL), 0);
+    CHECK_NUMBER(mkdir("/proc/self", 0755), 0);
+    CHECK_NUMBER(mkdir("/proc/self/fd", 0755), 0); /* no list of ours */
+    descriptors_of_any_number_are_closed(false);
+}
+
+/* More numbers than can be tried: an error is better than a descriptor too many. */
+static void descriptors_that_nobody_can_list_are_an_error(void)
+{
+    struct rlimit limit;
+
+    CHECK_NUMBER(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max <= 1024 * 1024)
+        return; /* this machine does not allow as many */
+    CHECK_NUMBER(unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)), 0);
+    CHECK_NUMBER(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    CHECK_NUMBER(mount("tmpfs", "/proc", "tmpfs", 0, NULL), 0);
+    CHECK_NUMBER(nsd_close_all_but(NULL, 0), -EMFILE);
+}
+
 int main(void)
 {
     performed = mmap(NULL, sizeof(int[NSD_OPERATION_COUNT]), PROT_READ | PROT_WRITE,
@@ -1359,6 +1416,9 @@ int main(void)
     IN_CHILD(a_namespace_is_pinned_on_a_file);
     IN_CHILD(who_asks_for_a_pin_waits_for_the_living_only);
     IN_CHILD(only_proc_is_written_to);
+    IN_CHILD(descriptors_are_listed);
+    IN_CHILD(descriptors_are_closed_without_proc);
+    IN_CHILD(descriptors_that_nobody_can_list_are_an_error);
     IN_CHILD(maps_are_written_from_outside);
     IN_CHILD(a_program_that_writes_maps_speaks);
     IN_CHILD(a_program_that_is_not_there_is_told);
