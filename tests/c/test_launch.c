@@ -463,6 +463,7 @@ static void a_launch_can_be_abandoned(void)
             CHECK_NUMBER(nsd_launch_wait(&child, NSD_FOREVER), 0);
         nsd_launch_abandon(&child);
         no_child_is_left();
+        nsd_child_release(&child);
     }
 }
 
