@@ -359,10 +359,14 @@ def run(
     """Run a command in new namespaces and wait for it: ``spawn``, then communicate.
 
     The arguments are those of ``spawn``, and input, capture_output, timeout (seconds) and
-    check, as in subprocess.run. After a timeout, or Ctrl-C, everything inside ends.
+    check, as in subprocess.run. After a timeout, or Ctrl-C, everything inside ends; Ctrl-C
+    leaves the command a quarter of a second to end by itself. At a terminal that has run the
+    command, the foreground and the modes are as before.
 
     Returns:
-        CompletedProcess with a ``trace``; the Plan if ``dry_run``.
+        CompletedProcess with a ``trace``, and with ``cut``: True if what outlived the command
+        still held its output after a second (in a new pid namespace nothing outlives it). The
+        Plan if ``dry_run``.
 
     Raises:
         TimeoutExpired, CalledProcessError: as subprocess.run, with ``trace`` and ``hint``; and
