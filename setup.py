@@ -73,7 +73,7 @@ class BuildWithLauncher(build_ext):
         ext.sources = [*ext.sources, str(image)]
         super().build_extension(ext)
 
-        # For machines that refuse to execute a memfd: the same program as a file.
+        # For gdb, and to be looked at; a launch never executes it (csrc/core/image.h).
         module = Path(self.get_ext_fullpath(ext.name))
         beside = module.with_name("_launcher")
         self.copy_file(str(launcher), str(beside))

@@ -108,6 +108,9 @@ enum nsd_step_flag {
 
 #define NSD_STEP_FLAGS 7u
 
+/* The most steps that come before the launcher: clone, and its three id maps. */
+#define NSD_EARLY_STEPS 4u
+
 /* number[2] of overlay_at: where its directories were opened, and how many are lower ones. */
 #define NSD_OVERLAY_FIRST(number) ((number)&0xff)
 #define NSD_OVERLAY_LOWER(number) ((number) >> 8 & 0xff)

@@ -124,6 +124,8 @@ def _may_enter(found: os.stat_result, uid: int | None = None, gid: int | None = 
     return bool(found.st_mode & 0o001)
 
 
+MOST_SCRIPTS = 5  # BINPRM_MAX_RECURSION and the command itself
+
 # -- commands -------------------------------------------------------------------------------
 
 
@@ -167,7 +169,7 @@ def explain_exec(case: Case) -> Hints:
     explain = {
         errno.ENOENT: _absent,
         errno.ENOTDIR: _absent,
-        errno.ELOOP: _leads_out,
+        errno.ELOOP: _in_circles,
         errno.EACCES: _denied,
         errno.ENOEXEC: _no_program,
         errno.E2BIG: _too_big,
@@ -185,12 +187,21 @@ def explain_exec(case: Case) -> Hints:
         )
 
 
-def _leads_out(command: _Command) -> Hints:
-    name = command.paths[0] if len(command.paths) == 1 else command.argv[0]
+def _in_circles(command: _Command) -> Hints:
+    """ELOOP, see execve(2)."""
+    if hints := list(explain_path(command.root, command.tried, "the command")):
+        yield from hints
+        return
+    path, scripts = command.tried, 0
+    while scripts <= MOST_SCRIPTS:
+        program = command.program(path)
+        if program is None or program.kind != "script" or not program.interpreter:
+            return
+        path = os.path.join(command.folder, program.interpreter)
+        scripts += 1
     yield (
-        f"{name}, or the interpreter that it names, leads through a link of /proc (such as "
-        "/proc/self/exe) to a program outside of the root, or in a circle: nothing of the host "
-        "is executed inside; name a program of the root"
+        f"{command.tried} is a script whose interpreter is a script, and so on: the kernel "
+        f"follows {MOST_SCRIPTS} of them; name a program in the first line (#!/bin/sh)"
     )
 
 

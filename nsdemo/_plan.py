@@ -38,6 +38,8 @@ Target = Any
 _FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
 _FIRST_SLOT_OF_OURS = 64  # NSD_UPPER_SLOT
 _NOTHING = (None, None, None, None)
+# What strace shows as one more execveat; no step, because the command sees nothing of it.
+LAUNCHER = "# from here on it is nsdemo's launcher: /proc/self/exe leads to nothing of the host"
 
 
 class Plan:
@@ -93,6 +95,9 @@ class Plan:
         padded = (*texts, *_NOTHING)[:4]
         return self._from_core(self._core.append(operation, 0, numbers, padded), self._options)
 
+    def _operations(self) -> set[str]:
+        return {name for name, *_ in self._core.steps()}
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps in order, none of them performed."""
@@ -118,6 +123,8 @@ class Plan:
 
         width = len(str(len(self)))
         lines = [f"{number:>{width}}  {step}" for number, step in enumerate(self, 1)]
+        if (at := self._core.launcher_at()) >= 0:
+            lines.insert(at, f"{'':>{width}}  {LAUNCHER}")
         return "\n".join([*lines, "", *command_line(self.steps)])
 
     def __repr__(self) -> str:
@@ -366,10 +373,14 @@ class Plan:
         return plan._then("landlock_restrict")
 
     def seccomp(self, program: Any) -> Plan:
-        """Let a BPF program judge each system call, also of the steps that follow."""
+        """Let a BPF program judge each system call: of the command, so it comes last before it.
+
+        Raises:
+            ValueError: from the next step but ``seccomp`` and ``exec``, which it would judge, too.
+        """
         from ._power import checked_filter
 
-        self._must_be_open()
+        self._must_be_open(judged=True)
         return self._from_core(self._core.seccomp(checked_filter(program)), self._options)
 
     def exec(
@@ -380,8 +391,8 @@ class Plan:
         ``env=None`` is the caller's environment, or a small clean one if this plan changes
         the root or joins a target.
         """
-        self._must_be_open()
-        operations = {step.operation for step in self}
+        self._must_be_open(judged=True)
+        operations = self._operations()
         if "unshare" in operations:
             from ._settings import must_enter_time
 
@@ -462,9 +473,15 @@ class Plan:
         remembered = {name: self._options[name] for name in names & self._options.keys()}
         return remembered | {name: given[name] for name in names if is_given(given[name])}
 
-    def _must_be_open(self) -> None:
+    def _must_be_open(self, judged: bool = False) -> None:
+        """``judged``: the next step may be one that a filter judges."""
         if self._core.command()[0]:
             raise ValueError("this plan ends with exec; nothing can follow it")
+        if not judged and "seccomp" in self._operations():
+            raise ValueError(
+                "nothing but the command comes after seccomp(), whose filter would judge it, too: "
+                "move seccomp() to the end, before exec()"
+            )
 
     def _runnable(self) -> Plan:
         if not self._core.command()[0]:

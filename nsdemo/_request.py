@@ -309,25 +309,7 @@ def make_plan(
         options["root"] = os.fsdecode(root)
     # Started instead of run, nobody's thread waits for it.
     watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
-    changes_ids = uid >= 0 or gid >= 0 or groups is not None
-    plan = recipe(kind, watch)
-    # The kernel forgets whom to end with the thread when a setuid program gains power. Most
-    # launches find out what the command is themselves, at the last moment.
-    if watched is not None and not given["no_new_privs"]:
-        lets_go = changes_ids
-        if not (lets_go or plan.looks_at_command()):
-            look_in = root or _root_of(root_of, namespaces)
-            lets_go = _core.is_set_id(look_in, cwd or b"/", tuple(paths))
-        if lets_go:
-            plan = watched()
-    return Plan._from_core(plan, options, watched)
-
-
-def _root_of(root_of: Resolved | None, namespaces: Namespaces) -> bytes:
-    """Where the command is looked up; of a mount namespace that is joined, its target's root."""
-    joins = (each for each, flags in namespaces.targets if flags & CLONE_FLAGS["mount"])
-    target = root_of or next(joins, None)
-    return b"/proc/%d/root" % target.pid if target is not None and target.pid else b"/"
+    return Plan._from_core(recipe(kind, watch), options, watched)
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:

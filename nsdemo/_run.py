@@ -21,7 +21,6 @@ TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
 
 FOREVER = 2**63 - 1
-_IMAGE = os.fsencode(os.path.join(os.path.dirname(__file__), "_launcher"))
 
 
 class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
@@ -93,7 +92,6 @@ def launch(
             tuple(stdio.child),
             pass_fds,
             tuple(stdio.close),
-            _IMAGE,
             streams,
             input,
             deadline,

@@ -161,7 +161,7 @@ def _encode_environment(env: Environment) -> tuple[list[bytes], tuple[bytes, ...
         )
     search = os.fsencode(os.defpath)
     envp = []
-    for name, content in env.items():
+    for name, content in (os.environb if env is os.environ else env).items():
         key = _encode("environment variables", name)
         value = _encode("environment variables", content)
         if not key or b"=" in key:

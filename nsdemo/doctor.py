@@ -266,11 +266,9 @@ def _launcher() -> str:
     except OSError as error:
         if error.errno == errno.EINVAL:  # before Linux 6.3
             return "in memory (memfd)"
-        beside = os.path.join(os.path.dirname(__file__), "_launcher")
         level = _machine.sysctl("vm.memfd_noexec")
         why = "vm.memfd_noexec is 2" if level == 2 else "memfd is refused"
-        way = "file beside the module" if os.path.exists(beside) else "temporary file"
-        return f"fallback: {way} ({why})"
+        return f"fallback: a file without a name ({why})"
     return "in memory (memfd)"
 
 

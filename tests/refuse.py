@@ -15,6 +15,7 @@ import os
 import platform
 import struct
 import sys
+from collections.abc import Iterable
 
 NEW = {
     "pidfd_send_signal": 424,
@@ -39,19 +40,19 @@ def number_of(call: str) -> int:
     return NEW.get(call) or OLD[platform.machine()][call]
 
 
+def program(calls: Iterable[int], error: int) -> bytes:
+    """A filter, as seccomp(2) takes it: these numbers are refused, the rest is allowed."""
+    lines = [(LOAD, 0, 0, 0)]  # the number of the call
+    for number in calls:
+        lines += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, ERRNO | error)]
+    return b"".join(struct.pack("HBBI", *line) for line in (*lines, (RETURN, 0, 0, ALLOW)))
+
+
 def refuse(call: str, error: int) -> None:
     """From now on this process does not have the call."""
-    program = b"".join(
-        struct.pack("HBBI", *line)
-        for line in (
-            (LOAD, 0, 0, 0),  # the number of the call
-            (JUMP_IF_EQUAL, 0, 1, number_of(call)),
-            (RETURN, 0, 0, ERRNO | error),
-            (RETURN, 0, 0, ALLOW),
-        )
-    )
+    bpf = program([number_of(call)], error)
     libc = ctypes.CDLL(None, use_errno=True)
-    lines = ctypes.create_string_buffer(program, len(program))
+    lines = ctypes.create_string_buffer(bpf, len(bpf))
     filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(lines)))
     if libc.prctl(PR_SET_SECCOMP, 2, filter_, 0, 0) < 0:  # root's does without the next
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

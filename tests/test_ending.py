@@ -391,38 +391,50 @@ def test_a_started_plan_ends_with_python_if_it_is_asked_to(call: str) -> None:
         assert eventually(lambda: not processes_with(outer))
 
 
-def with_other(root: Any, link: bool) -> str:
-    """A folder of the root that gets a sleep of another user's, which anybody runs as him."""
-    other, linked = (Path(root, name) for name in ("other", "link"))
-    for folder in (other, linked):
+def with_other(root: Any) -> None:
+    """Folders of the root that get a sleep of another user's, which anybody runs as him."""
+    other, linked, script = (Path(root, name) for name in ("other", "link", "script"))
+    for folder in (other, linked, script):
         folder.mkdir()
     program = other / "sleep"
     shutil.copyfile(shutil.which("busybox") or "", program)
     os.chown(program, 1234, 1234)
     program.chmod(0o4755)
     (linked / "sleep").symlink_to("/other/sleep")  # as seen inside
-    return "link" if link else "other"
+    shell = other / "sh"
+    shutil.copyfile(program, shell)
+    os.chown(shell, 1234, 1234)
+    shell.chmod(0o4755)
+    (script / "sleep").write_text('#!/other/sh\nPATH=/bin; exec sleep "$1"\n')
+    (script / "sleep").chmod(0o755)
 
 
-@pytest.mark.parametrize("link", [False, True], ids=["path", "link"])
-@pytest.mark.parametrize("call", ["chroot_run", "enter", "enter without root"])
+@pytest.mark.parametrize("how", ["other", "link", "script"])
+@pytest.mark.parametrize("call", ["chroot_run", "limits", "enter", "enter without root", "no fork"])
 @pytest.mark.skipif(not IS_ROOT, reason="only root has programs that are set to another user")
-def test_python_is_killed_while_a_setuid_program_runs(call: str, link: bool, marker: str) -> None:
+def test_python_is_killed_while_a_setuid_program_runs(call: str, how: str, marker: str) -> None:
     """The kernel's own signal is forgotten by who executes a program that is another user's."""
     code = """
         root, call, name, marker, box = sys.argv[1:]
-        args, env = ["sleep", marker], {"PATH": f"/{name}"}
+        args, env = ["sleep", marker], {"PATH": f"/{name}:/bin"}
+        sys.stdin.readline()
         if call == "chroot_run":
             nsdemo.chroot_run(root, args, env=env, **QUIET)
+        if call == "limits":
+            nsdemo.chroot_run(root, args, env=env, rlimits={"core": 0}, uid=0, **QUIET)
+        if call == "no fork":
+            nsdemo.enter(int(box), args, env=env, pid=False, **QUIET)
         nsdemo.enter(int(box), args, env=env, root=call == "enter", **QUIET)
     """
     with (
         nsdemo.Rootfs.busybox() as root,
         nsdemo.spawn(["sleep", "60"], root=root, **QUIET) as box,
-        running_script(
-            code, os.fspath(root), call, with_other(root, link), marker, str(box.pid)
-        ) as process,
+        running_script(code, os.fspath(root), call, how, marker, str(box.pid)) as process,
     ):
+        with_other(root)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
         assert eventually(lambda: len(processes_with(marker)) == 1)
         process.kill()
         process.wait()
@@ -430,8 +442,13 @@ def test_python_is_killed_while_a_setuid_program_runs(call: str, link: bool, mar
 
 
 @pytest.mark.parametrize("call", ["chroot_run", "enter", "enter our own"])
-def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> None:
-    """Looked for in a pid namespace of our own, where all watchdogs are ours."""
+def test_a_watchdog_beside_the_guard_is_for_setuid_programs_alone(
+    tmp_path: Path, call: str
+) -> None:
+    """Looked for in a pid namespace of our own, where all watchdogs are ours.
+
+    The guard has to be told of who is born behind a fork; until then it is the watchdog's.
+    """
     program = tmp_path / "sleep"
     shutil.copyfile(shutil.which("sleep") or "", program)
     code = """
@@ -467,27 +484,8 @@ def test_a_watchdog_is_for_setuid_programs_alone(tmp_path: Path, call: str) -> N
     command = [*command_of(code), call, str(program)]
     done = nsdemo.run(command, capture_output=True, text=True)
     assert done.stderr == ""
-    assert json.loads(done.stdout) == {"found": [0, 1, 1]}
-
-
-def test_who_cannot_tell_by_itself_is_told_before(tmp_path: Path) -> None:
-    """A launcher that does not fork has nobody to leave behind: there the plan has a watchdog."""
-    program = tmp_path / "program"
-    shutil.copyfile(shutil.which("true") or "", program)
-    limits: Any = {"rlimits": {"core": 0}, "dry_run": True}
-    with nsdemo.spawn(["sleep", "60"], pid=False, **QUIET) as box:
-        for mode, watched in ((0o755, False), (0o4755, True), (0o2755, True)):
-            program.chmod(mode)
-            for plan in (
-                nsdemo.chroot_run("/", [program], **limits),
-                nsdemo.chroot_run("/", ["./program"], cwd=tmp_path, **limits),
-                nsdemo.chroot_run("/", ["program"], env={"PATH": f"/no:{tmp_path}"}, **limits),
-                nsdemo.enter(box, [program], dry_run=True),
-            ):
-                by_kernel = "die_with_parent" in [step.operation for step in plan]
-                assert by_kernel is not watched
-    plan = nsdemo.chroot_run("/", [program], no_new_privs=True, **limits)
-    assert "die_with_parent" in [step.operation for step in plan]
+    found = [1, 2, 2] if call == "enter" else [1, 1, 1]
+    assert json.loads(done.stdout) == {"found": found}
 
 
 GUARDS = """

@@ -177,6 +177,7 @@ class Injected:
     error: str
     plan: str
     burn: str = ""  # statements that use up the failure meant for Python itself
+    when: int = 1  # before its first step the launcher hides, and looks at its securebits
 
     def __str__(self) -> str:
         return f"{self.operation}-{self.call}-{self.error}"
@@ -184,7 +185,7 @@ class Injected:
 
 SPAWN = "nsdemo.spawn(['true'], stdin=nsdemo.DEVNULL, dry_run=True)"
 UNGUARDED = SPAWN.replace("dry_run", "die_with_parent=False, dry_run")
-LAUNCHED = "nsdemo.spawn(['true'], uid=0, gid=0, stdin=nsdemo.DEVNULL, dry_run=True)"
+LAUNCHED = "nsdemo.spawn(['true'], time=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 INIT = "nsdemo.spawn(['true'], init=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 ROOT = "nsdemo.spawn(['true'], root=sys.argv[1], stdin=nsdemo.DEVNULL, dry_run=True)"
 NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
@@ -200,7 +201,7 @@ BY_STRACE = [
     Injected("watch", "pidfd_open", "EMFILE", LAUNCHED),
     Injected("die_with_parent", "prctl", "EINVAL", DIE, BURN_PRCTL),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
-    Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL),
+    Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL, 2),
     Injected("map_helper", "socketpair", "EMFILE", MAPS),
     Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK),
     Injected("unshare", "unshare", "EPERM", MAPS),
@@ -211,7 +212,7 @@ BY_STRACE = [
     Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
-    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL),
+    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3),
     Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK),
     Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK),
     Injected("loopback_up", "socket", "EAFNOSUPPORT", NET),
@@ -226,7 +227,7 @@ BY_STRACE = [
     Injected("setgroups", "setgroups", "ENOMEM", "no_power().setgroups([]).exec(['true'])"),
     # Implied by uid, which tolerates EPERM, and nothing else.
     Injected("setgroups", "setgroups", "ENOMEM", "nsdemo.spawn(['true'], uid=0, **user)"),
-    Injected("drop_bounding", "prctl", "EACCES", "no_power().drop_bounding([])", "prctl(3)"),
+    Injected("drop_bounding", "prctl", "EACCES", "no_power().drop_bounding([])", "prctl(3)", 2),
     Injected("open_root", "ppoll", "ENOMEM", "root_of_ours()", "wait_in_vain()"),
     Injected("setgid", "setresgid", "EAGAIN", "no_power().setgid(0).exec(['true'])"),
     Injected("setuid", "setresuid", "EAGAIN", "no_power().setuid(0).exec(['true'])"),
@@ -342,8 +343,9 @@ def injected(strace: str, fault: str, body: str, *args: str) -> Any:
 
 @pytest.mark.parametrize("case", BY_STRACE, ids=str)
 def test_by_strace(case: Injected, strace: str, rootfs: Path) -> None:
-    body = INJECTED.format(plan=case.plan, burn=case.burn)
-    found = injected(strace, f"{case.call}:error={case.error}:when=1", body, str(rootfs))
+    burn = "; ".join([case.burn or "pass"] * case.when)
+    body = INJECTED.format(plan=case.plan, burn=burn)
+    found = injected(strace, f"{case.call}:error={case.error}:when={case.when}", body, str(rootfs))
     error = found["error"]
     assert error is not None, "the plan went through"
     assert (error["operation"], errno.errorcode[error["step_errno"]]) == (
@@ -461,26 +463,38 @@ def test_no_guard(fault: str, stage: str, strace: str) -> None:
 @pytest.mark.parametrize("operation", ["watch", "die_with_parent"])
 def test_the_parent_has_died_meanwhile(operation: str, strace: str) -> None:
     """Somebody else is the launcher's parent: it gives up."""
-    body = INJECTED.format(plan=RAW.format(operation, (0, 0, 0), (None,) * 4), burn="")
-    found = injected(strace, "getppid:retval=1:when=1", body)
+    plan = RAW.format(operation, (0, 0, 0), (None,) * 4)
+    call = f"({plan}).exec(['true']).run(stdin=nsdemo.DEVNULL)"
+    guard = 'nsdemo.run(["true"])'  # is there already, and not concerned
+    found = injected_later(strace, "getppid:retval=1:when=1", call=call, warm=guard)
     assert (found["error"]["operation"], found["error"]["errno"]) == (operation, errno.ESRCH)
     assert found["at_once"] == found["left"] == []
 
 
 ATTACHED = """
     import mmap
+    {warm}
     print("ready", flush=True)
     sys.stdin.readline()
     {burn}
-    report(**outcome(lambda: nsdemo.run(["sh", "-c", "exit 7"], stdin=nsdemo.DEVNULL, init={init})))
+    report(**outcome(lambda: {call}))
 """
+RUN = 'nsdemo.run(["sh", "-c", "exit 7"], stdin=nsdemo.DEVNULL, init={init})'
 
 
 def injected_later(
-    strace: str, fault: str, burn: str = "pass", init: bool = False, attempts: int = 5
+    strace: str,
+    fault: str,
+    burn: str = "pass",
+    init: bool = False,
+    attempts: int = 5,
+    call: str = RUN,
+    warm: str = "pass",
 ) -> Any:
     """As injected, but for system calls that an interpreter cannot start without."""
-    with running_script(ATTACHED.format(burn=burn, init=init)) as process:
+    with running_script(
+        ATTACHED.format(burn=burn, call=call.format(init=init), warm=warm)
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         if process.stdout.readline() != "ready\n":
@@ -492,7 +506,7 @@ def injected_later(
             output, errors = process.communicate("go\n", timeout=30)
     # On a busy machine the C library may be the first to call it, and ends Python.
     if "futex facility returned an unexpected error" in errors and attempts > 1:
-        return injected_later(strace, fault, burn, init, attempts - 1)
+        return injected_later(strace, fault, burn, init, attempts - 1, call, warm)
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
 

@@ -25,7 +25,7 @@ import nsdemo
 @pytest.fixture
 def pid(rootfs: Path) -> Iterator[int]:
     """Of a container's command."""
-    box = nsdemo.spawn(["sleep", "60"], root=rootfs, **QUIET)
+    box = nsdemo.spawn(["sleep", "600"], root=rootfs, **QUIET)
     yield box.pid
     box.stop(timeout=0)
     del box

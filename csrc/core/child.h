@@ -29,12 +29,13 @@ struct nsd_child {
     bool has_init;
     bool maps; /* the plan has id maps written from outside */
     bool has_watchdog;
-    bool tidies_late; /* first is a zombie until the command ends, which is soon */
-    bool detached;    /* it may outlive us, and this struct */
-    bool abandoned;   /* the launch was, and so there is no command */
-    bool adopted;     /* not our child: nothing of it is ours to reap */
-    bool own_group;   /* kill the process group with the command */
-    bool ends_all;    /* it is PID 1 of its namespace: nothing inside outlives it */
+    bool dies_with_thread; /* the kernel is asked to end it with the launching thread */
+    bool tidies_late;      /* first is a zombie until the command ends, which is soon */
+    bool detached;         /* it may outlive us, and this struct */
+    bool abandoned;        /* the launch was, and so there is no command */
+    bool adopted;          /* not our child: nothing of it is ours to reap */
+    bool own_group;        /* kill the process group with the command */
+    bool ends_all; /* it is PID 1 of its namespace: nothing inside outlives it */
     struct nsd_ward
         *ward; /* where the guard finds the command; NULL: it may outlive us */
 
@@ -44,9 +45,13 @@ struct nsd_child {
     uint32_t step_count;
     struct nsd_pins *pins; /* what the launch has pinned until now; NULL: nothing */
     struct nsd_result
-        *results;           /* ours alone, from nsd_launch_settle on at the latest */
-    char *said;             /* by newuidmap; NULL: nothing */
-    uint32_t waiting_state; /* trace->state as it was when the launch began */
+        *results; /* ours alone, from nsd_launch_settle on at the latest */
+    struct nsd_result
+        early[NSD_EARLY_STEPS]; /* of steps before the launcher, until then */
+    uint32_t early_count;
+    bool early_failed;
+    char *said;                       /* by newuidmap; NULL: nothing */
+    uint32_t waiting_state;           /* trace->state as it was when the launch began */
     struct nsd_foreground foreground; /* if the command shares our session */
     uint64_t counter[2]; /* CPU counter and CLOCK_MONOTONIC, before and after */
     int64_t clock[2];    /* ns */

@@ -47,14 +47,12 @@ static void forget_in_child(void)
 }
 
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
-static int start_guard(const char *image_path, struct nsd_trace **ret_trace,
-                       enum nsd_start_stage *reterr_stage)
+static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reterr_stage)
 {
     /* Ours may be closed, and a guard must not hold a terminal open for a moment. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct nsd_launch_options options = {
         .stdio = {null, null, null},
-        .image_path = image_path,
         .shared = SHARED,
     };
     const int64_t deadline = nsd_now() + PATIENCE;
@@ -149,14 +147,13 @@ static int take_place(struct nsd_trace *trace, const struct guard *guard)
 /* It was killed, and the one beside it at the same moment; or it had nothing to do and left.
  * Another gets its wards, which lie in that one's pages from now on, at the address where they
  * were. */
-static int relieve(struct guard *guard, const char *image_path,
-                   enum nsd_start_stage *reterr_stage)
+static int relieve(struct guard *guard, enum nsd_start_stage *reterr_stage)
 {
     struct nsd_trace *trace;
     int ret;
 
     reap_guard(guard);
-    ret = start_guard(image_path, &trace, reterr_stage);
+    ret = start_guard(&trace, reterr_stage);
     if (ret < 0)
         return ret;
     ret = take_place(trace, guard);
@@ -168,11 +165,10 @@ static int relieve(struct guard *guard, const char *image_path,
 }
 
 /* One more, since there is none, or the others are full. */
-static int add_guard(const char *image_path, enum nsd_start_stage *reterr_stage)
+static int add_guard(enum nsd_start_stage *reterr_stage)
 {
     struct guard *guard = malloc(sizeof(*guard));
-    int ret =
-        guard == NULL ? -ENOMEM : start_guard(image_path, &guard->trace, reterr_stage);
+    int ret = guard == NULL ? -ENOMEM : start_guard(&guard->trace, reterr_stage);
 
     if (ret < 0) {
         free(guard);
@@ -208,8 +204,7 @@ static struct nsd_ward *free_ward(const struct guard *guard)
     return NULL;
 }
 
-int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
-                  enum nsd_start_stage *reterr_stage)
+int nsd_ward_take(struct nsd_ward **ret_ward, enum nsd_start_stage *reterr_stage)
 {
     struct nsd_ward *ward = NULL;
     int ret = 0;
@@ -226,12 +221,12 @@ int nsd_ward_take(struct nsd_ward **ret_ward, const char *image_path,
     for (struct guard *guard = ours.newest; guard != NULL && ret == 0;
          guard = guard->older)
         if (!is_on_guard(guard))
-            ret = relieve(guard, image_path, reterr_stage);
+            ret = relieve(guard, reterr_stage);
     for (struct guard *guard = ours.newest; guard != NULL && ret == 0 && ward == NULL;
          guard = guard->older)
         ward = free_ward(guard);
     if (ret == 0 && ward == NULL) {
-        ret = add_guard(image_path, reterr_stage);
+        ret = add_guard(reterr_stage);
         if (ret == 0)
             ward = free_ward(ours.newest);
     }

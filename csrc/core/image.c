@@ -12,13 +12,8 @@ static struct nsd_kept ours = {.fd = -1};
 static uint32_t pause_left; /* launches */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static long open_file(const char *path)
-{
-    return sys3(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-}
-
-/* In a file that nobody can change: not its bytes, not its mode (a container root with our uid
- * could otherwise chmod it through /proc). */
+/* In a file that nobody can change: not its bytes, and not who may execute it (a container root
+ * with our uid finds it as /proc/PID/exe; that he can keep us from reading it, nsd_is_still sees). */
 static long sealed_image(void)
 {
     const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
@@ -38,7 +33,8 @@ static long sealed_image(void)
     return ret < 0 ? ret : fd;
 }
 
-/* A file that is open for writing cannot be executed, so it is opened once more. */
+/* For this launch alone, where memfds are refused. A file that is open for writing cannot be
+ * executed, so it is opened once more; it has no name by which anybody else could. */
 static long image_in_tmpfile(void)
 {
     char path[NSD_FD_PATH];
@@ -48,10 +44,11 @@ static long image_in_tmpfile(void)
 
     if (ret == 0)
         ret = sys2(__NR_fchmod, writable, 0555);
-    if (ret < 0)
-        return ret;
-    ret = open_file(nsd_path_of(writable, path));
-    sys1(__NR_close, writable);
+    if (ret == 0)
+        ret = sys3(__NR_openat, AT_FDCWD, nsd_path_of(writable, path),
+                   O_RDONLY | O_CLOEXEC);
+    if (writable >= 0)
+        sys1(__NR_close, writable);
     return ret;
 }
 
@@ -81,11 +78,8 @@ static long execute(long image, char *const argv[])
 
 /* A refused memfd (vm.memfd_noexec=2, a seccomp filter) shows at its creation or only at
  * execution; then the next way is tried. */
-long nsd_image_execute(const struct nsd_kept *kept, const char *path,
-                       char *const argv[])
+long nsd_image_execute(const struct nsd_kept *kept, char *const argv[])
 {
     execute(nsd_is_still(kept) ? kept->fd : sealed_image(), argv);
-    if (path != NULL)
-        execute(open_file(path), argv);
     return execute(image_in_tmpfile(), argv);
 }

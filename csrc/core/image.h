@@ -17,9 +17,9 @@ extern const size_t nsd_image_size;
 /* The file that the process keeps, made if there is none. No file where memfds are refused. */
 struct nsd_kept nsd_image_kept(void);
 
-/* Becomes the launcher: by the kept file, or else one made for this time alone, the one at
- * `path` (NULL: none), or a file without a name. Returns a negative errno. */
-long nsd_image_execute(const struct nsd_kept *kept, const char *path,
-                       char *const argv[]);
+/* Becomes the launcher: by the kept file, or else one made for this time alone. Never by a path:
+ * who may write to a file there could write what runs outside of its container. Returns a
+ * negative errno. */
+long nsd_image_execute(const struct nsd_kept *kept, char *const argv[]);
 
 #endif

@@ -23,7 +23,8 @@ long nsd_keep_file(long fd, struct nsd_kept *ret_file)
     if (ret < 0)
         sys1(__NR_close, low);
     else
-        *ret_file = (struct nsd_kept){(int)low, found.st_dev, found.st_ino};
+        *ret_file =
+            (struct nsd_kept){(int)low, found.st_dev, found.st_ino, found.st_mode};
     return ret;
 }
 
@@ -32,7 +33,8 @@ bool nsd_is_still(const struct nsd_kept *file)
     struct stat found;
 
     return file->fd >= 0 && sys2(__NR_fstat, file->fd, &found) == 0 &&
-           found.st_dev == file->device && found.st_ino == file->inode;
+           found.st_dev == file->device && found.st_ino == file->inode &&
+           found.st_mode == file->mode;
 }
 
 long nsd_raw_write(long fd, const void *data, size_t size)

@@ -14,6 +14,7 @@
 struct nsd_kept {
     int fd; /* -1: none */
     uint64_t device, inode;
+    uint32_t mode; /* who finds it through /proc/PID/exe may have changed that */
 };
 
 /* Takes a descriptor over, under a number that no standard stream has. 0; a negative errno, also
@@ -29,6 +30,7 @@ static inline uint32_t nsd_pause_after(long ret)
     return ret == 0 || ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM ? 0 : 64;
 }
 
+/* Is it the same file, with the same mode? */
 bool nsd_is_still(const struct nsd_kept *file);
 
 /* Files without a name, and what is written to them. Negative errnos. */

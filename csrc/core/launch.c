@@ -53,7 +53,7 @@ int nsd_launch_wait(struct nsd_child *child, int64_t deadline)
     int ret;
     const int64_t patience = (child->pins == NULL ? 200 : 2) * 1000000;
 
-    if (child->trace == NULL) /* the vfork child did it all */
+    if (child->trace == NULL || child->early_failed) /* the vfork child did it all */
         return 0;
     for (;;) {
         uint32_t state = __atomic_load_n(&child->trace->state, __ATOMIC_ACQUIRE);
@@ -80,13 +80,16 @@ static int take_results(struct nsd_child *child)
 {
     size_t size = child->step_count * sizeof(struct nsd_result);
 
-    if (child->results != NULL || child->trace == NULL)
+    if (child->results != NULL)
         return 0;
-    child->results = malloc(size == 0 ? 1 : size);
+    child->results = calloc(1, size == 0 ? 1 : size);
     if (child->results == NULL)
         return -ENOMEM;
-    memcpy(child->results, child->trace->results, size);
-    if (child->maps)
+    if (child->trace != NULL)
+        memcpy(child->results, child->trace->results, size);
+    memcpy(child->results, child->early,
+           child->early_count * sizeof(struct nsd_result));
+    if (child->maps && child->trace != NULL)
         child->said =
             strndup((const char *)&child->trace->results[child->step_count], NSD_SAID);
     for (uint32_t i = 0; i < child->step_count; i++)
@@ -213,9 +216,11 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
             nsd_launch_abandon(child);
         return ret < 0 ? ret : -ECHILD;
     }
-    /* The first process noted that the command runs, and had nothing to do but to end. */
-    is_over = child->results[last].end != 0 && child->trace != NULL &&
-              child->trace->is_set_id == 0;
+    /* Who wrote it has become the command, or noted that this runs and had nothing to do but to
+     * end. */
+    is_over = child->trace != NULL &&
+              (!child->forked ||
+               (child->results[last].end != 0 && child->trace->is_set_id == 0));
     if (child->results[last].end == 0) /* the process that kept notes is the command */
         child->results[last].end = child->counter[1];
     if (!child->forked) {
@@ -234,6 +239,8 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     }
     if (!child->tidies_late) /* it will be used long after this call */
         nsd_child_note_pidfd(child);
+    if (child->ward != NULL && child->forked)
+        nsd_ward_is(child->ward, child->command);
     nsd_pins_keep(child);
     if (!child->has_init)
         nsd_child_wipe_trace(child, is_over);

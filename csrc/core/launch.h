@@ -20,7 +20,6 @@ struct nsd_launch_options {
     int stdio[3];        /* descriptors of ours; -1: the command gets our own 0, 1, 2 */
     const int *pass_fds; /* ascending, each once, all > 2: the command gets these too */
     int pass_count;
-    const char *image_path; /* the launcher on disk, for where memfds are refused */
     bool waits;    /* the caller waits for the end of the command: tidy up then */
     size_t shared; /* bytes to share with the launcher; 0: what a trace needs */
     int terminal; /* > 2: a socket for our end of the command's own terminal; 0: none */

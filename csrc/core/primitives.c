@@ -352,24 +352,18 @@ static void set_up_process(struct nsd_builder *builder,
         nsd_add_seccomp(builder, power->filter, power->filter_count);
 }
 
-/* One clone makes the process and its namespaces. What forbids it is told in direct.c; and
- * clone() has no flag for the time namespace. */
+/* One clone makes the process and its namespaces. Not where somebody stays outside of them (to
+ * join, to write ids, to pin), or inside as init; and clone() has no flag for the time namespace.
+ */
 static bool can_clone(const struct nsd_request *request)
 {
-    bool changes_ids =
-        request->uid >= 0 || request->gid >= 0 || request->group_count >= 0;
-    bool needs_launcher =
-        request->power.sets_capabilities || request->power.sets_securebits ||
-        request->power.has_landlock || request->power.limit_count > 0 ||
-        request->power.filter != NULL;
     bool maps_ids = (request->unshare & CLONE_NEWUSER) != 0;
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
-           (request->unshare & CLONE_NEWTIME) == 0 && !changes_ids && !needs_launcher &&
-           request->file_count == 0 && request->terminal == 0 &&
-           request->pin_count == 0 && request->cgroup_count == 0 &&
-           !request->no_clone &&
-           !(maps_ids && (request->no_user_clone || request->users.outside));
+           (request->unshare & CLONE_NEWTIME) == 0 && request->pin_count == 0 &&
+           request->cgroup_count == 0 && !request->no_clone &&
+           !(maps_ids && (request->no_user_clone || request->users.outside ||
+                          request->users.owner_uid >= 0));
 }
 
 static void clone_new(struct nsd_builder *builder, const struct nsd_request *request)
@@ -385,6 +379,11 @@ static void clone_new(struct nsd_builder *builder, const struct nsd_request *req
         nsd_add_maps(builder, &request->users);
 }
 
+static bool writes_maps(const struct nsd_request *request)
+{
+    return (request->unshare & CLONE_NEWUSER) != 0 || request->time_offsets != NULL;
+}
+
 /* The namespaces step by step, in a launcher. */
 static void unshare_and_fork(struct nsd_builder *builder,
                              const struct nsd_request *request)
@@ -395,8 +394,8 @@ static void unshare_and_fork(struct nsd_builder *builder,
     bool forks;
 
     /* A pid namespace holds only processes born after the move. A watchdog, too, needs the
-     * command to be somebody else. */
-    forks = request->watch || request->init ||
+     * command to be somebody else; and whom a pin in another mount namespace is undone by. */
+    forks = request->watch || request->init || pins_here ||
             (request->fork && (joins_pid || (request->unshare & CLONE_NEWPID) != 0));
 
     open_targets(builder, request);
@@ -423,7 +422,7 @@ static void unshare_and_fork(struct nsd_builder *builder,
         nsd_add(builder, NSD_ENTER_TIME)->number[0] = NSD_PROC_SLOT;
     if (pins_here)
         add_pins(builder, request, true);
-    if (request->join_count == 0 && forks)
+    if (request->join_count == 0 && (forks || writes_maps(request)))
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
     if (request->fork && forks)
         nsd_add(builder, NSD_FORK);
@@ -463,6 +462,8 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
     } else {
         nsd_add_map_helper(builder, &request->users);
         unshare_new(builder, request);
+        if (writes_maps(request))
+            nsd_add(builder, NSD_HIDE);
     }
     nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(-1), NSD_TEXTS(request->root));
     set_up_process(builder, request);

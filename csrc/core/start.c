@@ -114,7 +114,12 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
     if (size < shared)
         size = shared;
 
-    *child = (struct nsd_child){.owner = nsd_owner_now(), .pidfd = -1, .maps = maps};
+    *child = (struct nsd_child){
+        .owner = nsd_owner_now(),
+        .pidfd = -1,
+        .maps = maps,
+        .early_count = nsd_early_steps(plan),
+    };
     child->trace_size = (size + NSD_PAGE - 1) & ~(size_t)(NSD_PAGE - 1);
     child->step_count = plan->step_count;
     for (uint32_t i = 0; i < plan->step_count; i++) {
@@ -130,6 +135,7 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
         child->has_watchdog |=
             step->operation == NSD_WATCH || step->operation == NSD_INIT;
         has_session |= step->operation == NSD_SETSID;
+        child->dies_with_thread |= step->operation == NSD_DIE_WITH_PARENT;
         leads_group |= step->operation == NSD_SETSID ||
                        (step->operation == NSD_SETPGID && step->number[0] == 0);
     }
@@ -139,15 +145,25 @@ static void describe(struct nsd_child *child, const struct nsd_builder *plan,
     pthread_mutex_init(&child->lock, NULL);
 }
 
-/* Does a launch of this plan leave nobody behind who could write on the slate? */
+/* Does a launch of this plan leave nobody behind who could write on the slate? The launcher hides
+ * at once if it has no maps of its own to write, else by a step. */
 static bool may_have_slate(const struct nsd_start *start)
 {
     const struct nsd_child *child = start->child;
-    bool hides = false;
+    bool hides = true;
 
-    for (uint32_t i = 0; i < start->plan->step_count; i++)
-        hides |= start->plan->steps[i].operation == NSD_HIDE;
-    return hides && child->forked && !child->has_watchdog && child->pins == NULL &&
+    for (uint32_t i = child->early_count; i < start->plan->step_count; i++) {
+        switch (start->plan->steps[i].operation) {
+        case NSD_WRITE_PROC:
+        case NSD_MAP_IDS:
+            hides = false;
+            break;
+        case NSD_HIDE:
+            hides = true;
+            break;
+        }
+    }
+    return hides && !child->has_watchdog && child->pins == NULL &&
            child->trace_size + start->size <= NSD_SLATE_SIZE;
 }
 
@@ -194,35 +210,50 @@ static void note_execution(struct nsd_child *child)
         last->end = nsd_counter();
 }
 
+/* What the guard has to end. The kernel is asked by a step to end some commands with their parent,
+ * but forgets it where a program brings power of its own (set-user-ID, file capabilities), so the
+ * guard knows of those, too. */
+static enum nsd_end what_ends(const struct nsd_start *start)
+{
+    const struct nsd_child *child = start->child;
+    const struct nsd_step *first = start->plan->steps;
+
+    if (first->operation == NSD_CLONE && first->number[1] != NSD_ENDS_NOTHING)
+        return (enum nsd_end)first->number[1];
+    if (!child->dies_with_thread || child->has_watchdog)
+        return NSD_ENDS_NOTHING;
+    return child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
+}
+
 /* The clone itself, as the first step of a plan or before it. */
 static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
 {
     const struct nsd_step *first = start->plan->steps;
     bool is_step = first->operation == NSD_CLONE;
-    enum nsd_end end = is_step ? (enum nsd_end)first->number[1] : NSD_ENDS_NOTHING;
+    enum nsd_end end = what_ends(start);
     const uint64_t every_signal = ~(uint64_t)0;
     struct nsd_child *child = start->child;
+    struct nsd_result *result = start->direct ? child->results : child->early;
     pid_t pid = 0, *pid_place = &pid;
     uint64_t mask = 0;
     int error;
 
-    if (start->guarded)
-        end = child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
     if (end != NSD_ENDS_NOTHING) {
-        int ret = nsd_ward_take(&child->ward, start->options->image_path, reterr_stage);
+        int ret = nsd_ward_take(&child->ward, reterr_stage);
 
         if (ret < 0)
             return ret;
         if (child->ward != NULL) {
             child->ward->group = end == NSD_ENDS_GROUP;
-            pid_place = &child->ward->pid;
+            if (!child->forked) /* else the command is born later: nsd_launch_settle */
+                pid_place = &child->ward->pid;
         }
     }
     *reterr_stage = NSD_START_CLONE;
     nsd_read_clocks(child, 0);
     if (is_step) {
-        child->results[0].process = NSD_CALLER;
-        child->results[0].start = child->counter[0];
+        result->process = NSD_CALLER;
+        result->start = child->counter[0];
     }
     /* Raw, because libc keeps two signals for itself, and those must wait as well. */
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
@@ -233,32 +264,19 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         nsd_child_leaves_ward(child);
         if (!is_step)
             return -error;
-        child->results[0].end = nsd_counter();
-        child->results[0].error = error;
+        result->end = nsd_counter();
+        result->error = error;
+        child->early_failed = true;
         return 0;
     }
     if (start->direct)
         note_execution(child);
-    if (child->ward != NULL)
+    if (child->ward != NULL && !child->forked)
         nsd_ward_is(child->ward, pid);
     if (is_step)
-        child->results[0].value = pid;
+        result->value = pid;
     child->first = child->first_pid = pid;
     return 0;
-}
-
-/* The child found a program that the kernel would not end with us, and did not execute it. */
-static int start_again(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
-{
-    struct nsd_child *child = start->child;
-    int ret;
-
-    nsd_reap(child->first);
-    memset(child->results, 0, child->step_count * sizeof(struct nsd_result));
-    free(start->bytes); /* laid out already */
-    ret = serialize(start);
-    start->guarded = true;
-    return ret < 0 ? ret : start_child(start, reterr_stage);
 }
 
 int nsd_launch_start(const struct nsd_builder *plan,
@@ -274,6 +292,8 @@ int nsd_launch_start(const struct nsd_builder *plan,
     if (!nsd_builder_is_whole(plan))
         return -EINVAL;
     describe(ret_child, plan, options->shared);
+    if (plan->step_count == 0)
+        return -EINVAL;
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);
     start.stack = aligned_alloc(16, STACK_SIZE);
@@ -291,8 +311,6 @@ int nsd_launch_start(const struct nsd_builder *plan,
     }
     if (ret == 0)
         ret = start_child(&start, reterr_stage);
-    if (ret == 0 && start.needs_guard)
-        ret = start_again(&start, reterr_stage);
     /* Closed behind our back: the child made another. */
     if (start.slate != NULL && ret_child->trace != start.slate->trace) {
         nsd_slate_give_back(0);
@@ -304,7 +322,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
         nsd_reap(ret_child->first);
     }
     /* Killed before it said anything. */
-    if (ret == 0 && !start.direct &&
+    if (ret == 0 && !start.direct && !ret_child->early_failed &&
         (ret_child->trace == NULL || ret_child->trace->magic != NSD_MAGIC)) {
         ret = -ECANCELED;
         *reterr_stage = NSD_START_KILLED;

@@ -17,6 +17,7 @@
  */
 #include "vfork.h"
 
+#include "../steps/power.h"
 #include "../steps/steps.h"
 #include "image.h"
 
@@ -24,6 +25,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -109,9 +111,12 @@ static long child_arrange_descriptors(const struct nsd_start *start)
             return ret;
     }
     for (int i = 0; i < start->kept_count; i++) {
-        int flag = child_is_handed_on(start, start->kept[i]) ? 0 : FD_CLOEXEC;
-        long ret = sys3(__NR_fcntl, start->kept[i], F_SETFD, flag);
+        long ret = 0;
 
+        if (child_is_handed_on(start, start->kept[i]))
+            ret = sys3(__NR_fcntl, start->kept[i], F_SETFD, 0);
+        else if (start->kept[i] != start->image.fd)
+            ret = sys1(__NR_close, start->kept[i]);
         if (ret < 0)
             return ret;
         if (closed == 0)
@@ -183,15 +188,50 @@ uint64_t nsd_ignored_signals(void)
     return ignored;
 }
 
+/* What has to be done before the launcher: nsd_early_steps. */
+static bool child_perform_early(const struct nsd_start *start)
+{
+    struct nsd_launch launch = {
+        .head = (struct nsd_plan_head *)(void *)start->bytes,
+        .plan_size = start->size,
+        .results = start->child->early,
+        .self = NSD_FIRST,
+    };
+
+    nsd_find_steps(&launch);
+    for (uint32_t i = 0; i < start->child->early_count; i++) {
+        if (launch.steps[i].operation == NSD_CLONE)
+            launch.results[i].end = nsd_counter();
+        else if (!nsd_perform_noted(&launch, i))
+            return false;
+    }
+    return true;
+}
+
+/* The kernel gives a program that is executed what its user has, which is all for root, and else
+ * nothing but what is ambient. A step of the plan takes it away from the command. */
+static void child_keep_power(const struct nsd_start *start)
+{
+    bool is_taken_back = false;
+
+    for (uint32_t i = 0; i < start->plan->step_count; i++)
+        is_taken_back |= start->plan->steps[i].operation == NSD_DROP_INHERITABLE;
+    if (is_taken_back && (sys0(__NR_geteuid) != 0 ||
+                          sys5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0) != 0))
+        nsd_keep_permitted();
+}
+
 static long child_execute(const struct nsd_start *start, long plan)
 {
     /* As long as "nsdemo-watch" and "nsdemo-init", which those who stay write over it. */
-    char name[] = "nsdemo-start", number[24], length[24];
-    char *argv[] = {name, number, length, NULL};
+    char name[] = "nsdemo-start", number[24], length[24], first[24];
+    char *argv[] = {name, number, length, first, NULL};
 
     child_write_number(number, (unsigned long)plan);
     child_write_number(length, start->child->trace_size + start->size);
-    return nsd_image_execute(&start->image, start->options->image_path, argv);
+    child_write_number(first, start->child->early_count);
+    child_keep_power(start);
+    return nsd_image_execute(&start->image, argv);
 }
 
 int nsd_child_main(void *argument)
@@ -210,6 +250,10 @@ int nsd_child_main(void *argument)
     if (ret == 0) {
         start->stage = NSD_START_PLAN;
         ret = child_plan(start);
+    }
+    if (ret >= 0 && !child_perform_early(start)) {
+        start->child->early_failed = true;
+        sys1(__NR_exit_group, 127);
     }
     if (ret >= 0) {
         start->stage = NSD_START_EXECUTE;

@@ -15,8 +15,6 @@ struct nsd_start {
     size_t size;
     struct nsd_kept image;         /* what the process keeps */
     const struct nsd_slate *slate; /* NULL: the child makes a file for trace and plan */
-    bool guarded;                  /* the command gets a ward, whatever the plan says */
-    bool needs_guard;              /* the child asks for that, and has ended */
     bool direct;                   /* the child performs the plan itself: direct.c */
     int *kept; /* ascending: descriptors above 2 that the child keeps */
     int kept_count;

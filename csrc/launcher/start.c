@@ -2,8 +2,8 @@
  *
  * It performs those plans that must not be performed in borrowed memory (core/direct.c).
  *
- *     first process   exec'd by Python's vfork child, outside any new user namespace
- *        |            opens, unshares or joins, writes id maps
+ *     first process   exec'd by Python's vfork child, before there is another root, or anything
+ *        |            joined; opens, unshares or joins, writes id maps
  *        |-- fork --> second process, a direct child of Python (CLONE_PARENT)
  *        |               mounts, changes the root, drops power, executes the command,
  *        |               or stays as init and lets a third process do so
@@ -243,6 +243,24 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_init(launch, pid);
 }
 
+/* What comes behind a filter is judged by it, so that is nothing of ours. */
+static bool is_last_but_command(const struct nsd_launch *launch, uint32_t index)
+{
+    while (index < launch->head->step_count - 1 &&
+           launch->steps[index].operation == NSD_SECCOMP)
+        index++;
+    return index == launch->head->step_count - 1;
+}
+
+static void refuse(struct nsd_launch *launch, uint32_t index)
+{
+    struct nsd_result *result = result_of(launch, index);
+
+    result->process = launch->self;
+    result->start = result->end = nsd_counter();
+    result->error = EINVAL;
+}
+
 /* The plan executes nothing: what was to be done is done. */
 static _Noreturn void end(struct nsd_launch *launch, uint32_t index)
 {
@@ -259,9 +277,15 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
         uint32_t operation = launch->steps[index].operation;
         struct nsd_result *result = result_of(launch, index);
 
-        if (launch->self == NSD_FIRST &&
-            (operation == NSD_FORK || operation == NSD_EXEC))
-            nsd_default_signals(launch->trace->ignored);
+        if (launch->self == NSD_FIRST && operation == NSD_FORK)
+            nsd_default_signals(launch);
+        if (operation == NSD_SECCOMP) {
+            if (!is_last_but_command(launch, index)) {
+                refuse(launch, index);
+                break;
+            }
+            nsd_get_ready(launch);
+        }
         if (operation == NSD_EXEC) {
             nsd_execute(launch);
             break;
@@ -319,30 +343,56 @@ static int take_trace(struct nsd_launch *launch, struct nsd_trace *trace, size_t
 
 _Noreturn void nsd_main(uintptr_t *stack); /* called by _start alone */
 
-/* Arguments: the descriptor of the plan's file, and its size. Run by anybody without a plan
- * (a container's "#!/proc/self/exe"), it ends at once. */
+/* Somebody inside may look at us from the first moment on that there is an inside. Only who has yet
+ * to write its own id maps, or clocks, may not be hidden: then a step hides it. */
+static void hide_at_once(struct nsd_launch *launch, uint32_t index)
+{
+    const struct nsd_step hide = {.operation = NSD_HIDE};
+
+    for (; index < launch->head->step_count; index++)
+        if (launch->steps[index].operation == NSD_WRITE_PROC ||
+            launch->steps[index].operation == NSD_MAP_IDS)
+            return;
+    nsd_perform(launch, &hide);
+}
+
+/* For whoever runs this program by hand, or as a container's "#!/proc/self/exe". */
+static _Noreturn void explain(void)
+{
+    static const char words[] = "nsdemo-start: this is the part of nsdemo that starts "
+                                "commands; by itself it does "
+                                "nothing\n";
+
+    sys3(__NR_write, 2, words, sizeof(words) - 1);
+    nsd_exit(125);
+}
+
+/* Arguments: the descriptor of the plan's file, its size, and the first step to perform. */
 _Noreturn void nsd_main(uintptr_t *stack)
 {
     char **argv = (char **)(stack + 1);
-    long fd, size, base;
+    long fd, size, first, base;
 
-    if (stack[0] != 3)
-        nsd_exit(125);
+    if (stack[0] != 4)
+        explain();
     fd = take_number(argv[1]);
     size = take_number(argv[2]);
+    first = take_number(argv[3]);
     base = sys6(__NR_mmap, 0, size, PROT_RW, MAP_SHARED, fd, 0);
-    sys1(__NR_close, fd);
     if (base == -EBADF || base == -ENODEV || base == -EINVAL)
-        nsd_exit(125);
+        explain();
+    sys1(__NR_close, fd);
     if (base < 0 && base > -4096)
         nsd_exit(NSD_NOT_TAKEN - (int)base); /* there is no trace to note it in */
     the_launch.name = argv[0];
     the_launch.self = NSD_FIRST;
     if (take_trace(&the_launch, (struct nsd_trace *)base, (size_t)size) < 0)
-        nsd_exit(125);
+        explain();
     nsd_hold(&the_launch.trace->state);
     the_launch.head = (struct nsd_plan_head *)(base + (long)the_launch.trace_size);
-    if (!nsd_lay_out(&the_launch))
-        nsd_exit(125);
-    proceed(&the_launch, 0);
+    if (!nsd_lay_out(&the_launch) || first >= (long)the_launch.head->step_count)
+        explain();
+    the_launch.ignored = the_launch.trace->ignored;
+    hide_at_once(&the_launch, (uint32_t)first);
+    proceed(&the_launch, (uint32_t)first);
 }

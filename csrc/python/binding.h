@@ -16,7 +16,6 @@
 #include "../core/namespaces.h"
 #include "../core/orphans.h"
 #include "../core/primitives.h"
-#include "../core/set_id.h"
 
 struct module_state {
     PyTypeObject *plan_type;

@@ -108,7 +108,7 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
     return nsd_talk(self, call->deadline, thread, &call->interrupted);
 }
 
-/* launch(plan, stdio, pass_fds, close_fds, image_path, streams, input, deadline, terminal)
+/* launch(plan, stdio, pass_fds, close_fds, streams, input, deadline, terminal)
  * -> Process, or (errno, stage)
  *
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. A command
@@ -120,7 +120,7 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
  * it; or a signal handler's. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *args)
 {
-    PyObject *plan, *pass_fds, *close_fds, *image_path, *streams, *input;
+    PyObject *plan, *pass_fds, *close_fds, *streams, *input;
     struct module_state *state = nsd_state(module);
     struct call call = {.stage = NSD_START_CLONE};
     struct process_object *self = NULL;
@@ -129,10 +129,10 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
     long long deadline;
     int ret = -ENOMEM;
 
-    if (!PyArg_ParseTuple(args, "O!(iii)OOOOOL|i", state->plan_type, &plan,
+    if (!PyArg_ParseTuple(args, "O!(iii)OOOOL|i", state->plan_type, &plan,
                           &call.options.stdio[0], &call.options.stdio[1],
-                          &call.options.stdio[2], &pass_fds, &close_fds, &image_path,
-                          &streams, &input, &deadline, &call.options.terminal))
+                          &call.options.stdio[2], &pass_fds, &close_fds, &streams,
+                          &input, &deadline, &call.options.terminal))
         return NULL;
     closed = take_descriptors(close_fds, &call.close_count);
     if (closed != NULL)
@@ -142,8 +142,7 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
         Py_CLEAR(self);
     if (self != NULL)
         passed = take_descriptors(pass_fds, &call.options.pass_count);
-    if (passed == NULL ||
-        nsd_optional_bytes(image_path, &call.options.image_path) < 0) {
+    if (passed == NULL) {
         /* What was to be taken over is closed all the same. */
         for (int i = 0; closed != NULL && i < call.close_count; i++)
             close(closed[i]);

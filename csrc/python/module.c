@@ -90,29 +90,6 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
                            nsd_has_capability((int)number));
 }
 
-/* is_set_id(root, cwd, paths) -> bool, of the first of these that exists below the root */
-static PyObject *is_set_id(PyObject *module, PyObject *args)
-{
-    const char *root, *cwd;
-    PyObject *paths;
-    int fd, ret = -ENOENT;
-
-    (void)module;
-    if (!PyArg_ParseTuple(args, "yyO!", &root, &cwd, &PyTuple_Type, &paths))
-        return NULL;
-    fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    for (Py_ssize_t i = 0; fd >= 0 && ret < 0 && i < PyTuple_Size(paths); i++) {
-        const char *path = PyBytes_AsString(PyTuple_GetItem(paths, i));
-
-        if (path == NULL)
-            break;
-        ret = nsd_is_set_id(fd, cwd, path);
-    }
-    if (fd >= 0)
-        close(fd);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(ret > 0);
-}
-
 /* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,
  * on the way of every launch */
 static PyObject *environment_term(PyObject *module, PyObject *unused)
@@ -153,7 +130,6 @@ static PyMethodDef methods[] = {
     {"process_birth", process_birth, METH_O, NULL},
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
     {"has_capability", has_capability, METH_O, NULL},
-    {"is_set_id", is_set_id, METH_VARARGS, NULL},
     {"environment_term", environment_term, METH_NOARGS, NULL},
     {"unended", unended, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

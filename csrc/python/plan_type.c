@@ -317,12 +317,13 @@ static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
     return nsd_plan_from_builder(Py_TYPE(object), &builder, NULL);
 }
 
-/* looks_at_command() -> bool, see core/direct.h */
-static PyObject *plan_looks_at_command(PyObject *object, PyObject *unused)
+/* launcher_at() -> how many steps come before the launcher; -1: all, it is not needed */
+static PyObject *plan_launcher_at(PyObject *object, PyObject *unused)
 {
+    const struct nsd_builder *plan = &((struct plan_object *)object)->builder;
+
     (void)unused;
-    return PyBool_FromLong(
-        nsd_looks_at_command(&((struct plan_object *)object)->builder));
+    return PyLong_FromLong(nsd_is_direct(plan) ? -1 : (long)nsd_early_steps(plan));
 }
 
 /* map_root() -> Plan */
@@ -408,8 +409,8 @@ static PyMethodDef plan_methods[] = {
     {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
     {"users", nsd_plan_users, METH_O, NULL},
+    {"launcher_at", plan_launcher_at, METH_NOARGS, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
-    {"looks_at_command", plan_looks_at_command, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},
     {"with_slot", plan_with_slot, METH_VARARGS, NULL},
     {"slot", plan_slot, METH_O, NULL},

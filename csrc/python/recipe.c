@@ -96,10 +96,9 @@ PyObject *nsd_recipe(PyObject *module, PyObject *args)
     request.gid = gid;
     request.groups_implied = groups_implied != 0;
     request.privileged = nsd_has_capability(21 /* CAP_SYS_ADMIN */);
-    request.no_clone = !nsd_can_check_commands();
     /* Who is not dumpable may not write the id maps of a child with its memory. */
-    request.no_user_clone = (request.unshare & CLONE_NEWUSER) != 0 &&
-                            (prctl(PR_GET_DUMPABLE) != 1 || nsd_may_write_python());
+    request.no_user_clone =
+        (request.unshare & CLONE_NEWUSER) != 0 && prctl(PR_GET_DUMPABLE) != 1;
     if (take_joins(joins, &request) < 0 || nsd_take_power(power, &request.power) < 0 ||
         nsd_take_users(users, &request.users) < 0 ||
         nsd_take_settings(settings, &request) < 0 ||

@@ -6,6 +6,8 @@
 #include <linux/fcntl.h>
 #include <linux/signal.h>
 
+#define SET_ID 06000 /* S_ISUID | S_ISGID, which libc hides from these files */
+
 const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
                      int n)
 {
@@ -36,20 +38,38 @@ bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
     return ret >= 0 || is_tolerated(step, ret);
 }
 
-void nsd_default_signals(uint64_t ignored)
+void nsd_default_signals(struct nsd_launch *launch)
 {
     const struct {
         uint64_t handler; /* SIG_DFL */
         uint64_t flags, restorer, mask;
     } action = {0};
 
-    for (int i = 1; ignored != 0; i++, ignored >>= 1)
-        if ((ignored & 1) != 0)
+    for (int i = 1; launch->ignored != 0; i++, launch->ignored >>= 1)
+        if ((launch->ignored & 1) != 0)
             sys4(__NR_rt_sigaction, i, &action, 0, sizeof(action.mask));
 }
 
-/* During execve there is a moment in which root inside may look at the new process, and
- * descriptors that are to be closed by it are still open. */
+/* The paths to try, as execvp(3) does. */
+static char **paths_of(const struct nsd_launch *launch)
+{
+    return launch->vectors + launch->head->argv_count + launch->head->envp_count + 2;
+}
+
+/* Is the first of the paths that there is a set-user-ID or set-group-ID program? The kernel does
+ * not end such a one with its parent. This only chooses who does: the first process then stays. */
+static bool is_set_id(const struct nsd_launch *launch)
+{
+    for (char **path = paths_of(launch); *path != NULL; path++) {
+        struct stat file;
+
+        if (sys4(__NR_newfstatat, AT_FDCWD, *path, &file, 0) == 0)
+            return (file.st_mode & SET_ID) != 0;
+    }
+    return false;
+}
+
+/* The numbers stay: with whom we share our memory, his descriptors are still open. */
 static void close_what_we_hold(struct nsd_launch *launch)
 {
     nsd_let_go(launch);
@@ -60,27 +80,26 @@ static void close_what_we_hold(struct nsd_launch *launch)
         sys1(__NR_close, launch->parent);
 }
 
-/* Asking is cheaper than trying. -ENOENT; 1: a set-user-ID or set-group-ID program; else 0, also
- * for whatever execve will complain of. */
-static long look_at(const char *path)
+void nsd_get_ready(struct nsd_launch *launch)
 {
-    struct stat file;
-    long ret = sys4(__NR_newfstatat, AT_FDCWD, path, &file, 0);
+    const uint64_t no_signals = 0;
 
-    if (ret < 0)
-        return ret == -ENOENT ? ret : 0;
-    return (file.st_mode & NSD_SET_ID) != 0;
+    if (launch->ready)
+        return;
+    launch->ready = true;
+    nsd_default_signals(launch);
+    if (launch->self != NSD_FIRST && launch->parent_pid != 0)
+        launch->trace->is_set_id = is_set_id(launch);
+    close_what_we_hold(launch);
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
 }
 
-/* Such a program is not ended with its parent, the kernel forgets that. The launcher's first
- * process will watch over it, if there is one; Python's vfork child asks for a guard. */
-static bool is_looked_after(struct nsd_launch *launch)
+/* Asking is cheaper than trying, where a filter cannot mind it. */
+static bool leads_nowhere(const char *path)
 {
-    if (launch->trace != NULL)
-        launch->trace->is_set_id = 1;
-    else
-        launch->needs_guard = !launch->guarded;
-    return !launch->needs_guard;
+    struct stat file;
+
+    return sys4(__NR_newfstatat, AT_FDCWD, path, &file, 0) == -ENOENT;
 }
 
 /* Tries each path as execvp(3) does. */
@@ -89,25 +108,17 @@ void nsd_execute(struct nsd_launch *launch)
     struct nsd_result *result = &launch->results[launch->head->step_count - 1];
     char **argv = launch->vectors;
     char **envp = argv + launch->head->argv_count + 1;
-    char **paths = envp + launch->head->envp_count + 1;
-    const uint64_t no_signals = 0;
+    char **paths = paths_of(launch);
+    bool asks = !launch->ready && paths[0] != NULL && paths[1] != NULL;
     long error = -ENOENT, tried = 0;
 
+    nsd_get_ready(launch);
     result->process = launch->self;
     result->start = nsd_counter();
-    if (launch->self != NSD_FIRST)
-        close_what_we_hold(launch);
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
     for (long i = 0; paths[i] != NULL; i++) {
-        long ret = 0;
+        long ret = -ENOENT;
 
-        if (launch->borrowed)
-            ret = nsd_check_command(paths[i]);
-        else if (paths[i + 1] != NULL || launch->parent_pid != 0)
-            ret = look_at(paths[i]);
-        if (ret > 0 && launch->parent_pid != 0 && !is_looked_after(launch))
-            return;
-        if (ret >= 0)
+        if (!asks || paths[i + 1] == NULL || !leads_nowhere(paths[i]))
             ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
             continue;
@@ -140,23 +151,29 @@ static bool lay_out_vectors(struct nsd_launch *launch, uint64_t *offsets)
     return true;
 }
 
-bool nsd_lay_out(struct nsd_launch *launch)
+bool nsd_find_steps(struct nsd_launch *launch)
 {
-    struct nsd_plan_head *head = launch->head;
-    size_t steps_size = head->step_count * sizeof(struct nsd_step);
-    uint64_t *offsets = (uint64_t *)(void *)((char *)(head + 1) + steps_size);
+    const struct nsd_plan_head *head = launch->head;
     size_t vectors = (size_t)head->argv_count + head->envp_count + head->path_count + 3;
-    size_t before = sizeof(*head) + steps_size + vectors * sizeof(*offsets);
+    size_t before = sizeof(*head) + head->step_count * sizeof(struct nsd_step) +
+                    vectors * sizeof(uint64_t);
 
     launch->steps = (const struct nsd_step *)(head + 1);
-    launch->text = (const char *)(offsets + vectors);
-    launch->vectors = (char **)(void *)offsets;
+    launch->vectors = (char **)(uintptr_t)(launch->steps + head->step_count);
+    launch->text = (const char *)(launch->vectors + vectors);
     if (launch->plan_size < sizeof(*head) || head->step_count == 0 ||
         head->step_count > NSD_MAX_STEPS || launch->plan_size <= before)
         return false;
     launch->text_size = (uint32_t)(launch->plan_size - before);
-    if (launch->text[launch->text_size - 1] != '\0' ||
-        !lay_out_vectors(launch, offsets))
+    return launch->text[launch->text_size - 1] == '\0';
+}
+
+bool nsd_lay_out(struct nsd_launch *launch)
+{
+    const struct nsd_plan_head *head = launch->head;
+
+    if (!nsd_find_steps(launch) ||
+        !lay_out_vectors(launch, (uint64_t *)(void *)launch->vectors))
         return false;
     for (int i = 0; i < NSD_SLOTS; i++) {
         launch->slot[i] = head->slot[i];

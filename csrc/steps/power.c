@@ -39,6 +39,24 @@ long nsd_raise_permitted(void)
     return ret < 0 ? ret : sys2(__NR_capset, &head, data);
 }
 
+void nsd_keep_permitted(void)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    uint64_t permitted;
+
+    if (sys2(__NR_capget, &head, data) < 0)
+        return;
+    permitted = (uint64_t)data[1].permitted << 32 | data[0].permitted;
+    for (int i = 0; i < 2; i++)
+        data[i].inheritable = data[i].permitted;
+    if (permitted == 0 || sys2(__NR_capset, &head, data) < 0)
+        return;
+    for (long number = 0; number < 64; number++)
+        if ((permitted >> number & 1) != 0)
+            sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
+}
+
 /* numbers: the capabilities to keep, a bit each
  *
  * The kernel says which ones it knows: EINVAL comes behind the last. */

@@ -6,6 +6,10 @@
 
 long nsd_drop_inheritable(void);
 long nsd_raise_permitted(void);
+
+/* Makes what is permitted ambient, as far as possible, so that it outlives execve. */
+void nsd_keep_permitted(void);
+
 long nsd_drop_bounding(const struct nsd_step *step);
 long nsd_set_capabilities(const struct nsd_step *step);
 long nsd_set_limit(const struct nsd_step *step);

@@ -46,15 +46,17 @@ struct nsd_launch {
     long parent_pid; /* of the Python process, if we are to end with it; else 0 */
     int32_t command; /* pid of the second process */
     uint64_t
-        pending;   /* what init was sent before the command was born; bit N-1 for N */
-    bool hides;    /* nobody may read us through /proc until the command is executed */
-    bool borrowed; /* our memory is Python's: mind where the command leads */
-    bool guarded;  /* somebody ends the command with Python, whatever it is */
-    bool needs_guard; /* it is a program that the kernel lets go of: not executed */
+        pending; /* what init was sent before the command was born; bit N-1 for N */
+    uint64_t ignored; /* signals that Python ignores, likewise */
+    bool hides; /* nobody may read us through /proc until the command is executed */
+    bool ready; /* for the command: nothing but execve is left to do */
 };
 
-/* Finds its way in a plan as it lies in memory; head, its size, and self, are the caller's to
- * set. false: what lies there is no plan. */
+/* Finds the steps of a plan and their texts as it lies in memory, before anybody has laid it out;
+ * head and its size are the caller's to set. false: what lies there is no plan. */
+bool nsd_find_steps(struct nsd_launch *launch);
+
+/* And turns what is in it into what is needed here; so with self. */
 bool nsd_lay_out(struct nsd_launch *launch);
 
 /* check.c. Does all that a step's numbers and texts lead to exist? 0 or -EINVAL. */
@@ -70,18 +72,16 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step);
 bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index);
 
 /* An ignored signal stays ignored across execve, and CPython ignores some; a command expects
- * the defaults. Handlers are reset by execve itself. Bit N-1 for signal N. */
-void nsd_default_signals(uint64_t ignored);
+ * the defaults. Handlers are reset by execve itself. */
+void nsd_default_signals(struct nsd_launch *launch);
+
+/* Makes the process what a command expects, and closes whatever the command is not to have: at an
+ * execve of a path somebody may look at it, and a path may lead through a descriptor that is
+ * still open. Before the first system call filter, which may refuse all of that. */
+void nsd_get_ready(struct nsd_launch *launch);
 
 /* Executes the command, which is the last step; returns only on failure, which is noted. */
 void nsd_execute(struct nsd_launch *launch);
-
-#define NSD_SET_ID 06000 /* S_ISUID | S_ISGID, which libc hides from these files */
-
-/* command.c. May this path be executed in borrowed memory? 0: as far as we are concerned; 1: so
- * it may, and it is a set-user-ID or set-group-ID program; -ELOOP: a link of /proc leads out of
- * the root; -ENOENT, -ENOTDIR: it leads nowhere. */
-long nsd_check_command(const char *path);
 
 /* Opens a root by its path, and compares it with the slot that was opened first, if any. */
 long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot);

@@ -1137,49 +1137,6 @@ static void executing_succeeds_with_the_second_path(void)
     UNREACHED("the command was not executed");
 }
 
-/* A program like /bin/true that names another loader. */
-static void write_program(const char *path, const char *loader)
-{
-    static char bytes[256 * 1024];
-    int from = open("/bin/true", O_RDONLY | O_CLOEXEC);
-    int to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
-    ssize_t size = read(from, bytes, sizeof(bytes));
-    char *found = memmem(bytes, (size_t)size, "/lib", 4);
-
-    CHECK(to >= 0 && size > 0 && (size_t)size < sizeof(bytes) && found != NULL);
-    strcpy(found, loader);
-    CHECK_NUMBER(write(to, bytes, (size_t)size), size);
-    close(from);
-    close(to);
-}
-
-static void a_command_that_leads_to_its_caller_is_told(void)
-{
-    char link[64], script[64], program[64];
-    FILE *file;
-
-    snprintf(link, sizeof(link), "%s/exe", root);
-    snprintf(script, sizeof(script), "%s/script", root);
-    snprintf(program, sizeof(program), "%s/program", root);
-    CHECK_NUMBER(symlink("/proc/self/exe", link), 0);
-    CHECK_NUMBER(nsd_check_command(link), -ELOOP);
-    file = fopen(script, "we");
-    CHECK(file != NULL && fprintf(file, "#! %s -x\n", link) > 0 && fclose(file) == 0);
-    CHECK_NUMBER(nsd_check_command(script), -ELOOP);
-    write_program(program, "/proc/self/exe");
-    CHECK_NUMBER(nsd_check_command(program), -ELOOP);
-    unlink(program);
-    write_program(program, "/lib/none");
-    CHECK_NUMBER(nsd_check_command(program), 0); /* execve says what is wrong */
-    CHECK_NUMBER(nsd_check_command("/bin/true"), 0);
-    CHECK_NUMBER(nsd_check_command("/dev/null"), 0);
-    CHECK_NUMBER(nsd_check_command("/nowhere/true"), -ENOENT);
-    CHECK_NUMBER(nsd_check_command("/bin/true/x"), -ENOTDIR);
-    unlink(link);
-    unlink(script);
-    unlink(program);
-}
-
 static void make_root(void)
 {
     char path[sizeof(root) + 8];
@@ -1456,7 +1413,6 @@ int main(void)
     IN_CHILD(those_that_change_who_we_are_live_elsewhere);
     IN_CHILD(executing_reports_the_error_that_matters);
     IN_CHILD(executing_succeeds_with_the_second_path);
-    IN_CHILD(a_command_that_leads_to_its_caller_is_told);
     RUN(what_leads_nowhere_is_not_performed);
     RUN(what_is_no_plan_is_not_laid_out);
     RUN(every_operation_was_performed);
