@@ -38,8 +38,6 @@ Target = Any
 _FIRST_SOURCE = 10  # NSD_FIRST_SOURCE
 _FIRST_SLOT_OF_OURS = 64  # NSD_UPPER_SLOT
 _NOTHING = (None, None, None, None)
-# What strace shows as one more execveat; no step, because the command sees nothing of it.
-LAUNCHER = "# from here on it is nsdemo's launcher: /proc/self/exe leads to nothing of the host"
 
 
 class Plan:
@@ -123,9 +121,14 @@ class Plan:
 
         width = len(str(len(self)))
         lines = [f"{number:>{width}}  {step}" for number, step in enumerate(self, 1)]
-        if (at := self._core.launcher_at()) >= 0:
-            lines.insert(at, f"{'':>{width}}  {LAUNCHER}")
-        return "\n".join([*lines, "", *command_line(self.steps)])
+        lines += ["", *command_line(self.steps)]
+        if len(self) and (at := self._core.launcher_at()) >= 0:
+            # strace shows it as one more execveat; no step, the command sees nothing of it
+            lines.append(
+                f"# from step {at + 1} on it is nsdemo's launcher that does so, a program of its "
+                "own: /proc/self/exe leads to nothing of the host"
+            )
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<nsdemo.Plan of {len(self)} steps>"

@@ -211,6 +211,20 @@ def test_a_printed_plan_is_numbered_calls_and_a_command_line(rootfs: Path) -> No
     assert equal_line(plan).startswith("unshare --mount" if IS_ROOT else "unshare --user")
 
 
+def test_a_printed_plan_says_where_the_launcher_begins(rootfs: Path) -> None:
+    """That is where strace shows the execveat of a file without a name, and nowhere else."""
+    begins = re.compile(r"^# from step (\d+) on it is nsdemo's launcher", re.MULTILINE)
+
+    def of(plan: nsdemo.Plan) -> list[str]:
+        return begins.findall(str(plan))
+
+    first = "2" if IS_ROOT else "5"  # behind the maps of ids
+    assert of(nsdemo.spawn(["sh"], root=rootfs, dry_run=True)) == [first]
+    assert of(nsdemo.spawn(["sh"], root=rootfs, init=True, dry_run=True)) == ["1"]
+    assert of(nsdemo.run(["sh"], root=rootfs, user=True, dry_run=True)) == ["5"]
+    assert of(nsdemo.spawn(["sh"], dry_run=True)) == []
+
+
 COMMAND = ["sh", "-c", LOOK]
 
 

@@ -193,17 +193,12 @@ def plan(plan: nsdemo.Plan) -> Picture:
         raise TypeError(f"plan() shows a Plan, not {type(plan).__name__}")
     steps = plan.steps
     who = "Python" if steps and steps[0].operation == "clone" else "first"
-    lines = str(plan).splitlines()
-    notes = {at: line.strip() for at, line in enumerate(lines) if line.startswith("   ")}
-    notes = {at: line for at, line in notes.items() if line.startswith("# ")}
     rows = []
     for number, step in enumerate(steps[:MOST], 1):
-        if number - 1 in notes:
-            rows.append(("", who, notes[number - 1]))
         rows.append((str(number), who, clean(step, 160)))
         if step.operation in _BIRTHS:
             who = {"clone": "child", "fork": "second", "init": "third"}[step.operation]
-    equals = [clean(line, 2000) for line in lines if line.startswith("# ")]
+    equals = [clean(line, 2000) for line in str(plan).splitlines() if line.startswith("# ")]
     if len(steps) > MOST:
         equals.insert(0, f"# {len(steps) - MOST} more steps are not shown")
     heads = ("step", "process", "system call")
