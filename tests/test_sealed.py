@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from refuse import program
-from support import IS_ROOT, refusing, script
+from support import IS_ROOT, new_marker, refusing, script
 from targets import CAPTURED, POWERS, fields, only_root, tool
 
 import nsdemo
@@ -215,18 +215,16 @@ def test_who_has_less_power_than_he_may_have_ends_with_python_all_the_same() -> 
         assert libc.capset(head, struct.pack("6I", *words)) == 0
         pid = os.fork()
         if pid == 0:
-            nsdemo.chroot_run("/", ["sleep", "60"])
+            nsdemo.chroot_run("/", ["sleep", sys.argv[1]], stdout=nsdemo.DEVNULL)
             os._exit(1)
-        find = lambda: open(f"/proc/{pid}/task/{pid}/children").read().split()
-        def sleeping():
-            return [n for n in find() if open(f"/proc/{n}/comm").read() == "sleep\\n"]
-        child = eventually(sleeping)[0]
+        began = bool(eventually(lambda: processes_with(sys.argv[1]), 30))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        report(ended=bool(eventually(lambda: not os.path.exists(f"/proc/{child}"))))
-        """
+        report(began=began, ended=bool(eventually(lambda: not processes_with(sys.argv[1]), 30)))
+        """,
+        new_marker(),
     )
-    assert ran.report == {"ended": True}, ran
+    assert ran.report == {"began": True, "ended": True}, ran
 
 
 @only_root
