@@ -106,4 +106,4 @@ def _read(pid: int) -> Found:
         inside = f"/proc/{pid}/root"
         if not os.path.samestat(os.stat(inside), os.stat("/")):
             root = inside
-    return Found(args or [name], root, name == _INIT)
+    return Found(args or [name] * bool(name), root, name == _INIT)
