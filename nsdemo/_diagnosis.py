@@ -44,10 +44,12 @@ from ._not_joined import explain_join, explain_unshare
 from ._not_mapped import explain_map, explain_owner
 from ._not_mounted import (
     explain_bind,
+    explain_chdir,
     explain_chroot,
     explain_mount,
     explain_pivot_root,
     explain_propagation,
+    shows_outside,
     too_many_mounts,
 )
 from ._not_pinned import explain_pin
@@ -62,7 +64,6 @@ from ._not_placed import (
 )
 from ._not_set import explain_cgroup, explain_offsets
 from ._proc import parse_id_map
-from ._values import working_directory
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
@@ -74,7 +75,8 @@ def diagnose(step: Step, core: CorePlan, trace: Sequence[Step]) -> Hints:
     case = Case(step, core, trace)
     said = False
     explain = _OPERATIONS.get(step.operation)
-    for hint in explain(case) if explain else ():
+    first = tuple(shows_outside(case))
+    for hint in first or (explain(case) if explain else ()):
         said = True
         yield hint
     if not said:
@@ -346,43 +348,6 @@ def _in_new(flag: int, name: str, what: str) -> Callable[[Case], Hints]:
 # -- the process ------------------------------------------------------------------------------
 
 
-def _chdir(case: Case) -> Hints:
-    if not case.step.args:
-        yield from _where_we_are(case)
-        return
-    path = case.step.args[0]
-    root = case.root
-    if case.errno == errno.EXDEV:
-        yield f"{path} leads to a directory outside of the root: name one inside"
-        return
-    yield from explain_path(root, path, "the working directory", directory=True)
-    if root is not None and case.errno == errno.ENOENT and os.path.isdir(path):
-        yield f"{path} exists outside only; cwd is a directory inside"
-
-
-def _where_we_are(case: Case) -> Hints:
-    path = working_directory()
-    if not path:
-        gone = case.errno == errno.ENOENT
-        yield (
-            "the working directory was deleted, and a relative path begins there: pass cwd="
-            if gone
-            else "the working directory lies outside of the root, so that it has no path: pass cwd="
-        )
-        return
-    above = (path[: end or 1] for end in (i for i, c in enumerate(path + "/") if c == "/"))
-    mounts = ("mount", "bind", "mount_at", "bind_at", "overlay_at")
-    mounted = [texts[1] for name, _, _, texts in case.before if name in mounts]
-    over = next((place for place in above if place in mounted), "")
-    if over and case.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
-        yield (
-            f"{over} is covered by a mount of the container's, and {path} does not exist there, or "
-            "may not be looked into: pass cwd=, a directory inside, or bind this one there, too"
-        )
-    else:
-        yield from explain_path(None, path, "the working directory", directory=True)
-
-
 def _set_id(kind: str) -> Callable[[Case], Hints]:
     capability = {"uid": _machine.CAP_SETUID, "gid": _machine.CAP_SETGID}[kind]
 
@@ -468,7 +433,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,
-    "chdir": _chdir,
+    "chdir": explain_chdir,
     "setpgid": _setpgid,
     "terminal": explain_terminal,
     "rlimit": explain_limit,

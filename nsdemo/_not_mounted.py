@@ -1,4 +1,4 @@
-"""Why something could not be mounted, and why a root could not be changed."""
+"""Why something could not be mounted, or a root or the working directory not be changed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ._case import (
     no_power,
 )
 from ._not_executable import explain_path
+from ._values import working_directory
 
 # What the engines cover, and how they are told to leave it.
 _MASKED = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/bus", "/proc/sys"}
@@ -218,3 +219,50 @@ def explain_chroot(case: Case) -> Hints:
             yield from filtered()
     elif case.step.args:
         yield from explain_path(case.root, case.step.args[0], "the root", directory=True)
+
+
+def shows_outside(case: Case) -> Hints:
+    """Can the mount that a target lies in not be made a slave?"""
+    stays_inside = case.raw is not None and case.raw[1] & 4  # NSD_STAYS_INSIDE
+    if case.errno == errno.EINVAL and stays_inside and not _machine.root_is_mount_point():
+        yield (
+            "this process is chrooted into a directory that is no mount point: what is mounted "
+            "here would show outside, too, where mounts are shared; start from outside"
+        )
+
+
+def explain_chdir(case: Case) -> Hints:
+    if not case.step.args:
+        yield from _where_we_are(case)
+        return
+    path = case.step.args[0]
+    root = case.root
+    if case.errno == errno.EXDEV:
+        yield f"{path} leads to a directory outside of the root: name one inside"
+        return
+    yield from explain_path(root, path, "the working directory", directory=True)
+    if root is not None and case.errno == errno.ENOENT and os.path.isdir(path):
+        yield f"{path} exists outside only; cwd is a directory inside"
+
+
+def _where_we_are(case: Case) -> Hints:
+    path = working_directory()
+    if not path:
+        gone = case.errno == errno.ENOENT
+        yield (
+            "the working directory was deleted, and a relative path begins there: pass cwd="
+            if gone
+            else "the working directory lies outside of the root, so that it has no path: pass cwd="
+        )
+        return
+    above = (path[: end or 1] for end in (i for i, c in enumerate(path + "/") if c == "/"))
+    mounts = ("mount", "bind", "mount_at", "bind_at", "overlay_at")
+    mounted = [texts[1] for name, _, _, texts in case.before if name in mounts]
+    over = next((place for place in above if place in mounted), "")
+    if over and case.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+        yield (
+            f"{over} is covered by a mount of the container's, and {path} does not exist there, or "
+            "may not be looked into: pass cwd=, a directory inside, or bind this one there, too"
+        )
+    else:
+        yield from explain_path(None, path, "the working directory", directory=True)

@@ -84,7 +84,7 @@ def release(path: StrPath, mount: Any = None) -> None:
         else:
             from ._visit import release_in
 
-            release_in(mount, encoded)
+            release_in(mount, absolute_path(encoded))  # as persist= does
     except OSError as error:
         step = getattr(error, "step", None)
         if mount is not None and (step is None or step.operation != "unpin"):

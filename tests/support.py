@@ -30,6 +30,11 @@ IMPORTABLE = str(Path(nsdemo.__file__).resolve().parents[1])
 IS_ROOT = os.geteuid() == 0
 SLOW = float(os.environ.get("NSDEMO_SLOW", "1"))  # how many times slower this machine is
 ORDINARY = 64321  # a user that owns no process here: root's scripts become him
+# The prefix of a command: a machine whose mounts are shared, cut off from the real one first.
+SHARED_MACHINE = (
+    *("unshare", *(() if IS_ROOT else ("--map-root-user",)), "--mount", "--propagation", "private"),
+    *("sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"),
+)
 QUIET: dict[str, Any] = {"stdin": nsdemo.DEVNULL}
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36
 

@@ -273,6 +273,20 @@ os.chdir("/")
     check(found, "clone", errno.EPERM, "this process is chrooted")
 
 
+@needs_root
+def test_a_chrooted_caller_cannot_keep_mounts_inside(rootfs: Path) -> None:
+    before = f"""
+import nsdemo._diagnosis, nsdemo.mounts
+private_mounts()
+mount("/proc", "{rootfs}/proc", None, MS_BIND | MS_REC)
+os.chroot("{rootfs}")
+os.chdir("/")
+"""
+    call = "nsdemo.run(['/bin/true'], propagation='unchanged', mounts=[nsdemo.Tmpfs('/mnt')])"
+    found = outcome(call, before=before)
+    check(found, "mount_at", errno.EINVAL, "this process is chrooted", "start from outside")
+
+
 def test_a_caller_whose_uid_is_not_mapped_gets_no_user_namespace() -> None:
     before = f"become({USER})\ncall('unshare', NEWUSER)"
     found = outcome(f"nsdemo.run([{TRUE!r}], user=True)", before=before)

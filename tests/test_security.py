@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import IS_ROOT, script
+from support import IS_ROOT, SHARED_MACHINE, script
 from targets import CAPTURED, POWERS, fields, hostile_root, only_root, tool
 
 import nsdemo
@@ -357,7 +357,6 @@ def test_rule_15_ids_are_ints_in_range(keyword: str, rootfs: Path) -> None:
 
 
 def test_rule_18_no_mount_reaches_the_caller(own: Path) -> None:
-    unshare = [tool("unshare"), "--mount", "--propagation", "shared"]
     found = script(
         """
         from pathlib import Path
@@ -379,6 +378,6 @@ def test_rule_18_no_mount_reaches_the_caller(own: Path) -> None:
                naive=len(mounts() - before), status=naive.returncode)
         """,
         str(own),
-        under=unshare if IS_ROOT else [*unshare, "--map-root-user"],
+        under=SHARED_MACHINE,
     ).report
     assert found == {"shared": True, "during": [], "naive": 1, "status": 0}

@@ -7,17 +7,13 @@ with the real one is cut off first.
 from __future__ import annotations
 
 import pytest
-from support import IS_ROOT, script
+from support import SHARED_MACHINE, script
 
 import nsdemo
 from nsdemo import Plan
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
-MACHINE = [
-    *("unshare", *([] if IS_ROOT else ["--map-root-user"]), "--mount", "--propagation", "private"),
-    *("sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"),
-]
 PREPARE = """
 import subprocess
 from pathlib import Path
@@ -93,7 +89,8 @@ def test_nothing_shows_on_the_machine(propagation: str) -> None:
     report(found=found)
     """
     calls = f"calls = {CALLS.strip()}\nfailures = {FAILURES.strip()}\n"
-    found = script(PREPARE + calls + _dedented(body), propagation, under=MACHINE).report["found"]
+    body = PREPARE + calls + _dedented(body)
+    found = script(body, propagation, under=SHARED_MACHINE).report["found"]
     assert len(found) == 26
     assert {name: ends for name, ends in found.items() if ends != [True, True]} == {}
 
@@ -114,7 +111,7 @@ def test_the_mounts_around_are_as_asked_for() -> None:
     bare.remove()
     report(found=found, place=str(place))
     """
-    done = script(PREPARE + _dedented(body), under=MACHINE).report
+    done = script(PREPARE + _dedented(body), under=SHARED_MACHINE).report
     found, place = done["found"], done["place"]
     for kind in ("shared", "unchanged"):
         ours, under = found[f"{kind} False"], found[f"{kind} True"]
@@ -184,5 +181,6 @@ def test_other_plans_are_not() -> None:
 
 def test_doctor_says_where_mounts_are_shared() -> None:
     body = "report(said=nsdemo.doctor()['mount'].detail)"
-    assert ".make_private()" in script(body, under=MACHINE).report["said"]
-    assert "shared" not in script(body, under=MACHINE[: MACHINE.index("sh")]).report["said"]
+    assert ".make_private()" in script(body, under=SHARED_MACHINE).report["said"]
+    private = SHARED_MACHINE[: SHARED_MACHINE.index("sh")]
+    assert "shared" not in script(body, under=private).report["said"]
