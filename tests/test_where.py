@@ -107,7 +107,7 @@ def test_a_plan_by_hand_is_warned_of(here: Path) -> None:
     plan = Plan().unshare("mount").make_private()
     for over in (here, here.parent):
         mounted = plan.mount("tmpfs", over, "tmpfs")
-        warning = str(mounted).splitlines()[-1]
+        (warning,) = (line for line in str(mounted).splitlines() if "# warning" in line)
         assert warning.startswith(
             f"# warning: step 3 mounts over {over}, and the working directory"
         )
