@@ -22,12 +22,14 @@
 #define NSD_MAGIC 0x6f6d6564736e0005u /* "nsdemo", version of this layout */
 #define NSD_PAGE 4096u
 #define NSD_MAX_STEPS 1000u
-#define NSD_SLOTS 70
+#define NSD_SLOTS 72
 #define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
 #define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
 #define NSD_RULESET_SLOT 66
 #define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch.h */
 #define NSD_PROC_SLOT 68     /* the /proc of the caller */
+#define NSD_LAYER_SLOT 69    /* what the last layer_at lies over, */
+#define NSD_MEMORY_SLOT 70   /* and the file system in memory of all of them */
 
 /* X(NAME, name as Python shows it): the numbers and texts of each are described beside
  * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
@@ -62,6 +64,7 @@
     X(MASK_AT, "mask_at")                                                              \
     X(LINK_AT, "link_at")                                                              \
     X(OVERLAY_AT, "overlay_at")                                                        \
+    X(LAYER_AT, "layer_at")                                                            \
     X(HAND_OVER, "hand_over")                                                          \
     X(READONLY, "readonly")                                                            \
     X(PIVOT_ROOT, "pivot_root")                                                        \
@@ -116,7 +119,15 @@ enum nsd_step_flag {
 #define NSD_OVERLAY_LOWER(number) ((number) >> 8 & 0xff)
 #define NSD_OVERLAY_UPPER                                                              \
     0x10000 /* upper and work follow them; else those are in memory */
-#define NSD_OVERLAY_IS_ROOT 0x20000 /* its slot holds the overlay from then on */
+#define NSD_OVERLAY_IS_ROOT 0x20000 /* its upper directory is kept, and the memory */
+
+/* number[0] of layer_at: what becomes of a file or directory of the root below an overlay. */
+enum nsd_layer {
+    NSD_LAYER,          /* an overlay; read-only, where it can have none */
+    NSD_LAYER_SKELETON, /* a new directory, for what cannot be covered as a whole */
+    NSD_LAYER_PLACE,    /* an empty one, for what will be mounted there */
+    NSD_LAYER_FILE, /* as a layer, of what is probably no directory: not handed over */
+};
 
 /* number[0] of chdir without a directory: what if where we are has no path any more? */
 enum nsd_where {

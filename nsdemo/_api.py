@@ -150,6 +150,7 @@ def spawn(
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
+    overlay_size: int | str | None = None,
     readonly_root: bool = False,
     die_with_parent: bool = True,
     persist: Mapping[str, Any] | None = None,
@@ -226,11 +227,18 @@ def spawn(
             they are missing: such a directory or empty file stays. No link on the way to a
             target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
-            directory itself stays as it is. Who may change what is the same as without.
+            directory itself stays as it is, and so does what is mounted below it: a file system
+            of files gets a layer of its own, a file that is mounted and a file system of the
+            kernel's (/sys and the like) is there, read-only. ``root="/"`` is our own file tree.
+            A user namespace may not cover a directory that such a mount lies in: that is made
+            anew, and what is in it covered name for name, files read-only.
+            Who may change what is the same as without.
             ``Container.changes()`` tells what it was. Before Linux 6.6 memory has no place for an
             ordinary user's note that a directory hides another: to remove a directory of the
             root that was not empty, or to make it anew, is an "Input/output error" inside; as
             root it works, or below an ``Overlay`` with ``upper`` and ``work`` on a disk.
+        overlay_size: at most so much of changes in memory, in bytes or as in "64m"; None is half
+            of it. A million files and directories at most.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
         die_with_parent: everything ends when this Python process ends, however it does.
@@ -324,6 +332,7 @@ def run(
     init: bool = False,
     mounts: Sequence[Any] = (),
     overlay: bool = False,
+    overlay_size: int | str | None = None,
     readonly_root: bool = False,
     die_with_parent: bool = True,
     persist: Mapping[str, Any] | None = None,

@@ -1,7 +1,8 @@
 """What a container changed in a root that overlay=True covers.
 
 The launcher hands over two directories: the upper one of the overlay, in memory, that has all
-changes, and the root below it. Our descriptors keep both when the container has ended.
+changes, and the root below it; and two of each layer over what is mounted below the root. Our
+descriptors keep them when the container has ended.
 
 The container chose every name in the upper directory and may change it while we look. So no
 link is followed, no file is opened, and each name is looked up in the directory that it was
@@ -15,7 +16,10 @@ import os
 import stat
 from array import array
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ._layers import SKELETON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 _SOCKET_SLOT = 65  # NSD_SOCKET_SLOT
 _PATH_MAX = 4096
 _STRIDE = 32
+_ROOM = 1 << 20
 _MANY = 10_000_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -45,39 +50,77 @@ class Change(NamedTuple):
 Change.__module__ = "nsdemo"
 
 
-class Layers:
-    """The two directories, open as long as this object lives."""
+class Layer(NamedTuple):
+    """What lies over one directory of the root: an overlay, or a directory made anew.
 
-    def __init__(self, upper: int, lower: int, attribute: str) -> None:
-        self.upper = upper
-        self.lower = lower
+    Attributes:
+        path: of the directory, as seen inside; b"" is the root.
+        names: those that the set-up made in a directory made anew; None: it is an overlay.
+    """
+
+    path: bytes
+    names: frozenset[bytes] | None
+
+
+class Layers:
+    """The directories of all layers, two of each, open as long as this object lives."""
+
+    def __init__(self, attribute: str) -> None:
+        self._parts: list[tuple[Layer, int, int]] = []
         self._attribute = attribute  # where the overlay notes that a directory hides another
 
+    def add(self, layer: Layer, upper: int, lower: int) -> None:
+        self._parts.append((layer, upper, lower))
+
     def __del__(self) -> None:
-        for fd in (self.upper, self.lower):
-            with suppress(OSError):
-                os.close(fd)
+        for _, *fds in self._parts:
+            for fd in fds:
+                with suppress(OSError):
+                    os.close(fd)
 
     def changes(self) -> tuple[Change, ...]:
         """All of them, sorted by path."""
         found: list[Change] = []
-        # Its owner may be one that a user namespace does not know, and then is ours.
-        if os.stat(".", dir_fd=self.upper).st_mode != os.stat(".", dir_fd=self.lower).st_mode:
-            found.append(Change("/", "modified"))
-        # In memory each name takes an inode, so that more than these are never there at once.
-        self._left = os.statvfs(self.upper).f_files or _MANY
-        way = _Way(self.upper, self.lower)
-        try:
-            self._compare(way, b"", False, found)
-            while way.folders:
-                here = way.folders[-1]
-                if not here.below:
-                    way.leave()
-                elif way.enter(*here.below.pop()):
-                    self._compare(way, way.folders[-1].path, here.hides, found)
-        finally:
-            way.close()
+        # In memory, which they share, each name takes an inode: more are never there at once.
+        self._left = os.statvfs(self._parts[0][1]).f_files or _MANY
+        for layer, upper, lower in self._parts:
+            # Its owner may be one that a user namespace does not know, and then is ours.
+            if os.stat(".", dir_fd=upper).st_mode != os.fstat(lower).st_mode:
+                found.append(Change(os.fsdecode(layer.path) or "/", "modified"))
+            try:
+                way = _Way(upper, lower, layer.path)
+            except PermissionError:
+                if layer.path:  # below the root: who made the container changed nothing either
+                    continue
+                raise
+            try:
+                if layer.names is None:
+                    self._compare(way, layer.path, False, found)
+                else:
+                    self._compare_names(way, layer, found)
+                while way.folders:
+                    here = way.folders[-1]
+                    if not here.below:
+                        way.leave()
+                    elif way.enter(*here.below.pop()):
+                        self._compare(way, way.folders[-1].path, here.hides, found)
+            finally:
+                way.close()
         return tuple(sorted(found))
+
+    def _compare_names(self, way: _Way, layer: Layer, found: list[Change]) -> None:
+        """A directory made anew holds what was put there, which is covered, and what is new."""
+        here = way.folders[-1]
+        assert here.upper is not None
+        assert layer.names is not None
+        mine = self._names(here.upper)
+        for name in mine - layer.names:
+            new = _status(here.upper, name)
+            if new is not None:
+                found.append(Change(_path(layer.path, name), "added"))
+                if stat.S_ISDIR(new.st_mode):
+                    here.below.append((name, False))
+        found += [Change(_path(layer.path, name), "deleted") for name in layer.names - mine]
 
     def _compare(self, way: _Way, path: bytes, hides: bool, found: list[Change]) -> None:
         """Note what changed in the directory where we are, and which in it are to be looked at."""
@@ -183,8 +226,8 @@ class _Way:
     at the top each time.
     """
 
-    def __init__(self, upper: int, lower: int) -> None:
-        top = _Folder(b"", b"", os.open(".", _DIRECTORY, dir_fd=upper), None)
+    def __init__(self, upper: int, lower: int, path: bytes) -> None:
+        top = _Folder(path, b"", os.open(".", _DIRECTORY, dir_fd=upper), None)
         self.folders = [top]
         try:
             top.lower = os.open(".", _DIRECTORY, dir_fd=lower)
@@ -250,6 +293,29 @@ def _open(folder: int, name: bytes, path: bytes) -> int | None:
         raise
 
 
+def _handed_over(core: CorePlan) -> tuple[str, list[Layer]]:
+    """(where an overlay keeps its notes, the layer of each message that will come)."""
+    steps = core.steps()
+    made: dict[bytes, set[bytes]] = {}
+    for operation, _, _, texts in steps:
+        if operation in ("layer_at", "link_at"):
+            name = f"/{texts[2]}" if operation == "link_at" else ""
+            place = os.fsencode(f"{texts[1]}{name}").replace(b"//", b"/")
+            folder, _, last = place.rpartition(b"/")
+            made.setdefault(folder, set()).add(last)
+    layers, kind = [], "trusted"
+    for before, step in pairwise(steps):
+        if step[0] != "hand_over":
+            continue
+        operation, _, numbers, texts = before
+        path = os.fsencode(texts[1] or "").rstrip(b"/")
+        anew = operation == "layer_at" and numbers[0] == SKELETON
+        layers.append(Layer(path, frozenset(made.get(path, ())) - {b""} if anew else None))
+        if texts[2] == ",userxattr":
+            kind = "user"
+    return f"{kind}.overlay.opaque", layers
+
+
 class Handover:
     """The way of the descriptors from the launcher to this process, for one launch.
 
@@ -261,27 +327,27 @@ class Handover:
         import socket
 
         self._ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self.core = core.with_slot(_SOCKET_SLOT, self._ends[1].fileno(), self._ends)
-            texts = next(step[3] for step in core.steps() if step[0] == "overlay_at")
-        except BaseException:
-            self.close()
-            raise
-        kind = "user" if texts[2] == ",userxattr" else "trusted"
-        self._attribute = f"{kind}.overlay.opaque"
+        # The messages wait there until the command runs.
+        self._ends[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
+        self.core = core.with_slot(_SOCKET_SLOT, self._ends[1].fileno(), self._ends)
+        self._attribute, self._layers = _handed_over(core)
 
     def receive(self) -> Layers:
-        """After the launch: the message is there."""
+        """After the launch: the messages are there."""
         import socket
 
+        received = Layers(self._attribute)
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        _, control, *_ = self._ends[0].recvmsg(1, socket.CMSG_LEN(2 * 4), flags)
-        fds = array("i", b"".join(data for *_, data in control))
-        if len(fds) != 2:
-            for fd in fds:
-                os.close(fd)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return Layers(fds[0], fds[1], self._attribute)
+        for layer in self._layers:
+            _, control, *_ = self._ends[0].recvmsg(1, socket.CMSG_LEN(2 * 4), flags)
+            fds = array("i", b"".join(data for *_, data in control))
+            if len(fds) == 2:
+                received.add(layer, *fds)
+            elif fds or not layer.path:  # none: what is there has no layer
+                for fd in fds:
+                    os.close(fd)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return received
 
     def close(self) -> None:
         """Close both ends: the launcher has had its own."""

@@ -430,6 +430,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "link_at": explain_link_at,
     "mask_at": explain_mask_at,
     "overlay_at": explain_overlay_at,
+    "layer_at": explain_overlay_at,
     "readonly": explain_readonly,
     "pivot_root": explain_pivot_root,
     "chroot": explain_chroot,

@@ -140,6 +140,7 @@ _ALWAYS_BEYOND = {
     "bind_at": "bind directories and files",
     "readonly": "make the root read-only",
     "overlay_at": "lay directories over each other",
+    "layer_at": "lay directories over each other",
     "mount_at": "mount more file systems",
     "mask_at": "hide parts of /proc and /sys",
 }

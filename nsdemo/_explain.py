@@ -161,6 +161,12 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             directories, target, more, *root, flags = args
             upper = "" if "upperdir=" in directories else ",upperdir=upper,workdir=work"
             return _new_mount("overlay", directories + upper + more, flags, below(root, target))
+        case "layer_at":
+            target, _, *root, what = args
+            where = below(root, target)
+            if what:
+                return f"mkdir({_quoted(where)})"
+            return _new_mount("overlay", f"lowerdir={where},upperdir=upper,...", 0, where)
         case "hand_over":
             return "sendmsg(python, {SCM_RIGHTS, [upper, root]})  /* for changes() */"
         case "readonly":
@@ -390,6 +396,10 @@ def describe(step: Step) -> str:
         case "overlay_at":
             _, target, _, *root, _ = args
             return f"mount an overlay on {below(root, target)}"
+        case "layer_at":
+            target, _, *root, what = args
+            done = "make {} anew" if what else "lay an overlay over what is mounted on {}"
+            return done.format(below(root, target))
         case "hand_over":
             return "hand a directory over to Python"
         case "readonly":

@@ -44,6 +44,7 @@ _WHY = {
     "mount_at": "a file system of the container's own",
     "readonly": "nothing can be written here",
     "overlay_at": "changes go to the upper layer",
+    "layer_at": "what is mounted here stays as it is",
     "link_at": "a name that programs expect",
     "pivot_root": "ROOT is / now; the old / is let go",
     "chroot": "from now on, this is /",

@@ -397,11 +397,11 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     propagation = given["propagation"]
     root = None if given["root"] is None else absolute(given["root"])
     if given["overlay"]:
-        if root is None or _is_slash(root) or not new_mount:
+        if root is None or not new_mount:
             raise ValueError("overlay=True needs root= and mount=True: it covers that directory")
-        from .mounts import over_root
-
-        files = (over_root(root, None), *files)
+        files = (*_over_root(given, root, files, mount_proc, namespaces), *files)
+    elif given["overlay_size"] is not None:
+        raise ValueError("overlay_size= needs overlay=True: it is the room for its changes")
     if given["readonly_root"]:
         if not new_mount:
             raise ValueError("readonly_root=True needs mount=True: it would close the host's files")
@@ -411,7 +411,9 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
 
         files = (*files, readonly_root())
     if root is not None and _is_slash(root):
-        root = None  # it is that already, and nothing can be pivoted to itself
+        root = (
+            b"/" if given["overlay"] else None
+        )  # it is that already, and nothing can be pivoted to itself
         cwd = b"" if given["cwd"] is None else encode_path("cwd", given["cwd"])
         given["cwd"] = os.path.join("/", os.fsdecode(cwd))  # as under any root
     plan = make_plan(
@@ -436,6 +438,26 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
     if given["persist"] is not None and not isinstance(wanted["mount"], bool):
         plan._options["pinned_in"] = given["join"] if given["mount"] is True else given["mount"]
     return plan
+
+
+def _over_root(
+    given: Mapping[str, Any],
+    root: bytes,
+    files: tuple[Any, ...],
+    mount_proc: bool,
+    namespaces: Namespaces,
+) -> list[Any]:
+    """The overlay over the root, and what lies over the mounts below it."""
+    from ._layers import layers
+    from ._machine import in_first_user_namespace
+    from .mounts import over_root
+
+    taken = {os.fsdecode(target) for _, _, _, target, _ in files}
+    if mount_proc:
+        taken.add("/proc")
+    unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
+    anew, below = layers(root, taken, unshares_user or not in_first_user_namespace())
+    return [over_root(root, given["overlay_size"], anew), *below]
 
 
 def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:

@@ -24,6 +24,7 @@ _WITH_FLAGS = (
     "mount_at",
     "mask_at",
     "overlay_at",
+    "layer_at",
     "readonly",
 )
 

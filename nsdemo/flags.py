@@ -199,6 +199,7 @@ def spawn_parser() -> Parser:
             help=what,
         )
     parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
+    parser.option("--overlay-size", metavar="SIZE", help="at most so much of them, such as 64m")
     parser.switch("readonly-root", "only what is mounted by these options can be written to")
     parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
     parser.option(

@@ -370,7 +370,8 @@ class Overlay(Mount):
 
     Args:
         target: the directory; made where it is missing.
-        lower: directories that stay as they are, the upmost first.
+        lower: directories that stay as they are, the upmost first. What is mounted below them is
+            not seen.
         upper: the directory that takes the changes; None is one in memory, gone with the
             container. There, before Linux 6.6, an ordinary user's container can neither
             remove a full directory of lower nor make it anew (EIO).
@@ -468,9 +469,10 @@ def covers(values: Sequence[Mount], target: str) -> bool:
     return any(type(value) is Proc and value.target == target for value in values)
 
 
-def over_root(root: bytes, size: int | str | None) -> _Entry:
-    """For overlay=True: changes of the root go to memory."""
-    return _ROOT_OVERLAY, 0, b"lowerdir=" + root, b"/", _tmpfs(0o755, size)
+def over_root(root: bytes, size: int | str | None, anew: bool) -> _Entry:
+    """For overlay=True: changes of the root go to memory; ``anew``: its layers say how."""
+    checked_size("overlay_size", size)
+    return _ROOT_OVERLAY, int(anew), b"lowerdir=" + root, b"/", _tmpfs(0o755, size)
 
 
 def readonly_root() -> _Entry:

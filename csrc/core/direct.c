@@ -74,6 +74,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_LINK_AT:
         case NSD_READONLY:
         case NSD_OVERLAY_AT:
+        case NSD_LAYER_AT:
         case NSD_HAND_OVER:
         case NSD_TERMINAL:
         case NSD_RLIMIT:

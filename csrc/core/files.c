@@ -53,6 +53,8 @@ void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
         case NSD_FILE_ROOT_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
         case NSD_FILE_MASK:
+        case NSD_FILE_LAYER:
+        case NSD_FILE_LINK:
         case NSD_FILE_KIND_COUNT:
             break;
         }
@@ -129,13 +131,37 @@ static void add_overlay(struct nsd_builder *builder, const struct nsd_place *pla
                            place->has_user ? ",userxattr" : "", place->root));
 }
 
-void nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
-                          const struct nsd_place *place)
+static void add_layer(struct nsd_builder *builder, const struct nsd_place *place,
+                      const struct nsd_file *file, int number)
 {
-    add_overlay(builder, place, &files[0],
-                place->root_slot | 1 << 8 | NSD_OVERLAY_IS_ROOT);
-    nsd_add_step(builder, NSD_HAND_OVER, NSD_NUMBERS(NSD_UPPER_SLOT, place->root_slot),
-                 NSD_TEXTS(NULL));
+    nsd_add_step(builder, NSD_LAYER_AT,
+                 NSD_NUMBERS(file->flags, place->root_slot, number),
+                 NSD_TEXTS(NULL, file->target, place->has_user ? ",userxattr" : "",
+                           place->root));
+    if (file->flags == NSD_LAYER || file->flags == NSD_LAYER_SKELETON)
+        nsd_add_step(builder, NSD_HAND_OVER,
+                     NSD_NUMBERS(NSD_UPPER_SLOT, NSD_LAYER_SLOT), NSD_TEXTS(NULL));
+}
+
+void nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
+                          int count, const struct nsd_place *place)
+{
+    if (files[0].flags == 0) {
+        add_overlay(builder, place, &files[0],
+                    place->root_slot | 1 << 8 | NSD_OVERLAY_IS_ROOT);
+        nsd_add_step(builder, NSD_HAND_OVER,
+                     NSD_NUMBERS(NSD_UPPER_SLOT, place->root_slot), NSD_TEXTS(NULL));
+    } else {
+        add_filesystem(builder, place, "tmpfs", "/", 0, files[0].options);
+    }
+    for (int i = 1; i < count; i++) {
+        if (files[i].kind == NSD_FILE_LAYER)
+            add_layer(builder, place, &files[i], i);
+        if (files[i].kind == NSD_FILE_LINK)
+            nsd_add_step(builder, NSD_LINK_AT, NSD_NUMBERS(0, place->root_slot),
+                         NSD_TEXTS(files[i].source, files[i].target, files[i].options,
+                                   place->root));
+    }
 }
 
 bool nsd_cover_proc(struct nsd_builder *builder, const struct nsd_file *files,
@@ -146,7 +172,8 @@ bool nsd_cover_proc(struct nsd_builder *builder, const struct nsd_file *files,
     for (int i = 0; i < count; i++) {
         const char *rest = files[i].target + strlen(proc);
 
-        if (strncmp(files[i].target, proc, strlen(proc)) != 0 ||
+        if (files[i].kind == NSD_FILE_LAYER || files[i].kind == NSD_FILE_LINK ||
+            strncmp(files[i].target, proc, strlen(proc)) != 0 ||
             (*rest != '\0' && *rest != '/'))
             continue;
         add_filesystem(builder, place, "proc", proc, MS_NOSUID | MS_NODEV | MS_NOEXEC,
@@ -206,6 +233,8 @@ void nsd_add_files(struct nsd_builder *builder, const struct nsd_file *files, in
             break;
         case NSD_FILE_ROOT_OVERLAY:
         case NSD_FILE_READONLY_ROOT:
+        case NSD_FILE_LAYER:
+        case NSD_FILE_LINK:
         case NSD_FILE_KIND_COUNT:
             break;
         }

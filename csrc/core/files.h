@@ -14,9 +14,12 @@ enum nsd_file_kind {
     NSD_FILE_UPPER, /* source: its directory for changes */
     NSD_FILE_WORK, /* source: and that for the kernel's work, on the same file system */
     NSD_FILE_OVERLAY, /* source: the directories in words; options: of the tmpfs for changes */
-    NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is */
+    NSD_FILE_ROOT_OVERLAY, /* the first: in memory, over the root, which stays as it is; flags:
+                            * 1 if that is a layer of its own, a skeleton */
     NSD_FILE_READONLY_ROOT, /* all that is not mounted by these cannot be written to */
     NSD_FILE_MASK, /* source: names that are hidden below the target; options: closed */
+    NSD_FILE_LAYER, /* target: below the root; flags: enum nsd_layer; after the overlay */
+    NSD_FILE_LINK, /* source: its content; target: its directory; options: its name; likewise */
     NSD_FILE_KIND_COUNT,
 };
 
@@ -44,9 +47,9 @@ struct nsd_place {
 void nsd_add_sources(struct nsd_builder *builder, const struct nsd_file *files,
                      int count, const struct nsd_place *place);
 
-/* Covers the root, which its slot holds, as the first of them says. */
+/* Covers the root, which its slot holds, as the first of them says, and the layers below it. */
 void nsd_add_root_overlay(struct nsd_builder *builder, const struct nsd_file *files,
-                          const struct nsd_place *place);
+                          int count, const struct nsd_place *place);
 
 /* Whether something is to be mounted on /proc, or below; if so, mounts that by a step that keeps
  * hold of it. */

@@ -186,7 +186,7 @@ static void keep_inside(struct nsd_builder *builder, uint32_t first)
 
         if (step->operation == NSD_BIND || step->operation == NSD_MOUNT ||
             step->operation == NSD_BIND_AT || step->operation == NSD_MOUNT_AT ||
-            step->operation == NSD_OVERLAY_AT)
+            step->operation == NSD_OVERLAY_AT || step->operation == NSD_LAYER_AT)
             step->flags |= NSD_STAYS_INSIDE;
     }
 }
@@ -220,7 +220,7 @@ static void set_up_mounts(struct nsd_builder *builder,
         nsd_add_step(builder, NSD_BIND, NSD_NUMBERS(MS_BIND | MS_REC, ROOT_SLOT, true),
                      NSD_TEXTS(root, root));
     if (has_overlay)
-        nsd_add_root_overlay(builder, request->files, &place);
+        nsd_add_root_overlay(builder, request->files, request->file_count, &place);
     nsd_add_readonly_root(builder, request->files, request->file_count, &place,
                           NSD_READONLY_BELOW);
     /* Before the root changes: the kernel gives a user namespace a new /proc only while the

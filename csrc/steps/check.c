@@ -44,6 +44,7 @@ static const struct {
     [NSD_MASK_AT] = {{ANY, SLOT_OR_NONE, ANY}, 2},
     [NSD_LINK_AT] = {{ANY, SLOT_OR_NONE, ANY}, 7},
     [NSD_OVERLAY_AT] = {{ANY, SLOT_OR_NONE, ANY}, 3},
+    [NSD_LAYER_AT] = {{ANY, SLOT, ANY}, 2},
     [NSD_HAND_OVER] = {{SLOT, SLOT_OR_NONE, ANY}, 0},
     [NSD_READONLY] = {{ANY, SLOT_OR_NONE, ANY}, 0},
     [NSD_PIVOT_ROOT] = {{SLOT_OR_NONE, ANY, ANY}, 1},
@@ -56,7 +57,7 @@ static bool is_slot(int64_t number)
     return number >= 0 && number < NSD_SLOTS;
 }
 
-/* The directories of an overlay. */
+/* The directories of an overlay, and the root that it covers. */
 static bool has_directories(const struct nsd_step *step)
 {
     int64_t packed = step->number[2];
@@ -64,6 +65,8 @@ static bool has_directories(const struct nsd_step *step)
 
     if ((packed & NSD_OVERLAY_UPPER) != 0)
         end += 2;
+    if ((packed & NSD_OVERLAY_IS_ROOT) != 0 && !is_slot(step->number[1]))
+        return false;
     return NSD_OVERLAY_LOWER(packed) > 0 && end <= NSD_SLOTS;
 }
 
@@ -96,6 +99,9 @@ static bool is_sound(const struct nsd_step *step, const char *text, uint32_t tex
         return is_short(text + step->text[0]);
     if (step->operation == NSD_OVERLAY_AT)
         return has_directories(step);
+    if (step->operation == NSD_LAYER_AT)
+        return step->number[0] >= 0 && step->number[0] <= NSD_LAYER_FILE &&
+               step->number[2] >= 0;
     if (step->operation == NSD_READONLY)
         return step->number[0] >= 0 && step->number[0] <= NSD_READONLY_ALL;
     if (step->operation == NSD_CHROOT)

@@ -130,6 +130,11 @@ long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *ste
     return ret < 0 ? close_after(target, ret) : target;
 }
 
+long nsd_open_below(long folder, const char *path, enum nsd_kind kind)
+{
+    return walk(sys3(__NR_fcntl, folder, F_DUPFD_CLOEXEC, 0), path, kind, false);
+}
+
 /* numbers: slot, number of the device that it must be or 0; texts: path */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
 {

@@ -14,6 +14,9 @@ enum nsd_kind {
 /* One name in a folder. Returns an O_PATH descriptor, or -errno; -ELOOP for a link. */
 long nsd_open_name(long folder, const char *name, enum nsd_kind kind);
 
+/* A path below an open directory, without following a link. */
+long nsd_open_below(long folder, const char *path, enum nsd_kind kind);
+
 /* The target of a step: text 1, below the root in text 3, which is compared with the slot in
  * number 1. */
 long nsd_open_target(const struct nsd_launch *launch, const struct nsd_step *step,

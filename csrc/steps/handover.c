@@ -10,6 +10,7 @@
 #define SOL_SOCKET 1
 #define SCM_RIGHTS 1
 #define MSG_NOSIGNAL 0x4000
+#define MSG_DONTWAIT 0x40
 
 /* As the kernel has them; libc's headers are for programs with one. */
 struct piece {
@@ -46,20 +47,26 @@ long nsd_send_descriptors(long socket, int count, long first, long second)
     const struct message message = {
         .pieces = &piece,
         .piece_count = 1,
-        .control = &rights,
-        .control_size = sizeof(rights),
+        .control = count == 0 ? NULL : &rights,
+        .control_size = count == 0 ? 0 : sizeof(rights),
     };
-    long ret = sys3(__NR_sendmsg, socket, &message, MSG_NOSIGNAL);
+    long ret = sys3(__NR_sendmsg, socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     return ret < 0 ? ret : 0;
 }
 
-/* numbers: slots of the two descriptors; of one and -1 */
+/* numbers: slots of the two descriptors; of one and -1
+ *
+ * A slot that is empty is an empty message: there is no layer to look at. */
 long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     bool both = step->number[1] >= 0;
+    bool none = launch->slot[step->number[0]] < 0;
 
-    return nsd_send_descriptors(launch->slot[NSD_SOCKET_SLOT], both ? 2 : 1,
+    return nsd_send_descriptors(launch->slot[NSD_SOCKET_SLOT],
+                                none   ? 0
+                                : both ? 2
+                                       : 1,
                                 launch->slot[step->number[0]],
                                 both ? launch->slot[step->number[1]] : -1);
 }

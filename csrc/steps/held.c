@@ -79,8 +79,9 @@ long nsd_keep_mount(struct nsd_launch *launch, const char *root, const char *tar
     return 0;
 }
 
-long nsd_held(const struct nsd_launch *launch, const char *root, const char *target,
-              const char **ret_rest)
+/* The last mount that a path leads to, or through, and the rest of the path. */
+static const struct nsd_held *find(const struct nsd_launch *launch, const char *root,
+                                   const char *target, const char **ret_rest)
 {
     for (int i = launch->held_count - 1; i >= 0; i--) {
         const struct nsd_held *held = &launch->held[i];
@@ -89,29 +90,32 @@ long nsd_held(const struct nsd_launch *launch, const char *root, const char *tar
         if (!leads_below(&path, path_of(held->root, held->target)) || path.next != NULL)
             continue;
         *ret_rest = path.part;
-        return held->fd;
+        return held;
     }
-    return -ENOENT;
+    return NULL;
 }
 
 long nsd_open_held(const struct nsd_launch *launch, const char *root,
                    const char *target, long slot, const char **ret_rest)
 {
-    long fd = nsd_held(launch, root, target, ret_rest);
+    const struct nsd_held *held = find(launch, root, target, ret_rest);
 
-    if (fd >= 0)
-        return sys3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+    if (held != NULL)
+        return sys3(__NR_fcntl, held->fd, F_DUPFD_CLOEXEC, 0);
     *ret_rest = target;
     return nsd_open_root_again(launch, root == NULL ? "/" : root, slot);
 }
 
+/* The root itself, which has no target, was mounted by somebody else. */
 long nsd_open_mount(const struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *rest = NULL;
-    long fd =
-        nsd_held(launch, nsd_text(launch, step, 3), nsd_text(launch, step, 1), &rest);
+    const struct nsd_held *held =
+        find(launch, nsd_text(launch, step, 3), nsd_text(launch, step, 1), &rest);
 
-    return fd < 0 || *rest != '\0' ? -ESTALE : sys3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+    return held == NULL || held->target == NULL || *rest != '\0'
+               ? -ESTALE
+               : sys3(__NR_fcntl, held->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 void nsd_let_go(struct nsd_launch *launch)

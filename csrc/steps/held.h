@@ -12,13 +12,8 @@ long nsd_keep_mount(struct nsd_launch *launch, const char *root, const char *tar
 /* Something that nobody holds was mounted there. */
 void nsd_forget(struct nsd_launch *launch, const char *root, const char *target);
 
-/* The last mount that a path leads to, or through, still held; and the rest of the path.
- * -ENOENT: there is none. */
-long nsd_held(const struct nsd_launch *launch, const char *root, const char *target,
-              const char **ret_rest);
-
-/* The same, or the root by its path, compared with a slot if that is not -1; the caller's to
- * close. */
+/* Opens the last mount that a path leads to, or through, if that is held; and what is the rest of
+ * the path then. Else the root by its path, compared with a slot if that is not -1. */
 long nsd_open_held(const struct nsd_launch *launch, const char *root,
                    const char *target, long slot, const char **ret_rest);
 

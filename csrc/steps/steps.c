@@ -318,6 +318,8 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
         return nsd_mount_at(launch, step);
     case NSD_OVERLAY_AT:
         return nsd_overlay_at(launch, step);
+    case NSD_LAYER_AT:
+        return nsd_layer_at(launch, step);
     case NSD_HAND_OVER:
         return nsd_hand_over(launch, step);
     case NSD_READONLY:

@@ -14,7 +14,7 @@
 #include <linux/errno.h>
 #include <stdbool.h>
 
-#define NSD_HELD 128
+#define NSD_HELD 448
 
 /* A mount that a step made: held.c. */
 struct nsd_held {
@@ -150,6 +150,7 @@ long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
+long nsd_layer_at(struct nsd_launch *launch, const struct nsd_step *step);
 long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
 
 /* mask.c: the operation of that name. */

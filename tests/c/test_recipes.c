@@ -333,6 +333,50 @@ static void overlays_come_after_their_directories(void)
     nsd_builder_free(&builder);
 }
 
+/* What is mounted below the root; and a root that is made anew, name for name. */
+static void layers_come_after_the_overlay(void)
+{
+    struct nsd_file files[] = {
+        {NSD_FILE_ROOT_OVERLAY, 0, "words", "/", "size=1m"},
+        {NSD_FILE_LAYER, NSD_LAYER, NULL, "/data", NULL},
+        {NSD_FILE_LAYER, NSD_LAYER_FILE, NULL, "/file", NULL},
+        {NSD_FILE_LINK, 0, "usr/bin", "/", "bin"},
+        {NSD_FILE_LAYER, NSD_LAYER, NULL, "/proc/x", NULL},
+        {NSD_FILE_BIND, 0, "/usr", "/usr", NULL},
+    };
+    struct nsd_request request = the_container();
+    struct nsd_builder builder;
+
+    request.root = "/";
+    request.files = files;
+    request.file_count = 6;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK_TEXT(
+        in_words(&builder),
+        "open_root watch unshare hide fork propagation open_source open_root "
+        "mount_at overlay_at hand_over layer_at hand_over layer_at link_at layer_at "
+        "hand_over mount bind_at pivot_root setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[11].number[1], 0);
+    CHECK_NUMBER(builder.steps[11].number[2], 1);
+    CHECK_NUMBER(builder.steps[13].number[2], 2);
+    CHECK_NUMBER(builder.steps[12].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[12].number[1], NSD_LAYER_SLOT);
+    nsd_builder_free(&builder);
+
+    files[0].flags = 1;
+    files[1] = (struct nsd_file){NSD_FILE_LAYER, NSD_LAYER_SKELETON, NULL, "/", NULL};
+    request.unshare |= CLONE_NEWUSER;
+    nsd_builder_init(&builder);
+    nsd_recipe_spawn(&builder, &request);
+    CHECK(strstr(in_words(&builder),
+                 "open_root mount_at layer_at hand_over layer_at link_at layer_at "
+                 "hand_over mount bind_at pivot_root") != NULL);
+    CHECK_TEXT(nsd_builder_text(&builder, find(&builder, NSD_LAYER_AT)->text[2]),
+               ",userxattr");
+    nsd_builder_free(&builder);
+}
+
 static void a_read_only_root_is_closed_around_the_mounts(void)
 {
     const struct nsd_file files[] = {
@@ -1038,6 +1082,7 @@ int main(void)
     RUN(a_dev_is_many_steps);
     RUN(overlays_come_after_their_directories);
     RUN(what_is_hidden_follows_what_is_mounted);
+    RUN(layers_come_after_the_overlay);
     RUN(a_read_only_root_is_closed_around_the_mounts);
     RUN(without_a_root_the_path_is_followed);
     RUN(a_new_proc_alone_asks_it_of_few);

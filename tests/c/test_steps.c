@@ -807,6 +807,69 @@ static void an_overlay_becomes_the_root(void)
     CHECK_NUMBER(unlink("/file"), 0);
 }
 
+/* What is mounted below the root: a layer of its own; a file, and what is the kernel's, is closed;
+ * and a root that is made anew. */
+static void what_lies_below_an_overlay_is_layered(void)
+{
+    const char *more = geteuid() == 0 ? "" : ",userxattr";
+    const int64_t over_root = 0 | 1 << 8 | NSD_OVERLAY_IS_ROOT;
+    struct stat file;
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK_NUMBER(STEP(BIND, N(MS_BIND, 0, 1), T(root, root)), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("mode=711", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(mkdir(below_root("proc/in"), 0755), 0);
+    CHECK_NUMBER(STEP(OPEN_SOURCE, N(20, 0), T("/proc/self")), 0);
+    CHECK_NUMBER(STEP(BIND_AT, N(0, 0, 20), T("", "/proc/self", NULL, root)), 0);
+    launch.held_count = 0; /* they were there before */
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1, 1), T(root)), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0, 1), T("", "/", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(OVERLAY_AT, N(0, 0, over_root), T("", "/", more, root)), 0);
+    CHECK_NUMBER(access(below_root("proc/in"), F_OK), -1);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 1), T(NULL, "/proc", more, root)), 1);
+    CHECK_NUMBER(fstat(launch.slot[NSD_UPPER_SLOT], &file), 0);
+    CHECK_NUMBER(file.st_mode & 07777, 0711);
+    CHECK_NUMBER(mkdir(below_root("proc/new"), 0755), 0);
+    CHECK_NUMBER(rmdir(below_root("proc/in")), 0);
+    CHECK_NUMBER(faccessat(launch.slot[NSD_LAYER_SLOT], "in", F_OK, 0), 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 2), T(NULL, "/proc/self", more, root)),
+                 0);
+    CHECK_NUMBER(launch.slot[NSD_UPPER_SLOT], -1);
+    CHECK_NUMBER(access(below_root("proc/self/stat"), R_OK), 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 3), T(NULL, "/file", more, root)), 0);
+    CHECK_NUMBER(open(below_root("file"), O_WRONLY | O_CLOEXEC), -1);
+    CHECK_NUMBER(errno, EROFS);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 4), T(NULL, "/none", more, root)), 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 4), T(NULL, "/../x", more, root)),
+                 -EXDEV);
+}
+
+static void a_root_is_made_anew(void)
+{
+    const char *more = geteuid() == 0 ? "" : ",userxattr";
+
+    in_new_namespaces(CLONE_NEWNS);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1), T(root)), 0);
+    CHECK_NUMBER(STEP(OPEN_ROOT, N(0, -1, 1), T(root)), 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER_SKELETON, 0, 1), T(NULL, "/", more, root)),
+                 -ESTALE); /* no memory for it */
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0, 1), T("", "/", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER_SKELETON, 0, 1), T(NULL, "/", more, root)),
+                 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER_PLACE, 0, 2), T(NULL, "/proc", more, root)),
+                 0);
+    CHECK_NUMBER(STEP(LAYER_AT, N(NSD_LAYER, 0, 3), T(NULL, "/file", more, root)), 0);
+    CHECK_NUMBER(STEP(LINK_AT, N(0, 0), T("/", "/", "link", root)), 0);
+    CHECK_NUMBER(STEP(MOUNT_AT, N(0, 0), T("", "/proc", "tmpfs", root)), 0);
+    CHECK_NUMBER(STEP(PIVOT_ROOT, N(0, 1), T(root)), 0);
+    CHECK_NUMBER(access("/file", R_OK), 0);
+    CHECK_NUMBER(access("/upper3", F_OK), -1);
+    CHECK_NUMBER(access("/etc", F_OK), -1);
+    CHECK_NUMBER(mkdir("/new", 0755), 0);
+    CHECK_NUMBER(mkdir("/proc/new", 0755), 0);
+}
+
 static void descriptors_are_handed_over(void)
 {
     char byte, control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
@@ -1220,8 +1283,12 @@ static void what_leads_nowhere_is_not_performed(void)
         {NSD_LINK_AT, {0, NSD_SLOTS}, {4, 4, 4}},
         {NSD_OVERLAY_AT, {0, -1, 0}, {4, 4}},
         {NSD_OVERLAY_AT, {0, -1, 60 | 20 << 8}, {4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 68 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 70 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4}},
         {NSD_OVERLAY_AT, {0, -1, 5 | NSD_OVERLAY_IS_ROOT}, {4, 4}},
+        {NSD_LAYER_AT, {4, 0, 1}, {0, 4}},
+        {NSD_LAYER_AT, {0, -1, 1}, {0, 4}},
+        {NSD_LAYER_AT, {0, 0, -1}, {0, 4}},
+        {NSD_LAYER_AT, {0, 0, 1}, {4}},
         {NSD_HAND_OVER, {0, NSD_SLOTS}, {0}},
         {NSD_READONLY, {3, -1}, {0}},
         {NSD_PIVOT_ROOT, {NSD_SLOTS}, {4}},
@@ -1397,6 +1464,8 @@ int main(void)
     IN_CHILD(parts_are_hidden_or_closed);
     IN_CHILD(layers_lie_over_each_other);
     IN_CHILD(an_overlay_becomes_the_root);
+    IN_CHILD(what_lies_below_an_overlay_is_layered);
+    IN_CHILD(a_root_is_made_anew);
     IN_CHILD(descriptors_are_handed_over);
     IN_CHILD(a_root_is_closed_without_what_lies_below_or_alone);
     IN_CHILD(a_device_is_told_by_its_number);
