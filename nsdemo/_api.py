@@ -479,7 +479,7 @@ def enter(
     Source: setns(2), pidfd_open(2), namespaces(7).
     """
     given = locals()  # first of all: the arguments and nothing else
-    resolved = Resolved(target)
+    resolved = Resolved(target, given)
     if resolved.kind is not None:
         resolved.close()
         raise ValueError(

@@ -16,7 +16,6 @@ from . import _core
 from ._plan import Plan
 from ._run import (
     CompletedProcess,
-    deadline_of,
     launch,
     returncode_of,
     time_is_over,
@@ -31,6 +30,7 @@ from ._stdio import (
     text_settings,
 )
 from ._step import Step, trace_of
+from ._values import deadline_of
 
 if TYPE_CHECKING:
     from typing import Self

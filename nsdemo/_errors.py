@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ def explained(error: Explained, *hints: str, trace: tuple[Step, ...] | None = No
     if not isinstance(error, NamespaceError):
         error.hint = whole_text(error)  # type: ignore[attr-defined]
     return error
+
+
+def name_unended(error: BaseException, pids: Iterable[int]) -> None:
+    """Processes that were killed and still are: nothing else is left of what was given up."""
+    hints = [
+        f"process {pid} was killed, but has not ended yet: the kernel waits for something, such as "
+        "a file system whose server does not answer. It is reaped after that by whatever nsdemo "
+        "is asked next"
+        for pid in pids
+    ]
+    if hints or hasattr(error, "hint"):
+        explained(error, *hints)
 
 
 class NamespaceError(OSError):

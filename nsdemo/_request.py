@@ -151,7 +151,7 @@ def asks_for_users(given: Mapping[str, Any]) -> bool:
 class Namespaces:
     """What the eight keywords ask for: flags to unshare, and targets to join."""
 
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
+    def __init__(self, wanted: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> None:
         self.unshare = 0
         self.targets: list[tuple[Resolved, int]] = []
         known: dict[int, tuple[Resolved, int]] = {}
@@ -169,7 +169,7 @@ class Namespaces:
             else:
                 resolved, flags = known.get(id(value), (None, 0))
                 if resolved is None:
-                    resolved = value if isinstance(value, Resolved) else Resolved(value)
+                    resolved = value if isinstance(value, Resolved) else Resolved(value, given)
                 if resolved.kind not in (None, keyword):
                     resolved.close()
                     raise ValueError(
@@ -355,7 +355,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         must_be_new(given, asked_for(given))
         given["user"] = True
     wanted = {keyword: given[keyword] for keyword in KEYWORDS}
-    joined = None if given["join"] is None else Resolved(given["join"])
+    joined = None if given["join"] is None else Resolved(given["join"], given)
     if joined is not None:
         if joined.kind is not None:
             joined.close()
@@ -365,7 +365,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         for keyword, default in _DEFAULTS.items():
             if wanted[keyword] is default:
                 wanted[keyword] = joined
-    namespaces = Namespaces(wanted)
+    namespaces = Namespaces(wanted, given)
     if not _core.has_capability(CAP_SYS_ADMIN):
         unsaid = given["user"] is None and joined is None
         if namespaces.joined:

@@ -6,21 +6,19 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any, AnyStr
 
 from . import _core
-from ._errors import explained, setup_failed
+from ._errors import explained, name_unended, setup_failed
 from ._explain import describe, hints_for
 from ._plan import Plan
 from ._stdio import PIPE, Stdio, check_pass_fds, decode, encode, text_settings
 from ._step import Step, trace_of
+from ._values import deadline_of
 
 TimeoutExpired = subprocess.TimeoutExpired
 CalledProcessError = subprocess.CalledProcessError
-
-FOREVER = 2**63 - 1
 
 
 class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
@@ -67,16 +65,6 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
 CompletedProcess.__module__ = "nsdemo"
 
 
-def deadline_of(timeout: float | None) -> int:
-    """A timeout in seconds as a point on CLOCK_MONOTONIC, in ns."""
-    if timeout is None:
-        return FOREVER
-    if timeout != timeout:
-        raise ValueError("timeout is not a number")
-    # A century is as good as for ever, and fits.
-    return time.monotonic_ns() + int(min(max(timeout, 0), 3e9) * 1e9)
-
-
 def launch(
     core: _core.Plan,
     stdio: Stdio,
@@ -98,7 +86,7 @@ def launch(
             stdio.terminal,
         )
     except BaseException as error:  # a signal handler's
-        name_unended(error)
+        name_unended(error, _core.unended())
         raise
     finally:
         stdio.close = []
@@ -121,18 +109,6 @@ def _words_for(step: Step) -> str:
         return f"step {step.operation}"
 
 
-def name_unended(error: BaseException) -> None:
-    """Processes that were killed and still are: nothing else is left of what was given up."""
-    hints = [
-        f"process {pid} was killed, but has not ended yet: the kernel waits for something, such as "
-        "a file system whose server does not answer. It is reaped after that by whatever nsdemo "
-        "is asked next"
-        for pid in _core.unended()
-    ]
-    if hints or hasattr(error, "hint"):
-        explained(error, *hints)
-
-
 def time_is_over(
     args: Any, timeout: float, core: _core.Plan, process: _core.Process, raw: Sequence[Any]
 ) -> TimeoutExpired:
@@ -143,9 +119,9 @@ def time_is_over(
         where = f"it had come to: {_words_for(trace[-1])}" if trace else "it had just begun"
         hints.append(f"the command was not started, the container was still being made; {where}")
     # Bytes also in text mode, as subprocess has it: a character may be half read.
-    error = timed_out(args, timeout, trace, *raw)
-    name_unended(error)
-    return explained(error, *hints)
+    error = explained(timed_out(args, timeout, trace, *raw), *hints)
+    name_unended(error, _core.unended())
+    return error
 
 
 def _raise_failure(core: _core.Plan, trace: tuple[Step, ...], said: bytes | None) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from ._errors import explained, printable
+from ._errors import explained, name_unended, printable
 from ._shown import child_of_init, is_running, uid_of, why_hidden
-from ._values import CLONE_FLAGS, KEYWORDS, text_value
+from ._values import CLONE_FLAGS, KEYWORDS, deadline_of, text_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # The launcher is handed descriptors below this number; above it, copying the table up to
 # there would take longer than opening the process again by its number.
@@ -39,7 +40,8 @@ class Resolved:
 
     __slots__ = ("birth", "core", "fd", "kind", "owner", "pid", "pidfd")
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: Any, given: Mapping[str, Any] | None = None) -> None:
+        """``given``: the arguments of the call that it is for; args and timeout are asked."""
         self.fd = self.pidfd = -1
         self.pid = self.birth = 0
         self.owner: object = None
@@ -52,7 +54,7 @@ class Resolved:
         elif hasattr(target, "_process"):
             self._take_container(target)
         elif isinstance(target, (str, os.PathLike)):
-            self._take_file(_open_namespace(text_value(target)), str(target))
+            self._take_file(_open_namespace(text_value(target), given or {}), str(target))
         elif hasattr(target, "fileno"):
             self._take_descriptor(target.fileno())
         else:
@@ -187,9 +189,25 @@ class Resolved:
             time.sleep(0.001)
 
 
-def _open_namespace(path: str) -> int:
+def _open_namespace(path: str, given: Mapping[str, Any]) -> int:
+    if not path.startswith("/proc/"):
+        _must_be_answered(path, given)
     # O_NONBLOCK: a FIFO under that name must not hang us.
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _must_be_answered(path: str, given: Mapping[str, Any]) -> None:
+    """Whoever is to answer for a path may never do so: TimeoutExpired, as for all of a launch."""
+    timeout = given.get("timeout")
+    try:
+        if _core.answers(os.fsencode(path), deadline_of(timeout)):
+            return
+        assert timeout is not None
+        over = subprocess.TimeoutExpired(given["args"], timeout)
+        raise explained(over, f"nobody answers for the namespace file {path}", trace=())
+    except BaseException as error:  # that, or a signal handler's
+        name_unended(error, _core.unended())
+        raise
 
 
 def pid_of_pidfd(fd: int) -> int | None:

@@ -218,8 +218,10 @@ def run_on_terminal(
 ) -> CompletedProcess[Any]:
     """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
     from ._container import Container
+    from ._errors import name_unended
     from ._interact import must_be_terminal
-    from ._run import CompletedProcess, TimeoutExpired, deadline_of, name_unended
+    from ._run import CompletedProcess, TimeoutExpired
+    from ._values import deadline_of
 
     if input is not None:
         raise ValueError("input= cannot be given to a command on a terminal")
@@ -238,8 +240,7 @@ def run_on_terminal(
     except BaseException as error:
         if isinstance(error, TimeoutExpired) and timeout is not None:
             error.timeout = timeout
-        box._process.end()
-        name_unended(error)
+        name_unended(error, box._process.end())
         box._process.close()
         raise
     finally:

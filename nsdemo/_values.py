@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, AnyStr
 
@@ -32,7 +33,19 @@ MAX_STRING = 128 * 1024
 MAX_COMMAND = 6 * 1024 * 1024
 MAX_HOSTNAME = 64
 
+FOREVER = 2**63 - 1
+
 StrPath = str | os.PathLike[str]
+
+
+def deadline_of(timeout: float | None) -> int:
+    """A timeout in seconds as a point on CLOCK_MONOTONIC, in ns."""
+    if timeout is None:
+        return FOREVER
+    if timeout != timeout:
+        raise ValueError("timeout is not a number")
+    # A century is as good as for ever, and fits.
+    return time.monotonic_ns() + int(min(max(timeout, 0), 3e9) * 1e9)
 
 
 def names_to_flags(names: Iterable[str]) -> int:

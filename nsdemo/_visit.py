@@ -13,10 +13,10 @@ from typing import Any
 
 from . import _core
 from ._request import Namespaces
-from ._run import FOREVER, launch
+from ._run import launch
 from ._stdio import DEVNULL, Stdio
 from ._targets import Resolved, unreadable
-from ._values import CLONE_FLAGS
+from ._values import CLONE_FLAGS, FOREVER
 
 _SOCKET_SLOT = 65  # NSD_SOCKET_SLOT
 

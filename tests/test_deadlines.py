@@ -5,7 +5,9 @@ The peers here never answer (deaf.py).
 
 from __future__ import annotations
 
+import os
 import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 # Wherever a path of the set-up can be; k is timeout=, or nothing.
 RUNS = """
 {
+"command": lambda at: lambda **k: nsdemo.run([f"{at}/x"], **k),
+"PATH": lambda at: lambda **k: nsdemo.run(["x"], env={"PATH": at}, **k),
+"cwd": lambda at: lambda **k: nsdemo.run(["true"], cwd=f"{at}/x", **k),
 "cwd, init": lambda at: lambda **k: nsdemo.run(["true"], cwd=f"{at}/x", init=True, **k),
+"root": lambda at: lambda **k: nsdemo.run(["true"], root=f"{at}/x", **k),
+"root, user": lambda at: lambda **k: nsdemo.run(["true"], root=f"{at}/x", user=True, **k),
 "tty": lambda at: lambda **k: nsdemo.run(
     ["true"], root=f"{at}/x", tty=True, capture_output=True, **k),
+"chroot_run": lambda at: lambda **k: nsdemo.chroot_run(f"{at}/x", ["true"], **k),
 "bind": lambda at: lambda **k: nsdemo.run(
     ["true"], mounts=[nsdemo.Bind(f"{at}/x", "/mnt")], **k),
 "overlay": lambda at: lambda **k: nsdemo.run(
@@ -28,11 +36,17 @@ RUNS = """
     ["true"], landlock=nsdemo.Landlock(read=[f"{at}/x"]), **k),
 "persist": lambda at: lambda **k: nsdemo.run(
     ["true"], uts=True, persist={"uts": f"{at}/x"}, **k),
+"the command's own": lambda at: lambda **k: nsdemo.run(["cat", f"{at}/x"], **k),
+"namespace": lambda at: lambda **k: nsdemo.run(["true"], uts=f"{at}/x", **k),
+"enter": lambda at: partial(nsdemo.spawn(["sleep", "600"]).enter, ["true"], cwd=f"{at}/x"),
 }"""
 STARTS = """
 {
+"spawn": lambda at: lambda: nsdemo.spawn(["true"], cwd=f"{at}/x"),
+"root": lambda at: lambda: nsdemo.spawn(["true"], root=f"{at}/x"),
 "init": lambda at: lambda: nsdemo.spawn(["true"], cwd=f"{at}/x", init=True),
 "overlay": lambda at: lambda: nsdemo.spawn(["true"], root=f"{at}/x", overlay=True),
+"plan": lambda at: nsdemo.Plan().chdir(f"{at}/x").exec(["true"]).start,
 }"""
 
 
@@ -51,13 +65,24 @@ def ended_well(outcomes: dict[str, Any], kind: str) -> None:
         assert found["left"] == [], (name, found)
 
 
-def outcomes(cases: str, peer: str, *, ordinary: bool, by_signal: bool) -> dict[str, Any]:
+def needs_fuse() -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("only root opens /dev/fuse here")
+
+
+def outcomes(
+    cases: str, peer: str, *, ordinary: bool, by_signal: bool, first: str = ""
+) -> dict[str, Any]:
+    if peer in ("deaf", "asleep"):
+        needs_fuse()
     if peer == "automount" and not IS_ROOT:
         pytest.skip("only root mounts an automount")
     if ordinary and not IS_ROOT:
         pytest.skip("only root becomes another user")
     body = f"""
-        import deaf
+        import deaf, shutil
+        from functools import partial
+        {textwrap.indent(first, " " * 8).strip()}
         cases = {textwrap.indent(cases, " " * 8).strip()}
         if {ordinary}:
             cases.pop("persist", None)  # only root pins
@@ -87,6 +112,51 @@ def test_a_signal_handler_that_raises_ends_the_set_up(
     ended_well(found, "Stop")
 
 
+FIFO = """
+def fifo(place):
+    os.mkfifo(f"{place}/x")
+    return lambda: None
+deaf.PEERS["fifo"] = fifo
+"""
+
+
+def test_a_fifo_keeps_nobody_waiting() -> None:
+    found = outcomes(RUNS, "fifo", ordinary=False, by_signal=False, first=FIFO)
+    for name, one in found.items():
+        if name != "the command's own":
+            assert not one["error"] or one["error"]["type"][0] != "TimeoutExpired", (name, one)
+            assert one["seconds"] < 6 * SLOW
+        assert one["left"] == [], (name, one)
+
+
+LEASES = """
+{
+"run": lambda at: lambda **k: nsdemo.run(["./x"], cwd=at, **k),
+"root": lambda at: lambda **k: nsdemo.run(["/x"], root=at, mount_proc=False, **k),
+"limits": lambda at: lambda **k: nsdemo.run(
+    ["/x"], root=at, mount_proc=False, rlimits={"nofile": 100}, **k),
+"init": lambda at: lambda **k: nsdemo.run(["/x"], root=at, mount_proc=False, init=True, **k),
+"chroot_run": lambda at: lambda **k: nsdemo.chroot_run(at, ["/x"], **k),
+"enter": lambda at: partial(nsdemo.spawn(["sleep", "600"]).enter, [f"{at}/x"]),
+}"""
+LEASED = """
+def lease(place):
+    shutil.copy("/bin/busybox", f"{place}/x")
+    os.chmod(f"{place}/x", 0o755)
+    os.chmod(place, 0o755)
+    return deaf.lease(f"{place}/x")
+deaf.PEERS["lease"] = lease
+"""
+
+
+@pytest.mark.parametrize("by_signal", [False, True], ids=["timeout", "signal"])
+@USERS
+def test_a_lease_in_the_root(ordinary: bool, by_signal: bool) -> None:
+    """The kernel asks its holder to give it back, and waits for 45 s."""
+    found = outcomes(LEASES, "lease", ordinary=ordinary, by_signal=by_signal, first=LEASED)
+    ended_well(found, "Stop" if by_signal else "TimeoutExpired")
+
+
 def test_a_joiner_that_is_stopped_from_inside(rootfs: Path) -> None:
     """A container of our own uid may stop who comes in, as soon as it can be seen there."""
     found = script(
@@ -113,3 +183,125 @@ def test_a_joiner_that_is_stopped_from_inside(rootfs: Path) -> None:
     assert "over" in found["ends"]
     assert found["longest"] < 6 * SLOW
     assert found["left"] == []
+
+
+KILLED = """
+    import deaf, shutil
+    place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
+    shutil.copy("/bin/busybox", f"{place}/x")
+    end = deaf.lease(f"{place}/x")
+    nsdemo.run(["true"])
+    before = snapshot()
+
+    def first_that_has_forked():
+        for pid in children() - before["children"]:
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if "nsdemo" in status and len(children() - before["children"]) == 2:
+                    if len(status.split("NSpid:")[1].splitlines()[0].split()) == 1:
+                        return pid
+
+    def kill():
+        os.kill(eventually(first_that_has_forked), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        box = nsdemo.spawn([f"{place}/x", "sleep", "600"], %s)
+    except OSError as error:
+        found = facts_of(error)
+    else:
+        found = {"type": [], "text": f"a success: {box}"}
+        box.kill()
+        box.wait()
+    thread.join()
+    end()
+    before["children"] &= children()
+    now = descriptors()
+    before["descriptors"] = {fd: of for fd, of in before["descriptors"].items() if fd in now}
+    del before["shared memory"]
+    shutil.rmtree(place)
+    report(error=found, left=leftovers(before))
+"""
+
+
+@pytest.mark.parametrize("options", ["time=True", "init=True", "time=True, die_with_parent=False"])
+def test_a_launch_whose_first_process_was_killed_is_no_success(options: str) -> None:
+    """The watchdog to be, and who tells that the command could not be executed."""
+    found = script(KILLED % options).report
+    assert "NamespaceError" in found["error"]["type"], found
+    assert "killed" in found["error"]["text"]
+    assert found["left"] == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives a program to root")
+@pytest.mark.parametrize("stopped", [False, True], ids=["waits", "is stopped"])
+def test_a_program_that_maps_ids_and_hangs_is_ended(stopped: bool) -> None:
+    """A set-user-ID program does not end with the helper that has started it; the helper may have
+    been stopped."""
+    found = script(
+        """
+        import shutil
+        import nsdemo._users
+        place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
+        os.chmod(place, 0o755)
+        shutil.copy("/bin/busybox", f"{place}/sleep")
+        os.chmod(f"{place}/sleep", 0o4755)
+        become_ordinary()
+        nsdemo._users._program = lambda name: f"{place}/sleep".encode()
+        before = snapshot()
+        del before["shared memory"]
+
+        def running():
+            found = []
+            for name in filter(str.isdigit, os.listdir("/proc")):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{name}/cmdline").read_bytes().startswith(place.encode()):
+                        found.append(int(name))
+            return found
+
+        def stop():
+            program = eventually(running)[0]
+            parent = int(Path(f"/proc/{program}/stat").read_text().rpartition(") ")[2].split()[1])
+            os.kill(parent, signal.SIGSTOP)
+
+        thread = threading.Thread(target=stop)
+        if int(sys.argv[1]):
+            thread.start()
+        error = None
+        try:
+            nsdemo.run(["true"], uid_map=[(0, 7, 1)], timeout=0.6)
+        except subprocess.TimeoutExpired as over:
+            error = facts_of(over)
+        if int(sys.argv[1]):
+            thread.join()
+        report(error=error, gone=eventually(lambda: not running()), left=leftovers(before))
+        """,
+        str(int(stopped)),
+    ).report
+    assert found["error"], found
+    assert "map" in found["error"]["notes"][0]
+    assert found["gone"]
+    assert found["left"] == []
+
+
+def test_the_end_of_python_waits_for_nobody() -> None:
+    """Of those that were killed and do not end, one is a container that was forgotten."""
+    needs_fuse()
+    start = time.monotonic()
+    done = script(
+        """
+        import deaf
+        place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
+        deaf.mounts_of_our_own()
+        end = deaf.fuse(place)
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            nsdemo.run(["true"], cwd=f"{place}/x", timeout=0.2)
+        box = nsdemo.spawn(["cat", f"{place}/x"])
+        report(unended=len(nsdemo._core.unended()))
+        """,
+        timeout=20,
+    )
+    assert done.report == {"unended": 1}
+    assert time.monotonic() - start < 10 * SLOW

@@ -2,16 +2,19 @@
 
 #include "../steps/sys.h"
 #include "child.h"
+#include "guard.h"
 #include "launch.h"
 #include "orphans.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,32 +26,33 @@
 #define STACK_SIZE (32 * 1024)
 #define PATIENCE 200000000 /* ns; a signal may come before we sleep */
 
-int nsd_borrow(struct nsd_borrower *ret_borrower, int (*work)(void *), void *of,
+int nsd_borrow(struct nsd_borrower **ret_borrower, int (*work)(void *), void *of,
                int flags, pid_t *pid_place)
 {
     const int borrowing =
         CLONE_VM | CLONE_FILES | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
     const uint64_t every_signal = ~(uint64_t)0;
+    struct nsd_borrower *borrower = aligned_alloc(16, STACK_SIZE);
     uint64_t mask = 0;
-    int ret;
+    int ret = 0;
 
-    ret_borrower->stack = aligned_alloc(16, STACK_SIZE);
-    if (ret_borrower->stack == NULL)
+    if (borrower == NULL)
         return -ENOMEM;
-    ret_borrower->lives = 1;
+    *borrower = (struct nsd_borrower){.lives = 1};
     if (pid_place == NULL)
-        pid_place = &ret_borrower->pid;
+        pid_place = &borrower->pid;
     /* Raw, because libc keeps two signals for itself, and those must wait as well. */
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
-    ret = clone(work, (char *)ret_borrower->stack + STACK_SIZE, borrowing | flags, of,
-                pid_place, NULL, &ret_borrower->lives);
-    ret_borrower->pid = ret;
-    if (ret < 0)
+    borrower->pid = clone(work, (char *)borrower + STACK_SIZE, borrowing | flags, of,
+                          pid_place, NULL, &borrower->lives);
+    if (borrower->pid < 0)
         ret = -errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
     if (ret < 0)
-        nsd_borrower_free(ret_borrower);
-    return ret < 0 ? ret : 0;
+        free(borrower);
+    else
+        *ret_borrower = borrower;
+    return ret;
 }
 
 int nsd_borrower_wait(struct nsd_borrower *borrower, int64_t deadline)
@@ -69,14 +73,16 @@ int nsd_borrower_wait(struct nsd_borrower *borrower, int64_t deadline)
     return 0;
 }
 
-void nsd_borrower_free(struct nsd_borrower *borrower)
+void nsd_borrower_forget(void *argument)
 {
-    free(borrower->stack);
-    borrower->stack = NULL;
+    struct nsd_borrower *borrower = argument;
+
+    nsd_ward_give_back(borrower->ward);
+    free(borrower);
 }
 
 struct nsd_errand {
-    struct nsd_borrower borrower;
+    struct nsd_borrower *borrower;
     void (*work)(void *);
     void *of;
     void (*let_go)(void *);
@@ -120,7 +126,7 @@ static void free_errand(void *argument)
 {
     struct nsd_errand *errand = argument;
 
-    nsd_borrower_free(&errand->borrower);
+    nsd_borrower_forget(errand->borrower);
     if (errand->let_go != NULL)
         errand->let_go(errand->of);
     free(errand);
@@ -128,18 +134,36 @@ static void free_errand(void *argument)
 
 int nsd_errand_wait(struct nsd_errand *errand, int64_t deadline)
 {
-    int ret = nsd_borrower_wait(&errand->borrower, deadline);
+    int ret = nsd_borrower_wait(errand->borrower, deadline);
 
     if (ret < 0)
         return ret;
-    nsd_see_off(errand->borrower.pid);
+    nsd_see_off(errand->borrower->pid);
     free_errand(errand);
     return 0;
 }
 
 void nsd_errand_leave(struct nsd_errand *errand, void (*let_go)(void *))
 {
-    errand->let_go = let_go;
-    if (nsd_end(errand->borrower.pid, free_errand, errand))
+    if (let_go != NULL)
+        errand->let_go = let_go;
+    if (nsd_end(errand->borrower->pid, free_errand, errand))
         free_errand(errand);
+}
+
+static void child_looks(void *path)
+{
+    sys4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+}
+
+int nsd_look_start(struct nsd_errand **ret_errand, const char *path)
+{
+    char *copy = strdup(path);
+    int ret = copy == NULL ? -ENOMEM : nsd_errand_start(ret_errand, child_looks, copy);
+
+    if (ret < 0)
+        free(copy);
+    else
+        (*ret_errand)->let_go = free;
+    return ret;
 }

@@ -36,6 +36,8 @@ struct nsd_child {
     bool adopted;          /* not our child: nothing of it is ours to reap */
     bool own_group;        /* kill the process group with the command */
     bool ends_all; /* it is PID 1 of its namespace: nothing inside outlives it */
+    struct nsd_borrower
+        *borrower; /* the child that starts it, while it has our memory */
     struct nsd_ward
         *ward; /* where the guard finds the command; NULL: it may outlive us */
 

@@ -49,13 +49,14 @@ static void forget_in_child(void)
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
 static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reterr_stage)
 {
+    const int64_t deadline = nsd_now() + PATIENCE;
     /* Ours may be closed, and a guard must not hold a terminal open for a moment. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct nsd_launch_options options = {
         .stdio = {null, null, null},
+        .deadline = deadline,
         .shared = SHARED,
     };
-    const int64_t deadline = nsd_now() + PATIENCE;
     struct nsd_builder plan;
     struct nsd_child first;
     int ret, not_taken;

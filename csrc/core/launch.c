@@ -1,6 +1,7 @@
 /* launch.c - the second half of a launch: until it is decided, and what came of it. */
 #include "launch.h"
 
+#include "borrowed.h"
 #include "guard.h"
 #include "orphans.h"
 #include "pins.h"
@@ -115,14 +116,29 @@ static void give_ward_back(void *ward)
     nsd_ward_give_back(ward);
 }
 
+static void end_first(struct nsd_child *child)
+{
+    struct nsd_borrower *borrower = child->borrower;
+
+    child->borrower = NULL;
+    if (borrower != NULL) {
+        borrower->ward = child->ward;
+        child->ward = NULL;
+        if (nsd_end(child->first, nsd_borrower_forget, borrower))
+            nsd_borrower_forget(borrower);
+    } else if (child->first > 0 &&
+               !nsd_end(child->first, give_ward_back, child->ward)) {
+        child->ward = NULL;
+    }
+}
+
 /* Children of ours that nobody has reaped: their numbers are still theirs. Who would make the
  * command ends first. */
 static void end_processes(struct nsd_child *child)
 {
     pid_t command = 0;
 
-    if (child->first > 0 && !nsd_end(child->first, give_ward_back, child->ward))
-        child->ward = NULL;
+    end_first(child);
     if (child->forked && child->trace != NULL)
         command = child->trace->command;
     if (command > 0 && !nsd_has_exited(command))

@@ -20,8 +20,12 @@ struct nsd_launch_options {
     int stdio[3];        /* descriptors of ours; -1: the command gets our own 0, 1, 2 */
     const int *pass_fds; /* ascending, each once, all > 2: the command gets these too */
     int pass_count;
-    bool waits;    /* the caller waits for the end of the command: tidy up then */
-    size_t shared; /* bytes to share with the launcher; 0: what a trace needs */
+    bool waits;       /* the caller waits for the end of the command: tidy up then */
+    size_t shared;    /* bytes to share with the launcher; 0: what a trace needs */
+    int64_t deadline; /* CLOCK_MONOTONIC ns; 0: none */
+    bool (*gives_up)(
+        void *);  /* asked when a signal has come, while we wait; NULL: no */
+    void *asked;  /* its argument */
     int terminal; /* > 2: a socket for our end of the command's own terminal; 0: none */
 };
 
@@ -38,7 +42,8 @@ enum nsd_start_stage {
     NSD_START_TAKE,
 };
 
-/* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. */
+/* 0, or a negative errno with *reterr_stage. On success ret_child must be waited for. -ETIMEDOUT,
+ * or -EINTR if gives_up said so: the launch has been abandoned. */
 int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
@@ -57,7 +62,8 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage);
 
 /* Ends whatever there is of a launch that is not wanted any more, and waits for that as long as
- * NSD_GRACE; see orphans.h. What it had come to stays in the results. */
+ * NSD_GRACE; see orphans.h. What it had come to stays in the results,
+ * until nsd_child_release. */
 void nsd_launch_abandon(struct nsd_child *child);
 
 /* For both halves of a launch: start.c and launch.c. */

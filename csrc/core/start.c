@@ -1,7 +1,8 @@
 /* start.c - the first half of a launch: the vfork child becomes the launcher, or the command,
- * while the calling thread sleeps.
+ * while the calling thread waits for that.
  */
 #include "../counter.h"
+#include "borrowed.h"
 #include "direct.h"
 #include "guard.h"
 #include "orphans.h"
@@ -187,21 +188,7 @@ void nsd_read_clocks(struct nsd_child *child, int which)
     child->clock[which] = nsd_now();
 }
 
-/* The child's stack; that of the calling thread may have no room for another. */
-#define STACK_SIZE (32 * 1024)
-
-/* clone(2) with our memory (no page tables to copy, however large the heap) and our
- * descriptors (until the child has copied those few that it needs). The kernel writes the pid
- * before the child runs. */
-static pid_t vfork_child(struct nsd_start *start, int namespaces, pid_t *ret_pid)
-{
-    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
-
-    return clone(nsd_child_main, start->stack + STACK_SIZE, flags | namespaces, start,
-                 ret_pid);
-}
-
-/* The kernel lets us go on when the child has executed: that is when its last step ended. */
+/* The kernel wakes us when the child has executed: that is when its last step ended. */
 static void note_execution(struct nsd_child *child)
 {
     struct nsd_result *last = &child->results[child->step_count - 1];
@@ -225,17 +212,35 @@ static enum nsd_end what_ends(const struct nsd_start *start)
     return child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
 }
 
+/* Until the child has left our memory. */
+static int wait_for_child(struct nsd_start *start)
+{
+    const struct nsd_launch_options *options = start->options;
+    int64_t deadline = options->deadline == 0 ? NSD_FOREVER : options->deadline;
+    struct nsd_child *child = start->child;
+    int ret;
+
+    while ((ret = nsd_borrower_wait(child->borrower, deadline)) == -EINTR)
+        if (options->gives_up != NULL && options->gives_up(options->asked))
+            break;
+    if (ret < 0)
+        return ret;
+    nsd_borrower_forget(child->borrower);
+    child->borrower = NULL;
+    if (start->direct)
+        note_execution(child);
+    return 0;
+}
+
 /* The clone itself, as the first step of a plan or before it. */
 static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
 {
     const struct nsd_step *first = start->plan->steps;
     bool is_step = first->operation == NSD_CLONE;
     enum nsd_end end = what_ends(start);
-    const uint64_t every_signal = ~(uint64_t)0;
     struct nsd_child *child = start->child;
     struct nsd_result *result = start->direct ? child->results : child->early;
-    pid_t pid = 0, *pid_place = &pid;
-    uint64_t mask = 0;
+    pid_t *pid_place = NULL;
     int error;
 
     if (end != NSD_ENDS_NOTHING) {
@@ -255,12 +260,9 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         result->process = NSD_CALLER;
         result->start = child->counter[0];
     }
-    /* Raw, because libc keeps two signals for itself, and those must wait as well. */
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &every_signal, &mask, sizeof(mask));
-    pid = vfork_child(start, is_step ? (int)first->number[0] : 0, pid_place);
-    error = errno;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
-    if (pid < 0) {
+    error = -nsd_borrow(&child->borrower, nsd_child_main, start,
+                        is_step ? (int)first->number[0] : 0, pid_place);
+    if (error != 0) {
         nsd_child_leaves_ward(child);
         if (!is_step)
             return -error;
@@ -269,14 +271,12 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         child->early_failed = true;
         return 0;
     }
-    if (start->direct)
-        note_execution(child);
+    child->first = child->first_pid = child->borrower->pid;
     if (child->ward != NULL && !child->forked)
-        nsd_ward_is(child->ward, pid);
+        nsd_ward_is(child->ward, child->first);
     if (is_step)
-        result->value = pid;
-    child->first = child->first_pid = pid;
-    return 0;
+        result->value = child->first;
+    return wait_for_child(start);
 }
 
 int nsd_launch_start(const struct nsd_builder *plan,
@@ -296,8 +296,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
         return -EINVAL;
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);
-    start.stack = aligned_alloc(16, STACK_SIZE);
-    ret = start.stack == NULL ? -ENOMEM : serialize(&start);
+    ret = serialize(&start);
     if (ret == 0)
         ret = nsd_pins_of(plan, &ret_child->pins);
     if (ret == 0 && !start.direct)
@@ -311,27 +310,29 @@ int nsd_launch_start(const struct nsd_builder *plan,
     }
     if (ret == 0)
         ret = start_child(&start, reterr_stage);
+    if (ret_child->borrower != NULL)
+        nsd_launch_abandon(ret_child);
     /* Closed behind our back: the child made another. */
-    if (start.slate != NULL && ret_child->trace != start.slate->trace) {
+    if (start.slate != NULL && !ret_child->abandoned &&
+        ret_child->trace != start.slate->trace) {
         nsd_slate_give_back(0);
         ret_child->slate_used = 0;
     }
     if (ret == 0 && start.error != 0) {
         ret = -start.error;
         *reterr_stage = start.stage;
-        nsd_reap(ret_child->first);
+        nsd_see_off(ret_child->first);
     }
     /* Killed before it said anything. */
     if (ret == 0 && !start.direct && !ret_child->early_failed &&
         (ret_child->trace == NULL || ret_child->trace->magic != NSD_MAGIC)) {
         ret = -ECANCELED;
         *reterr_stage = NSD_START_KILLED;
-        nsd_reap(ret_child->first);
+        nsd_see_off(ret_child->first);
     }
     free(start.bytes);
     free(start.kept);
-    free(start.stack);
-    if (ret < 0) {
+    if (ret < 0 && !ret_child->abandoned) {
         ret_child->first = 0;
         nsd_child_leaves_ward(ret_child);
         nsd_child_release(ret_child);

@@ -10,7 +10,6 @@ struct nsd_start {
     const struct nsd_builder *plan;
     const struct nsd_launch_options *options;
     struct nsd_child *child;
-    char *stack; /* the child's */
     char *bytes; /* the plan as it lies in its file, behind the trace */
     size_t size;
     struct nsd_kept image;         /* what the process keeps */

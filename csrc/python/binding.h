@@ -82,6 +82,8 @@ int nsd_run_signal_handlers(PyThreadState **thread);
 /* With an exception set: if that is KeyboardInterrupt, the command has a moment, once, to end. */
 void nsd_give_grace(struct process_object *self, int64_t deadline);
 
+PyObject *nsd_unended(PyObject *module, PyObject *unused);
+
 /* Without the GIL: 0, -EINTR with *ret_interrupted when a handler raised, or an errno. */
 int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
              bool *ret_interrupted);

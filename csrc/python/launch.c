@@ -51,6 +51,7 @@ struct call {
     int close_count;
     bool talks;
     int64_t deadline;
+    PyThreadState **thread;
     enum nsd_start_stage stage; /* of an error before or beside the steps */
     bool is_running;  /* the command, so that an error is none of the launch */
     bool interrupted; /* a signal handler raised */
@@ -68,16 +69,22 @@ static int settle(struct call *call)
     return 0;
 }
 
-static int wait_and_settle(struct call *call, PyThreadState **thread)
+/* A signal has come. */
+static bool gives_up(void *argument)
+{
+    struct call *call = argument;
+
+    call->interrupted = nsd_run_signal_handlers(call->thread) < 0;
+    return call->interrupted;
+}
+
+static int wait_and_settle(struct call *call)
 {
     int ret;
 
-    while ((ret = nsd_launch_wait(&call->process->child, call->deadline)) == -EINTR) {
-        if (nsd_run_signal_handlers(thread) < 0) {
-            call->interrupted = true;
+    while ((ret = nsd_launch_wait(&call->process->child, call->deadline)) == -EINTR)
+        if (gives_up(call))
             break;
-        }
-    }
     if (ret == 0)
         return settle(call);
     nsd_launch_abandon(&call->process->child);
@@ -89,19 +96,27 @@ static int wait_and_settle(struct call *call, PyThreadState **thread)
 static int start_and_talk(struct call *call, PyThreadState **thread)
 {
     struct process_object *self = call->process;
-    int ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
+    int ret;
+
+    call->thread = thread;
+    call->options.deadline = call->deadline;
+    call->options.gives_up = gives_up;
+    call->options.asked = call;
+    ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
     for (int i = 0; i < call->close_count; i++)
         close(call->close_fds[i]);
+    if (self->child.abandoned)
+        nsd_close_streams(&self->streams);
     if (ret < 0)
-        return ret;
+        return ret == -ETIMEDOUT && self->child.abandoned ? 0 : ret;
     if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
         call->is_running = true;
         ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
         if (ret < 0)
             return ret;
-        return self->child.reaped ? settle(call) : wait_and_settle(call, thread);
+        return self->child.reaped ? settle(call) : wait_and_settle(call);
     }
-    ret = wait_and_settle(call, thread);
+    ret = wait_and_settle(call);
     if (ret < 0 || !call->talks || self->failed >= 0 || self->child.abandoned)
         return ret;
     call->is_running = true;

@@ -6,6 +6,8 @@
  */
 #include "binding.h"
 
+#include "../core/borrowed.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -102,22 +104,31 @@ static PyObject *environment_term(PyObject *module, PyObject *unused)
     return term == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(term);
 }
 
-/* unended() -> pids of our children that were killed and have not ended */
-static PyObject *unended(PyObject *module, PyObject *unused)
+/* answers(path, deadline) -> bool: is a file opened, or that refused, by then? */
+static PyObject *answers(PyObject *module, PyObject *args)
 {
-    pid_t pids[16];
-    size_t count = nsd_orphans(pids, 16), shown = count < 16 ? count : 16;
-    PyObject *tuple = PyTuple_New((Py_ssize_t)shown);
+    struct nsd_errand *errand;
+    PyThreadState *thread;
+    long long deadline;
+    const char *path;
+    int ret;
 
     (void)module;
-    (void)unused;
-    for (size_t i = 0; tuple != NULL && i < shown; i++) {
-        PyObject *pid = PyLong_FromLong(pids[i]);
-
-        if (pid == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, pid) < 0)
-            Py_CLEAR(tuple);
+    if (!PyArg_ParseTuple(args, "yL", &path, &deadline))
+        return NULL;
+    thread = PyEval_SaveThread();
+    ret = nsd_look_start(&errand, path);
+    if (ret == 0) {
+        while ((ret = nsd_errand_wait(errand, deadline)) == -EINTR)
+            if (nsd_run_signal_handlers(&thread) < 0)
+                break;
+        if (ret < 0)
+            nsd_errand_leave(errand, NULL);
     }
-    return tuple;
+    PyEval_RestoreThread(thread);
+    if (PyErr_Occurred())
+        return NULL;
+    return ret < 0 && ret != -ETIMEDOUT ? nsd_raise(ret) : PyBool_FromLong(ret == 0);
 }
 
 static PyMethodDef methods[] = {
@@ -131,7 +142,8 @@ static PyMethodDef methods[] = {
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
     {"has_capability", has_capability, METH_O, NULL},
     {"environment_term", environment_term, METH_NOARGS, NULL},
-    {"unended", unended, METH_NOARGS, NULL},
+    {"answers", answers, METH_VARARGS, NULL},
+    {"unended", nsd_unended, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

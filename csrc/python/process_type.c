@@ -297,14 +297,31 @@ static PyObject *process_kill(PyObject *object, PyObject *unused)
     return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
-/* end(): kills the command and reaps it, or leaves that to a later call; see core/orphans.h */
+/* unended() -> pids of our children that were killed and have not ended */
+PyObject *nsd_unended(PyObject *module, PyObject *unused)
+{
+    pid_t pids[16];
+    size_t count = nsd_orphans(pids, 16), shown = count < 16 ? count : 16;
+    PyObject *tuple = PyTuple_New((Py_ssize_t)shown);
+
+    (void)module;
+    (void)unused;
+    for (size_t i = 0; tuple != NULL && i < shown; i++) {
+        PyObject *pid = PyLong_FromLong(pids[i]);
+
+        if (pid == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, pid) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+/* end() -> pids: kills the command and reaps it, or leaves that to a later call; as unended() */
 static PyObject *process_end(PyObject *object, PyObject *unused)
 {
-    (void)unused;
     Py_BEGIN_ALLOW_THREADS
     nsd_child_end(&((struct process_object *)object)->child);
     Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return nsd_unended(NULL, unused);
 }
 
 /* stopping(): from now on the process group ends with the command */

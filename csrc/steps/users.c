@@ -13,6 +13,7 @@
 
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/poll.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/signal.h>
@@ -95,28 +96,45 @@ static void become_program(const char *program, const char *pid, const char *con
     sys1(__NR_exit_group, EXECUTING_FAILED - ret);
 }
 
-/* Keeps the beginning of what is said, and reads on to the end. */
-static void listen(long fd, char *said)
+/* Keeps the beginning of what is said, and reads on until the program ends. A set-user-ID program
+ * does not end with us, so it is ended when whoever asked for it has gone. */
+static void listen(long fd, long asker, long child, char *said)
 {
+    struct pollfd any[] = {
+        {.fd = (int)fd, .events = POLLIN},
+        {.fd = (int)sys2(__NR_pidfd_open, child, 0), .events = POLLIN},
+        {.fd = (int)asker},
+    };
     char rest[64];
     size_t length = 0;
 
-    for (;;) {
+    while (any[0].fd >= 0 || any[1].fd >= 0) {
         bool full = length >= NSD_SAID - 1;
-        long got = full ? sys3(__NR_read, fd, rest, sizeof(rest))
-                        : sys3(__NR_read, fd, said + length, NSD_SAID - 1 - length);
+        long got;
 
-        if (got <= 0)
+        if (sys5(__NR_ppoll, any, 3, 0, 0, 0) < 0)
+            continue;
+        if (any[2].revents != 0) {
+            sys2(__NR_kill, child, SIGKILL);
             break;
-        if (!full)
+        }
+        if (any[0].revents == 0)
+            break;
+        got = full ? sys3(__NR_read, fd, rest, sizeof(rest))
+                   : sys3(__NR_read, fd, said + length, NSD_SAID - 1 - length);
+        if (got <= 0)
+            any[0].fd = -1;
+        else if (!full)
             length += (size_t)got;
     }
+    if (any[1].fd >= 0)
+        sys1(__NR_close, any[1].fd);
     said[length] = '\0';
 }
 
 /* 0 if the program says so by its status, and only then: one that was killed did nothing. */
-static long run_program(struct nsd_launch *launch, const char *program, const char *pid,
-                        const char *content)
+static long run_program(struct nsd_launch *launch, long asker, const char *program,
+                        const char *pid, const char *content)
 {
     char *said = (char *)&launch->results[launch->head->step_count];
     int pipe[2] = {-1, -1}, status = 0;
@@ -129,7 +147,7 @@ static long run_program(struct nsd_launch *launch, const char *program, const ch
         become_program(program, pid, content, pipe[1]);
     sys1(__NR_close, pipe[1]);
     if (child > 0)
-        listen(pipe[0], said);
+        listen(pipe[0], asker, child, said);
     sys1(__NR_close, pipe[0]);
     if (child < 0)
         return child;
@@ -144,7 +162,7 @@ static long run_program(struct nsd_launch *launch, const char *program, const ch
     return status == 0 ? 0 : -EPERM;
 }
 
-static long write_map(struct nsd_launch *launch, int64_t pid,
+static long write_map(struct nsd_launch *launch, long asker, int64_t pid,
                       const struct nsd_step *step)
 {
     const char *program = nsd_text(launch, step, 2);
@@ -155,7 +173,7 @@ static long write_map(struct nsd_launch *launch, int64_t pid,
     append(append(append(append(path, "/proc/"), number), "/"),
            nsd_text(launch, step, 0));
     if (program != NULL)
-        return run_program(launch, program, number, nsd_text(launch, step, 1));
+        return run_program(launch, asker, program, number, nsd_text(launch, step, 1));
     return nsd_write_proc(path, nsd_text(launch, step, 1));
 }
 
@@ -163,10 +181,12 @@ static void serve(struct nsd_launch *launch, long socket)
 {
     struct order order = {0};
 
-    sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    /* Its end shows at the socket, unless somebody has stopped us. */
+    sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0);
     while (sys3(__NR_read, socket, &order, sizeof(order)) == sizeof(order) &&
            order.step < launch->head->step_count) {
-        int64_t answer = write_map(launch, order.pid, &launch->steps[order.step]);
+        int64_t answer =
+            write_map(launch, socket, order.pid, &launch->steps[order.step]);
 
         sys6(__NR_sendto, socket, (long)&answer, sizeof(answer), MSG_NOSIGNAL, 0, 0);
     }

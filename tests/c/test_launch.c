@@ -462,6 +462,7 @@ static void a_launch_can_be_abandoned(void)
         if (i % 2 == 1)
             CHECK_NUMBER(nsd_launch_wait(&child, NSD_FOREVER), 0);
         nsd_launch_abandon(&child);
+        nsd_child_release(&child);
         no_child_is_left();
         nsd_child_release(&child);
     }
