@@ -10,7 +10,8 @@ import socket
 import sys
 import termios
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ._errors import explained
@@ -75,8 +76,26 @@ def callers_size() -> os.terminal_size:
     return _USUAL
 
 
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """termios.error has an errno, and is no OSError."""
+    try:
+        yield
+    except termios.error as error:
+        raise OSError(*error.args) from None
+
+
+@_as_os_error()
 def set_size(fd: int, size: os.terminal_size) -> None:
     termios.tcsetwinsize(fd, (size.lines, size.columns))
+
+
+@_as_os_error()
+def _know_utf8(fd: int) -> None:
+    """Backspace takes a character, not a byte."""
+    settings = termios.tcgetattr(fd)
+    settings[0] |= IUTF8
+    termios.tcsetattr(fd, termios.TCSANOW, settings)
 
 
 class Terminal(Stdio):
@@ -138,9 +157,7 @@ class Terminal(Stdio):
             # There may be one inside. If not, the launcher will say that this is none.
             self._theirs = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             return
-        settings = termios.tcgetattr(self._theirs)
-        settings[0] |= IUTF8  # backspace takes a character, not a byte
-        termios.tcsetattr(self._theirs, termios.TCSANOW, settings)
+        _know_utf8(self._theirs)
         set_size(self._theirs, self._size)
 
     def _forget(self) -> None:

@@ -40,7 +40,21 @@ def test_what_is_wrong_is_found() -> None:
         "litters": "left behind: files: ",
         "hangs": "hang: ",
         "lies": "a success that was none: ",
-        "misnames": "errno 2 is raised",
+        "misnames": "errno 18 is raised",
     }.items():
         assert found.pop(recipe, "").startswith(problem), (recipe, wrong)
     assert not found
+
+
+def test_at_random() -> None:
+    """The same ones each time; those of another seed with --long."""
+    status, wrong, last = inject("--cases=250", "--seed=1", "--seconds=8")
+    assert status == 0, [f"{each['case']}: {each['problem']}" for each in wrong]
+    assert int(last.split()[2]) > 20, last
+
+
+@pytest.mark.long
+def test_ten_thousand_at_random() -> None:
+    status, wrong, last = inject("--cases=10000", seconds=3600)
+    print(last)
+    assert status == 0, [f"{each['case']}: {each['problem']}" for each in wrong]

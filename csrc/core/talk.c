@@ -13,7 +13,8 @@ static void close_stream(int *fd)
     *fd = -1;
 }
 
-/* Appends what one read gives; the number of bytes, 0 at the end (and closes it), -ENOMEM. */
+/* Appends what one read gives; the number of bytes, 0 at the end (and closes it), -errno. A
+ * terminal ends with EIO, when nobody has its other end any more. */
 static ssize_t read_some(struct nsd_buffer *buffer)
 {
     const size_t piece = 64 * 1024;
@@ -31,8 +32,10 @@ static ssize_t read_some(struct nsd_buffer *buffer)
     got = read(buffer->fd, buffer->data + buffer->size, buffer->room - buffer->size);
     if (got > 0)
         buffer->size += (size_t)got;
-    else if (got == 0 || (errno != EINTR && errno != EAGAIN))
+    else if (got == 0 || errno == EIO)
         close_stream(&buffer->fd);
+    else if (errno != EINTR && errno != EAGAIN)
+        return -errno;
     return got < 0 ? 0 : got;
 }
 
@@ -65,10 +68,10 @@ static int serve_streams(int pidfd, struct nsd_streams *streams, int64_t deadlin
         return ret;
     if (fds[0].revents != 0)
         write_some(streams);
-    for (int i = 0; i < 2; i++)
-        if (fds[1 + i].revents != 0 && read_some(&streams->output[i]) < 0)
-            return -ENOMEM;
-    return 0;
+    for (int i = 0; i < 2 && ret >= 0; i++)
+        if (fds[1 + i].revents != 0)
+            ret = (int)read_some(&streams->output[i]);
+    return ret < 0 ? ret : 0;
 }
 
 /* What lies in the pipe, or the terminal: no more than it holds, because somebody may still be
@@ -80,11 +83,14 @@ static int drain(struct nsd_buffer *buffer)
 
     if (buffer->fd >= 0 && left < 0)
         left = 64 * 1024; /* a terminal */
-    while (left > 0 && buffer->fd >= 0 && poll(&readable, 1, 0) > 0) {
-        ssize_t got = read_some(buffer);
+    while (left > 0 && buffer->fd >= 0) {
+        int found = poll(&readable, 1, 0);
+        ssize_t got = found > 0 ? read_some(buffer) : found < 0 ? -errno : 0;
 
         if (got < 0)
-            return -ENOMEM;
+            return (int)got;
+        if (found == 0)
+            break;
         left -= got;
     }
     return 0;

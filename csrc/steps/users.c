@@ -188,7 +188,9 @@ static void serve(struct nsd_launch *launch, long socket)
         int64_t answer =
             write_map(launch, socket, order.pid, &launch->steps[order.step]);
 
-        sys6(__NR_sendto, socket, (long)&answer, sizeof(answer), MSG_NOSIGNAL, 0, 0);
+        if (sys6(__NR_sendto, socket, (long)&answer, sizeof(answer), MSG_NOSIGNAL, 0,
+                 0) < 0)
+            break; /* it shall not be waited for */
     }
     sys1(__NR_exit_group, 0);
 }

@@ -55,14 +55,15 @@ import nsdemo
 STARTING, READY, TAKEN, OPEN, OVER = range(5)
 HEADER = struct.Struct("=Bxxxii")
 
-# Those that have no way to fail; nor is a close that is refused one: the kernel closes always.
+# Those that have no way to fail as we call them; nor is a close that is refused one: the kernel
+# closes always. A filter of the caller's own that refuses one does so from the start.
 NEVER_FAIL = {
     *("exit", "exit_group", "rt_sigreturn", "close", "munmap", "getpid", "gettid", "getuid"),
     *("geteuid", "getgid", "getegid", "getppid", "brk", "sched_yield", "restart_syscall"),
-    *("fstat", "umask"),
+    *("fstat", "umask", "rt_sigprocmask", "rt_sigaction", "wait4", "waitid", "recvmsg"),
 }
-# In Python these fail only if the caller has made it so.
-CALLER_MAY = {"rt_sigprocmask", "rt_sigaction", "wait4", "waitid", "capget", "prctl"}
+NEVER_FAIL_IN_PYTHON = {"capget", "prctl", "newfstatat"}
+NEVER_FAIL_ELSEWHERE = {"futex", "dup3"}
 
 
 Asked = tuple[str, str]  # side and call
@@ -307,7 +308,8 @@ class Injector:
 
 
 def is_possible(side: str, call: str) -> bool:
-    return call not in NEVER_FAIL and not (side == "caller" and call in CALLER_MAY)
+    never = NEVER_FAIL_IN_PYTHON if side == "caller" else NEVER_FAIL_ELSEWHERE
+    return call not in NEVER_FAIL and call not in never
 
 
 def chosen(

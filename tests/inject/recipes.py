@@ -168,7 +168,7 @@ class Stage:
             try:
                 return right()
             except OSError:
-                raise PermissionError(errno.ENOENT, "what?") from None
+                raise PermissionError(errno.EXDEV, "what?") from None
 
         launches = (leaks, lives_on, litters, hangs, lies, misnames)
         return {launch.__name__: launch for launch in launches}
