@@ -379,6 +379,34 @@ def test_an_eater_of_memory_is_ended(source: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "seen"),
     [
+        (
+            "n = 0\nwhile True:\n    n += 1\n"
+            "    with open(f'/tmp/{n}', 'wb') as file: file.write(bytes(1 << 25))",
+            "more than 1024 MB went to shared memory and files in memory",
+        ),
+        (
+            "import os\nkept = []\nwhile True:\n    kept.append(os.memfd_create('x'))\n"
+            "    os.write(kept[-1], bytes(1 << 25))",
+            "more than 1024 MB went to shared memory and files in memory",
+        ),
+        (
+            "import os, socket, time\nfor _ in range(8):\n    if not os.fork(): break\nkept = []\n"
+            "while True:\n    try: kept += socket.socketpair()\n"
+            "    except OSError: time.sleep(0.1)",
+            "sockets can hold more than 1024 MB of memory",
+        ),
+    ],
+    ids=["files", "no names", "sockets"],
+)
+def test_memory_of_no_process_is_bounded(source: str, seen: str, tmp_path: Path) -> None:
+    found = grade("s1", source, tmp_path)
+    assert found.failed == [HANDED]
+    assert seen in found.seen
+
+
+@pytest.mark.parametrize(
+    ("source", "seen"),
+    [
         ("1 / 0", "line 1: it raised ZeroDivisionError: division by zero"),
         ("\n\ndef f(:\n", "line 3: it raised SyntaxError"),
         ("\0", "it raised"),

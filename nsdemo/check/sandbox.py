@@ -106,11 +106,18 @@ class Skeleton:
         return plan
 
 
-def _available_memory() -> float:
-    """The part of the machine's memory that could still be used, from 0 to 1."""
+def _machine_memory() -> tuple[float, int]:
+    """(the part of the machine's memory that could still be used, from 0 to 1; bytes that belong
+    to no process: files in a tmpfs, mounted or not, and shared memory of both kinds)."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    return sizes["MemAvailable"] / sizes["MemTotal"]
+    return sizes["MemAvailable"] / sizes["MemTotal"], sizes["Shmem"] << 10
+
+
+def _most_sockets() -> int:
+    """So many can hold the memory that all processes may use: what is sent and not yet read."""
+    size = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
+    return MOST_MEMORY // max(size, 1 << 16)
 
 
 def _read_only(plan: nsdemo.Plan, source: str, target: str) -> nsdemo.Plan:
@@ -157,6 +164,7 @@ class Sandbox:
             self._folder = tempfile.mkdtemp(prefix="nsdemo-check-")  # closed to everybody else
             undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
             plan = self._plan()
+            _, self._shared = _machine_memory()
             pipe = nsdemo.PIPE
             self.box = plan.start(stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=self._descriptors)
             self.stdout, self.stderr = (
@@ -230,17 +238,29 @@ class Sandbox:
 
     def over_bounds(self) -> str:
         """Which bound it has broken, in words; "" if none. To be asked now and then."""
-        if self._memory() > MOST_MEMORY:
-            return f"it was ended: it used more than {MOST_MEMORY >> 20} MB of memory"
-        # Files in a tmpfs belong to no process; the machine itself feels them.
-        if _available_memory() < LEAST_LEFT:
+        memory, sockets = self._used()
+        available, shared = _machine_memory()
+        most = f"more than {MOST_MEMORY >> 20} MB"
+        if memory > MOST_MEMORY:
+            return f"it was ended: it used {most} of memory"
+        if shared - self._shared > MOST_MEMORY:
+            return f"it was ended: meanwhile {most} went to shared memory and files in memory"
+        if sockets > _most_sockets():
+            return f"it was ended: its {sockets} sockets can hold {most} of memory"
+        if available < LEAST_LEFT:
             return "it was ended: this machine is running out of memory"
         return ""
 
-    def _memory(self) -> int:
-        total = 0
+    def _used(self) -> tuple[int, int]:
+        """(bytes that are its processes' own, sockets that they have open)."""
+        total, sockets = 0, set()
         for pid, _ in self.processes():
             with contextlib.suppress(OSError, IndexError):
                 fields = Path(f"/proc/{pid}/statm").read_text().split()
                 total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-        return total
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(OSError):
+                        if (name := os.readlink(entry.path)).startswith("socket:"):
+                            sockets.add(name)
+        return total, len(sockets)

@@ -21,6 +21,7 @@ MEMORY = 1 << 30  # bytes of address space of each process
 PROCESSES = 100
 LARGEST_FILE = 1 << 26
 FILES = 512
+MESSAGES = 1 << 19  # bytes in POSIX message queues
 
 
 def set_bounds() -> None:
@@ -31,6 +32,7 @@ def set_bounds() -> None:
         (resource.RLIMIT_FSIZE, LARGEST_FILE),
         (resource.RLIMIT_NOFILE, FILES),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MSGQUEUE, MESSAGES),
     ):
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
