@@ -9,7 +9,7 @@ from typing import Any
 
 from . import _core
 from ._plan import Plan
-from ._targets import Resolved
+from ._targets import Resolved, must_be_answered
 from ._values import (
     CLONE_FLAGS,
     KEYWORDS,
@@ -452,6 +452,7 @@ def _over_root(
     from ._machine import in_first_user_namespace
     from .mounts import over_root
 
+    must_be_answered(os.fsdecode(root), given)
     taken = {os.fsdecode(target) for _, _, _, target, _ in files}
     if mount_proc:
         taken.add("/proc")

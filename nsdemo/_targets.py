@@ -191,12 +191,12 @@ class Resolved:
 
 def _open_namespace(path: str, given: Mapping[str, Any]) -> int:
     if not path.startswith("/proc/"):
-        _must_be_answered(path, given)
+        must_be_answered(path, given)
     # O_NONBLOCK: a FIFO under that name must not hang us.
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _must_be_answered(path: str, given: Mapping[str, Any]) -> None:
+def must_be_answered(path: str, given: Mapping[str, Any]) -> None:
     """Whoever is to answer for a path may never do so: TimeoutExpired, as for all of a launch."""
     timeout = given.get("timeout")
     try:
@@ -204,7 +204,7 @@ def _must_be_answered(path: str, given: Mapping[str, Any]) -> None:
             return
         assert timeout is not None
         over = subprocess.TimeoutExpired(given["args"], timeout)
-        raise explained(over, f"nobody answers for the namespace file {path}", trace=())
+        raise explained(over, f"nobody answers for {path}", trace=())
     except BaseException as error:  # that, or a signal handler's
         name_unended(error, _core.unended())
         raise
