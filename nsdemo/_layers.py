@@ -32,7 +32,10 @@ def layers(root: bytes, taken: Iterable[str], in_user_namespace: bool) -> tuple[
 
     taken: targets at which something else is mounted anyway; nothing of the root is below them.
     """
-    top = os.path.realpath(os.fsencode(root))
+    try:
+        top = os.path.realpath(os.fsencode(root))
+    except OSError:  # somebody exchanges its name: the launcher will see what it is
+        top = os.fsencode(root)
     covered = {os.fsencode(path) for path in taken}
     below = _mounts_below(top, covered)
     if not below:
