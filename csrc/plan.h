@@ -1,8 +1,8 @@
 /* plan.h - the vocabulary that all sides of a launch share. Data only. Read this first.
  *
  * Python (through csrc/core) writes a plan: an ordered list of steps (csrc/steps). Who
- * performs it notes each result, and executes the command in the end: the core's vfork child
- * (core/direct.c) where nobody can look into its memory, else the launcher (csrc/launcher).
+ * performs it notes each result, and executes the command in the end: the launcher
+ * (csrc/launcher), or the core's vfork child in our own tree of files (core/direct.c).
  * For the launcher, both live in one anonymous file, in two parts:
  *
  *     | struct nsd_trace, results[]  | struct nsd_plan_head, steps[], vectors[], text |

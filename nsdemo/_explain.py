@@ -323,7 +323,7 @@ _START = {
     "execute": "execute the launcher",
     "pidfd_open": "open a pidfd of the command",
     "guard": "start the guard that ends the command with this process",
-    "take": "map the plan in the launcher's memory",
+    "take": "map the plan in the launcher's memory, and hide that",
     "killed": "set the container up (the launcher was killed)",
 }
 

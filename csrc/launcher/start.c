@@ -348,12 +348,15 @@ _Noreturn void nsd_main(uintptr_t *stack); /* called by _start alone */
 static void hide_at_once(struct nsd_launch *launch, uint32_t index)
 {
     const struct nsd_step hide = {.operation = NSD_HIDE};
+    long ret;
 
     for (; index < launch->head->step_count; index++)
         if (launch->steps[index].operation == NSD_WRITE_PROC ||
             launch->steps[index].operation == NSD_MAP_IDS)
             return;
-    nsd_perform(launch, &hide);
+    ret = nsd_perform(launch, &hide);
+    if (ret < 0) /* no step of the plan has failed, and none is performed */
+        nsd_exit(NSD_NOT_TAKEN - (int)ret);
 }
 
 /* For whoever runs this program by hand, or as a container's "#!/proc/self/exe". */
