@@ -48,6 +48,7 @@
     X(ENTER_TIME, "enter_time")                                                        \
     X(HIDE, "hide")                                                                    \
     X(GUARD, "guard")                                                                  \
+    X(THREAD, "thread")                                                                \
     X(FORK, "fork")                                                                    \
     X(PIN, "pin")                                                                      \
     X(UNPIN, "unpin")                                                                  \

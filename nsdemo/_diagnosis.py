@@ -415,6 +415,7 @@ _OPERATIONS: dict[str, Callable[[Case], Hints]] = {
     "unshare": explain_unshare,
     "write": _write,
     "fork": _fork,
+    "thread": _fork,
     "pin": explain_pin,
     "join_cgroup": explain_cgroup,
     "init": _fork,

@@ -117,6 +117,8 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
             return "prctl(PR_SET_DUMPABLE, 0)"
         case "guard":
             return "clone(SIGCHLD)  /* and stay as the guard */"
+        case "thread":
+            return "clone(CLONE_THREAD|CLONE_VM)  /* to give power up; who stays keeps it */"
         case "fork":
             return "clone(CLONE_PARENT|SIGCHLD)"
         case "pin":
@@ -362,6 +364,8 @@ def describe(step: Step) -> str:
             return "hide the launcher from the container"
         case "guard":
             return "leave a guard that ends the command with this process"
+        case "thread":
+            return "start the thread that gives power up"
         case "fork":
             return "fork the command's process"
         case "pin":

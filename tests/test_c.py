@@ -24,19 +24,18 @@ SANITIZED = (
 
 # What each program is linked with.
 BUILDER = ["core/builder.c", "steps/check.c"]
-_CORE = ("files", "namespaces", "primitives", "users", "where")
+_CORE = ("files", "namespaces", "primitives", "process", "users", "where")
 CORE = [*BUILDER, *(f"core/{name}.c" for name in _CORE)]
+ALL_OF_CORE = sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c"))
 STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": BUILDER,
     "test_flags": [name for name in STEPS if name != "steps/flags.c"],
     "test_namespaces": ["core/namespaces.c"],
     "test_recipes": CORE,
-    "test_launch": [
-        *sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c")),
-        *STEPS,
-    ],
+    "test_launch": [*ALL_OF_CORE, *STEPS],
     "test_steps": STEPS,
+    "test_trace": [*ALL_OF_CORE, *STEPS],
 }
 SKIPPED = 77
 
@@ -73,8 +72,10 @@ def build(compiler: str, program: str, image: Path, folder: Path) -> Path:
     target = folder / program
     sources = [CSRC / name for name in PROGRAMS[program]]
     extra: list[str | Path] = []
+    if program in ("test_launch", "test_trace"):
+        extra = [image, "-pthread"]
     if program == "test_launch":
-        extra = [image, "-Wl,--wrap=clone", "-pthread"]
+        extra.append("-Wl,--wrap=clone")
     subprocess.run(
         [
             *(compiler, *SANITIZED, *WARNINGS, f"-I{CSRC}", f"-I{HERE / 'c'}"),

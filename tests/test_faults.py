@@ -192,6 +192,7 @@ NET = "nsdemo.spawn(['true'], net=True, stdin=nsdemo.DEVNULL, dry_run=True)"
 DIE = RAW.format("die_with_parent", (0, 0, 0), (None,) * 4)
 NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
 LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
+THREAD = RAW.format("thread", (0, 0, 0), (None,) * 4)
 KEEP = "no_power().keep_capabilities().exec(['true'])"
 MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
 OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
@@ -215,6 +216,7 @@ BY_STRACE = [
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3),
     Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK),
     Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK),
+    Injected("thread", "clone", "EAGAIN", THREAD, BURN_FORK),
     Injected("loopback_up", "socket", "EAFNOSUPPORT", NET),
     Injected("propagation", "mount", "EACCES", SPAWN),
     Injected("pivot_root", "pivot_root", "EBUSY", ROOT),

@@ -294,7 +294,7 @@ def test_every_operation_is_performed_somewhere() -> None:
     for name in operations():
         assert f"case NSD_{name}:" in steps, name
         assert f"case NSD_{name}:" in direct, name
-        if name in ("FORK", "INIT", "EXEC", "GUARD", "END"):
+        if name in ("FORK", "INIT", "EXEC", "GUARD", "THREAD", "END"):
             assert f"NSD_{name}" in start, name
 
 

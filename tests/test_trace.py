@@ -80,6 +80,8 @@ ALLOWED = {
         "kill",
         "exit_group",
     ),
+    # of who goes apart from its parent
+    *("mremap", "madvise"),
 }
 LINE = re.compile(r"^(\d+) +(\d+\.\d+) (\w+)\((.*)")
 

@@ -4,6 +4,7 @@
 #include "orphans.h"
 #include "pins.h"
 #include "slate.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,11 +75,7 @@ static void prefer_noted_status(struct nsd_child *child)
 {
     int status;
 
-    if (!child->has_init || child->trace == NULL ||
-        __atomic_load_n(&child->trace->has_status, __ATOMIC_ACQUIRE) != 1)
-        return;
-    status = child->trace->status;
-    if (!WIFEXITED(status) && !WIFSIGNALED(status))
+    if (!child->has_init || !nsd_trace_status(child, &status))
         return;
     if (child->status_lost ||
         (WIFEXITED(child->status) &&

@@ -62,6 +62,7 @@ bool nsd_is_direct(const struct nsd_builder *plan)
         case NSD_ENTER_TIME:
         case NSD_HIDE:
         case NSD_GUARD:
+        case NSD_THREAD:
         case NSD_FORK:
         case NSD_PIN:
         case NSD_UNPIN:

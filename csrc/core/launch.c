@@ -5,6 +5,7 @@
 #include "guard.h"
 #include "orphans.h"
 #include "pins.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -87,15 +88,12 @@ static int take_results(struct nsd_child *child)
     if (child->results == NULL)
         return -ENOMEM;
     if (child->trace != NULL)
-        memcpy(child->results, child->trace->results, size);
+        nsd_trace_results(child, child->results);
     memcpy(child->results, child->early,
            child->early_count * sizeof(struct nsd_result));
     if (child->maps && child->trace != NULL)
         child->said =
             strndup((const char *)&child->trace->results[child->step_count], NSD_SAID);
-    for (uint32_t i = 0; i < child->step_count; i++)
-        if (child->results[i].process > NSD_CALLER)
-            child->results[i].process = NSD_NOBODY;
     return 0;
 }
 
@@ -137,14 +135,13 @@ static void end_first(struct nsd_child *child)
 static void end_processes(struct nsd_child *child)
 {
     pid_t command = 0;
+    bool is_gone = false;
 
     end_first(child);
     if (child->forked && child->trace != NULL)
-        command = child->trace->command;
-    if (command > 0 && !nsd_has_exited(command))
+        command = nsd_trace_command(child, &is_gone);
+    if (command > 0 && !is_gone)
         nsd_end(command, NULL, NULL);
-    else
-        nsd_reap(command);
     child->first = 0;
     child->command = 0;
     child->reaped = child->status_lost = true;
@@ -201,7 +198,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage)
 {
     uint32_t last = 0;
-    bool is_over;
+    bool is_over, is_gone = false;
     int ret = take_results(child);
 
     nsd_read_clocks(child, 1);
@@ -209,12 +206,14 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_launch_abandon(child);
         return ret;
     }
-    child->command = child->forked ? child->trace->command : child->first;
+    child->command = child->forked ? nsd_trace_command(child, &is_gone) : child->first;
+    if (is_gone) /* its number may be that of another group by now */
+        child->own_group = false;
     if (find_failure(child, &last)) {
         *reterr_step = last;
         if (!child->reaped)
             nsd_see_off(child->first);
-        if (child->forked)
+        if (child->forked && !is_gone)
             nsd_see_off(child->command);
         child->reaped = true;
         nsd_pins_undo(child);
@@ -223,7 +222,8 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         nsd_child_close(child);
         return -ECANCELED;
     }
-    if (!is_whole(child, last)) {
+    /* Somebody was killed before he had done it all; or has forged who is the command. */
+    if (!is_whole(child, last) || (child->forked && child->command == 0)) {
         ret = nsd_why_not_taken(child->first);
         if (child->reaped && WIFEXITED(child->status))
             ret = why_not_taken(WEXITSTATUS(child->status));

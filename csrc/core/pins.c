@@ -3,6 +3,7 @@
 #include "../steps/steps.h"
 #include "borrowed.h"
 #include "orphans.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,22 +104,14 @@ static void child_makes_pin(void *argument)
     pins->result = (int)ret;
 }
 
-/* A number is a process's own as long as that is a child which nobody has reaped. */
-static bool is_our_child(pid_t pid)
-{
-    siginfo_t info = {0};
-
-    return pid > 0 &&
-           waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           info.si_pid == 0;
-}
-
 static int begin_pin(struct nsd_child *child)
 {
     struct nsd_pins *pins = child->pins;
-    pid_t pid = child->trace->command > 0 ? child->trace->command : child->first;
+    pid_t pid = __atomic_load_n(&child->trace->command, __ATOMIC_ACQUIRE);
 
-    if (!is_our_child(pid))
+    if (pid <= 0)
+        pid = child->first;
+    if (!nsd_is_our_child(pid))
         return -ESRCH;
     snprintf(pins->name, sizeof(pins->name), "/proc/%d/ns/%s", (int)pid,
              pins->pin[pins->tried].file);

@@ -1,6 +1,7 @@
 #include "primitives.h"
 
 #include "files.h"
+#include "process.h"
 #include "where.h"
 
 #include <fcntl.h>
@@ -62,6 +63,48 @@ bool nsd_joins(const struct nsd_request *request, int flag)
     return false;
 }
 
+static bool gives_power_up(const struct nsd_request *request)
+{
+    const struct nsd_power *power = &request->power;
+
+    return request->uid >= 0 || request->gid >= 0 || request->group_count >= 0 ||
+           power->sets_securebits || (power->sets_capabilities && power->kept != -1);
+}
+
+static bool mounts_proc(const struct nsd_request *request)
+{
+    for (int i = 0; i < request->file_count; i++)
+        if (request->files[i].kind == NSD_FILE_FILESYSTEM &&
+            strcmp(request->files[i].source, "proc") == 0)
+            return true;
+    return request->mount_proc;
+}
+
+/* Whoever holds CAP_SYS_PTRACE in a pid namespace seizes who is born there, unless that one's
+ * memory belongs to a user namespace around its own: ours, when we join a user namespace. So power
+ * goes before; and pins are asked for before, on the page that Python reads. A proc shows the pid
+ * namespace of whoever mounts it: then neither can be. */
+static bool is_set_up_outside(const struct nsd_request *request)
+{
+    return request->fork && nsd_joins(request, CLONE_NEWPID) && !mounts_proc(request) &&
+           (request->pin_count > 0 ||
+            (gives_power_up(request) && !nsd_joins(request, CLONE_NEWUSER)));
+}
+
+static bool is_born_without_power(const struct nsd_request *request)
+{
+    return is_set_up_outside(request) && gives_power_up(request) &&
+           !nsd_joins(request, CLONE_NEWUSER);
+}
+
+/* A watchdog needs power to end a command that has changed its ids. The kernel starts no thread
+ * where the next child is in other namespaces, and makes no user namespace where there is one. */
+static bool has_thread(const struct nsd_request *request)
+{
+    return is_born_without_power(request) &&
+           (request->unshare & (CLONE_NEWUSER | CLONE_NEWTIME)) == 0;
+}
+
 static void add_pins(struct nsd_builder *builder, const struct nsd_request *request,
                      bool here)
 {
@@ -121,15 +164,15 @@ static void open_targets(struct nsd_builder *builder, const struct nsd_request *
 }
 
 static void add_join(struct nsd_builder *builder, const struct nsd_request *request,
-                     int i)
+                     int i, int flags)
 {
     const struct nsd_join *join = &request->joins[i];
     bool opened = join->process.pid != 0 && join->process.pid == request->root_of.pid;
 
-    nsd_add_step(
-        builder, NSD_JOIN,
-        NSD_NUMBERS(opened ? ROOT_OWNER_SLOT : FIRST_JOIN_SLOT + i, join->flags),
-        NSD_TEXTS(NULL));
+    if (flags != 0)
+        nsd_add_step(builder, NSD_JOIN,
+                     NSD_NUMBERS(opened ? ROOT_OWNER_SLOT : FIRST_JOIN_SLOT + i, flags),
+                     NSD_TEXTS(NULL));
 }
 
 /* One setns per target. An ordinary user gets the power to join the rest from the user
@@ -138,17 +181,18 @@ static void add_join(struct nsd_builder *builder, const struct nsd_request *requ
 static void join_targets(struct nsd_builder *builder, const struct nsd_request *request)
 {
     bool joins_user = false;
+    int later = has_thread(request) ? CLONE_NEWPID : 0;
 
     for (int i = 0; i < request->join_count; i++) {
         bool has_user = (request->joins[i].flags & CLONE_NEWUSER) != 0;
 
         joins_user |= has_user;
         if (!request->privileged || !has_user)
-            add_join(builder, request, i);
+            add_join(builder, request, i, request->joins[i].flags & ~later);
     }
     for (int i = 0; request->privileged && i < request->join_count; i++)
         if ((request->joins[i].flags & CLONE_NEWUSER) != 0)
-            add_join(builder, request, i);
+            add_join(builder, request, i, request->joins[i].flags);
     /* Root, if the namespace maps one; else (EINVAL) we stay nobody: the trace says so. */
     if (joins_user && request->uid < 0 && request->gid < 0)
         nsd_add(builder, NSD_BECOME_ROOT)->flags = NSD_TOLERATES_EINVAL;
@@ -248,108 +292,34 @@ static void set_up_mounts(struct nsd_builder *builder,
                      NSD_TEXTS("/"));
 }
 
-/* While there is power: to raise a limit needs some. */
-static void set_limits(struct nsd_builder *builder, const struct nsd_power *power)
+/* For who goes where he can be seized: credentials come before the fork. */
+static void set_up_process_inside(struct nsd_builder *builder,
+                                  const struct nsd_request *request)
 {
-    for (int i = 0; i < power->limit_count; i++) {
-        const struct nsd_limit *limit = &power->limits[i];
-
-        nsd_add_step(builder, NSD_RLIMIT,
-                     NSD_NUMBERS(limit->resource, limit->soft, limit->hard),
-                     NSD_TEXTS(NULL));
+    if (has_thread(request)) {
+        nsd_add(builder, NSD_THREAD);
+        for (int i = 0; i < request->join_count; i++)
+            add_join(builder, request, i, request->joins[i].flags & CLONE_NEWPID);
     }
-}
-
-/* Another user than root keeps what is ambient: the rest would not outlive execve. */
-static void set_capabilities(struct nsd_builder *builder,
-                             const struct nsd_request *request)
-{
-    const struct nsd_power *power = &request->power;
-    bool all = !power->sets_capabilities || power->kept == -1;
-
-    nsd_add_step(builder, NSD_CAPSET,
-                 NSD_NUMBERS(all && request->uid > 0 ? power->ambient : power->kept,
-                             power->ambient),
-                 NSD_TEXTS(NULL));
-}
-
-/* Neither before the user changes, which they would change, nor after power is gone. What is
- * to be ambient is so before they may forbid it. */
-static void set_securebits(struct nsd_builder *builder,
-                           const struct nsd_request *request)
-{
-    const struct nsd_power *power = &request->power;
-
-    if (!power->sets_securebits)
+    if (!is_born_without_power(request)) {
+        nsd_add(builder, NSD_FORK);
+        nsd_add_process(builder, request);
         return;
-    if (request->uid > 0 || power->ambient != 0)
-        nsd_add_step(builder, NSD_CAPSET, NSD_NUMBERS(-1, power->ambient),
-                     NSD_TEXTS(NULL));
-    nsd_add_step(builder, NSD_SECUREBITS, NSD_NUMBERS(power->securebits),
-                 NSD_TEXTS(NULL));
-}
-
-/* Paths as the command will see them, and nothing to be opened after that but its program. */
-static void set_landlock(struct nsd_builder *builder, const struct nsd_power *power)
-{
-    if (!power->has_landlock)
-        return;
-    nsd_add(builder, NSD_LANDLOCK);
-    for (int i = 0; i < power->rule_count; i++)
-        nsd_add_step(builder, NSD_LANDLOCK_ALLOW, NSD_NUMBERS(power->rules[i].writable),
-                     NSD_TEXTS(power->rules[i].path));
-    nsd_add(builder, NSD_LANDLOCK_RESTRICT);
-}
-
-/* What a process is, apart from its namespaces and root. Credentials come late: whatever
- * precedes them may need power. A change of credentials clears the signal of die_with_parent. */
-static void set_up_process(struct nsd_builder *builder,
-                           const struct nsd_request *request)
-{
-    const struct nsd_power *power = &request->power;
-    bool gives_power_up = power->sets_capabilities || power->sets_securebits;
-
-    if (request->new_session)
-        nsd_add(builder, NSD_SETSID);
-    else if (request->process_group >= 0)
-        nsd_add(builder, NSD_SETPGID)->number[0] = request->process_group;
-    if (request->terminal != 0)
-        nsd_add_step(builder, NSD_TERMINAL,
-                     NSD_NUMBERS(request->terminal, request->uid), NSD_TEXTS(NULL));
-    if (request->umask >= 0)
-        nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
-    nsd_add(builder, NSD_DROP_INHERITABLE);
-    set_limits(builder, power);
-    if (power->sets_capabilities && power->kept != -1)
-        nsd_add_step(builder, NSD_DROP_BOUNDING, NSD_NUMBERS(power->kept),
-                     NSD_TEXTS(NULL));
-    if (request->group_count >= 0) {
-        struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
-
-        step->number[0] = request->group_count;
-        step->flags = request->groups_implied ? NSD_TOLERATES_EPERM : 0;
-        step->text[0] = nsd_keep(
-            builder, request->group_count == 0 ? "" : (const void *)request->groups,
-            (size_t)request->group_count * sizeof(uint32_t));
     }
-    if (request->gid >= 0)
-        nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
-    if (gives_power_up && request->uid > 0)
-        nsd_add(builder, NSD_KEEP_CAPABILITIES);
-    if (request->uid >= 0)
-        nsd_add(builder, NSD_SETUID)->number[0] = request->uid;
-    if (request->cwd != NULL)
-        nsd_add_step(builder, NSD_CHDIR, NSD_NUMBERS(0), NSD_TEXTS(request->cwd));
-    set_securebits(builder, request);
-    if (power->sets_capabilities || (gives_power_up && request->uid > 0))
-        set_capabilities(builder, request);
-    if (power->no_new_privs)
-        nsd_add(builder, NSD_NO_NEW_PRIVS);
-    if (request->die_with_parent)
-        nsd_add(builder, NSD_DIE_WITH_PARENT);
-    set_landlock(builder, power);
-    if (power->filter != NULL)
-        nsd_add_seccomp(builder, power->filter, power->filter_count);
+    nsd_add_credentials(builder, request, 0);
+    nsd_add(builder, NSD_FORK);
+    nsd_add_rest(builder, request, 0);
+}
+
+/* May the command seize its init, whose memory is not of a user namespace around? Then that has
+ * no more than the command, and CAP_KILL, to pass signals on. */
+static bool is_init_in_reach(const struct nsd_request *request)
+{
+    const struct nsd_power *power = &request->power;
+
+    return request->init && (request->unshare & CLONE_NEWUSER) == 0 &&
+           power->sets_capabilities && power->kept != -1 &&
+           (power->kept >> CAP_SYS_PTRACE & 1) != 0;
 }
 
 /* One clone makes the process and its namespaces. Not where somebody stays outside of them (to
@@ -424,7 +394,7 @@ static void unshare_and_fork(struct nsd_builder *builder,
         add_pins(builder, request, true);
     if (request->join_count == 0 && (forks || writes_maps(request)))
         nsd_add(builder, NSD_HIDE); /* a hidden process may not write id maps: after */
-    if (request->fork && forks)
+    if (request->fork && forks && !is_set_up_outside(request))
         nsd_add(builder, NSD_FORK);
 }
 
@@ -448,9 +418,16 @@ void nsd_recipe_spawn(struct nsd_builder *builder, const struct nsd_request *req
     nsd_follow_the_path(builder, request);
     if (!nsd_joins(request, CLONE_NEWNS))
         add_pins(builder, request, false);
+    if (is_init_in_reach(request))
+        nsd_add_credentials(builder, request, 1 << CAP_KILL);
     if (request->init)
         nsd_add(builder, NSD_INIT);
-    set_up_process(builder, request);
+    if (is_init_in_reach(request))
+        nsd_add_rest(builder, request, 1 << CAP_KILL);
+    else if (is_set_up_outside(request))
+        set_up_process_inside(builder, request);
+    else
+        nsd_add_process(builder, request);
     nsd_add_exec(builder);
 }
 
@@ -466,7 +443,7 @@ void nsd_recipe_chroot_run(struct nsd_builder *builder,
             nsd_add(builder, NSD_HIDE);
     }
     nsd_add_step(builder, NSD_CHROOT, NSD_NUMBERS(-1), NSD_TEXTS(request->root));
-    set_up_process(builder, request);
+    nsd_add_process(builder, request);
     nsd_add_exec(builder);
 }
 

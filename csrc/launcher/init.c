@@ -8,6 +8,9 @@
  */
 #include "launcher.h"
 
+#include "../steps/power.h"
+
+#include <linux/capability.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/futex.h>
@@ -332,6 +335,7 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
     close_from(launch, 0);
     /* Out of the command's process group: what that is sent, the command has got. */
     sys0(__NR_setsid);
+    nsd_keep_only(1 << CAP_KILL);
     rename_to(launch, "nsdemo-init");
     nsd_announce(launch); /* by now whoever looks at it sees what it is */
     for (;;) {

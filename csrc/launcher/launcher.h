@@ -14,6 +14,23 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch);
 _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command);
 _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *result);
 
+/* apart.c. fork: the index of the fork step. */
+
+/* Have namespaces of others been joined by then? Then the second process has its own memory, and
+ * notes, which become ours when it has executed the command or given up; none, if it will ask for
+ * a pin. */
+bool nsd_goes_apart(const struct nsd_launch *launch, uint32_t fork);
+long nsd_make_notes(struct nsd_launch *launch, uint32_t fork,
+                    struct nsd_trace **ret_notes);
+void nsd_take_notes(struct nsd_launch *launch, struct nsd_trace *notes, uint32_t fork);
+
+/* Is it born in a pid namespace of others? Then it is born without our descriptors: these are
+ * closed before, but for those that a later step needs; who has a copy of our numbers forgets
+ * them. */
+bool nsd_is_seen_inside(const struct nsd_launch *launch, uint32_t fork);
+void nsd_close_for_inside(const struct nsd_launch *launch, uint32_t fork);
+void nsd_forget_closed(struct nsd_launch *launch, uint32_t fork);
+
 /* start.c */
 _Noreturn void nsd_exit(int status);
 void nsd_announce(struct nsd_launch *launch);

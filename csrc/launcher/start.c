@@ -3,7 +3,8 @@
  * It performs those plans that must not be performed in borrowed memory (core/direct.c).
  *
  *     first process   exec'd by Python's vfork child, before there is another root, or anything
- *        |            joined; opens, unshares or joins, writes id maps
+ *        |            joined; opens, unshares or joins, writes id maps;
+ *        |            a thread of it may give power up
  *        |-- fork --> second process, a direct child of Python (CLONE_PARENT)
  *        |               mounts, changes the root, drops power, executes the command,
  *        |               or stays as init and lets a third process do so
@@ -28,6 +29,7 @@
 
 static struct nsd_launch the_launch;
 static char second_stack[8 * 1024] __attribute__((aligned(16)));
+static char thread_stack[8 * 1024] __attribute__((aligned(16)));
 static char third_stack[8 * 1024] __attribute__((aligned(16)));
 
 static struct robust_list held;
@@ -102,6 +104,8 @@ static struct nsd_result *result_of(struct nsd_launch *launch, uint32_t index)
 static _Noreturn void give_up(struct nsd_launch *launch)
 {
     launch->trace->failed = 1;
+    if (launch->in_thread)
+        sys1(__NR_exit, 1); /* the process gives up, which has power to undo */
     nsd_dismiss_helper(launch);
     if (launch->self == NSD_FIRST)
         nsd_unpin_all(launch);
@@ -115,6 +119,8 @@ struct continuation {
     struct nsd_launch *launch;
     enum nsd_process self;
     uint32_t index;
+    bool apart;
+    struct nsd_trace *notes; /* of who goes apart */
 };
 
 static void continue_after_fork(void *argument)
@@ -122,6 +128,15 @@ static void continue_after_fork(void *argument)
     struct continuation *next = argument;
 
     next->launch->self = next->self;
+    if (next->notes != NULL) {
+        next->launch->trace = next->notes;
+        next->launch->results = next->notes->results;
+    }
+    if (next->apart) {
+        next->launch->in_thread = false;
+        if (nsd_is_seen_inside(next->launch, next->index))
+            nsd_forget_closed(next->launch, next->index);
+    }
     result_of(next->launch, next->index)->end = nsd_counter();
     proceed(next->launch, next->index + 1);
 }
@@ -175,43 +190,66 @@ static long fork_on(unsigned long flags, char *stack, int32_t *pid,
     return found;
 }
 
-/* The first process clones the second and ends or watches. With vfork it sleeps until the
- * command has been executed or given up; an init executes nothing, so it gets memory of its
- * own and announces the command itself. */
-static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
+/* With vfork we sleep until the command has been executed or given up; an init executes nothing,
+ * so it gets memory of its own and announces the command itself. */
+static long clone_second(struct nsd_launch *launch, uint32_t index)
 {
     static struct continuation next;
     bool with_init = has_step(launch, NSD_INIT);
+    bool apart = !with_init && nsd_goes_apart(launch, index);
     unsigned long flags = CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
-    struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
     long pid;
 
+    next = (struct continuation){launch, NSD_SECOND, index, apart, NULL};
+    if (apart) {
+        long ret = nsd_make_notes(launch, index, &next.notes);
+
+        if (ret < 0)
+            return ret;
+        if (nsd_is_seen_inside(launch, index))
+            nsd_close_for_inside(launch, index);
+    }
     if (!with_init)
         flags |= CLONE_VFORK;
-    if (!with_init && !needs_memory_of_its_own(launch, index))
+    if (!with_init && !apart && !needs_memory_of_its_own(launch, index))
         flags |= CLONE_VM;
-    next = (struct continuation){launch, NSD_SECOND, index};
     pid = fork_on(flags, second_stack + sizeof(second_stack), &launch->trace->command,
                   &next);
-    if (pid < 0) {
-        result_of(launch, index)->error = (int32_t)-pid;
-        nsd_unpin_all(launch);
-        nsd_exit(1);
-    }
-    result_of(launch, index)->value = pid;
-    launch->command = (int32_t)pid;
-    if (!with_init) {
+    if (next.notes != NULL && pid >= 0)
+        nsd_take_notes(launch, next.notes, index);
+    return pid;
+}
+
+/* What was closed for the second process is opened again, if it is still our parent. */
+static void watch_again(struct nsd_launch *launch, uint32_t index)
+{
+    bool watched = launch->parent >= 0;
+
+    if (launch->in_thread || !nsd_goes_apart(launch, index) ||
+        !nsd_is_seen_inside(launch, index))
+        return;
+    nsd_forget_closed(launch, index);
+    if (watched)
+        watch_after_all(launch);
+    if (watched && launch->parent < 0)
+        sys2(__NR_kill, launch->command, SIGKILL);
+}
+
+/* The second process lives, or has failed: the first ends or watches. */
+static _Noreturn void end_or_watch(struct nsd_launch *launch)
+{
+    if (!has_step(launch, NSD_INIT)) {
+        struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
         uint64_t executed = nsd_counter();
 
-        if (launch->trace->failed || exec->process == NSD_NOBODY) {
-            nsd_unpin_all(launch);
-            nsd_exit(1);
-        }
+        if (launch->trace->failed || exec->process == NSD_NOBODY)
+            give_up(launch);
         if (launch->trace->is_set_id)
             watch_after_all(launch);
         /* The parent may have died before the kernel was asked to tell. */
-        if (launch->parent_pid != 0 && sys0(__NR_getppid) != launch->parent_pid)
-            sys2(__NR_kill, pid, SIGKILL);
+        if (has_step(launch, NSD_DIE_WITH_PARENT) &&
+            sys0(__NR_getppid) != launch->head->parent)
+            sys2(__NR_kill, launch->command, SIGKILL);
         exec->end = executed; /* nothing is left to do: core/launch.c looks for it */
         if (launch->parent < 0)
             nsd_exit(0); /* which announces it as well */
@@ -222,13 +260,60 @@ static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
     nsd_stay_as_watchdog(launch);
 }
 
+/* The first process clones the second. */
+static _Noreturn void fork_second(struct nsd_launch *launch, uint32_t index)
+{
+    long pid = clone_second(launch, index);
+
+    if (pid < 0) {
+        result_of(launch, index)->error = (int32_t)-pid;
+        give_up(launch);
+    }
+    result_of(launch, index)->value = pid;
+    launch->command = (int32_t)pid;
+    watch_again(launch, index);
+    if (launch->in_thread)
+        sys1(__NR_exit, 0);
+    end_or_watch(launch);
+}
+
+static void continue_in_thread(void *argument)
+{
+    struct continuation *next = argument;
+
+    result_of(next->launch, next->index)->end = nsd_counter();
+    proceed(next->launch, next->index + 1);
+}
+
+/* The thread gives up power, clones the second process, and is gone before we go on. */
+static _Noreturn void go_on_in_thread(struct nsd_launch *launch, uint32_t index)
+{
+    static struct continuation next;
+    struct nsd_result *result = result_of(launch, index);
+    long ret;
+
+    next = (struct continuation){launch, NSD_FIRST, index, false, NULL};
+    launch->in_thread = true;
+    ret =
+        sys_clone(CLONE_VM | CLONE_VFORK | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+                  thread_stack + sizeof(thread_stack), NULL, continue_in_thread, &next);
+    launch->in_thread = false;
+    if (ret < 0)
+        result->error = (int32_t)-ret;
+    else
+        result->value = ret;
+    if (ret < 0 || launch->trace->failed)
+        give_up(launch);
+    end_or_watch(launch);
+}
+
 static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
 {
     static struct continuation next;
     struct nsd_result *exec = result_of(launch, launch->head->step_count - 1);
     long pid;
 
-    next = (struct continuation){launch, NSD_THIRD, index};
+    next = (struct continuation){launch, NSD_THIRD, index, false, NULL};
     sys2(__NR_rt_sigpending, &launch->pending, sizeof(launch->pending));
     pid = fork_on(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
                   third_stack + sizeof(third_stack), &launch->trace->command_inner,
@@ -292,12 +377,15 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
         }
         if (operation == NSD_END)
             end(launch, index);
-        if (operation == NSD_FORK || operation == NSD_INIT || operation == NSD_GUARD) {
+        if (operation == NSD_FORK || operation == NSD_INIT || operation == NSD_GUARD ||
+            operation == NSD_THREAD) {
             result->process = launch->self;
             result->start = nsd_counter();
         }
         if (operation == NSD_FORK)
             fork_second(launch, index);
+        if (operation == NSD_THREAD)
+            go_on_in_thread(launch, index);
         if (operation == NSD_INIT)
             fork_third(launch, index);
         if (operation == NSD_GUARD)

@@ -131,3 +131,17 @@ long nsd_check_step(const struct nsd_step *step, const char *text, uint32_t text
             return -EINVAL;
     return is_sound(step, text, text_size) ? 0 : -EINVAL;
 }
+
+bool nsd_needs_slot(const struct nsd_step *step, int slot)
+{
+    if (step->operation == NSD_OVERLAY_AT)
+        return true; /* a range of them */
+    if (step->operation == NSD_TERMINAL && slot == NSD_TERMINAL_SLOT)
+        return true;
+    if (step->operation == NSD_HAND_OVER && slot == NSD_SOCKET_SLOT)
+        return true;
+    for (int i = 0; i < 3; i++)
+        if (needed[step->operation].number[i] != ANY && step->number[i] == slot)
+            return true;
+    return false;
+}

@@ -114,6 +114,21 @@ long nsd_set_capabilities(const struct nsd_step *step)
     return ret;
 }
 
+void nsd_keep_only(uint32_t capabilities)
+{
+    struct __user_cap_header_struct head = header();
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+
+    if (sys2(__NR_capget, &head, data) < 0)
+        return;
+    data[0] = (struct __user_cap_data_struct){
+        .permitted = data[0].permitted & capabilities,
+        .effective = data[0].permitted & capabilities,
+    };
+    data[1] = (struct __user_cap_data_struct){0};
+    sys2(__NR_capset, &head, data);
+}
+
 /* numbers: RLIMIT_*, the soft limit, the hard limit; -1 is no limit */
 long nsd_set_limit(const struct nsd_step *step)
 {

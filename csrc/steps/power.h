@@ -10,6 +10,8 @@ long nsd_raise_permitted(void);
 /* Makes what is permitted ambient, as far as possible, so that it outlives execve. */
 void nsd_keep_permitted(void);
 
+/* Of what is permitted, no more than these, by numbers below 32; nothing inheritable. */
+void nsd_keep_only(uint32_t capabilities);
 long nsd_drop_bounding(const struct nsd_step *step);
 long nsd_set_capabilities(const struct nsd_step *step);
 long nsd_set_limit(const struct nsd_step *step);

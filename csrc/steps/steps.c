@@ -375,7 +375,8 @@ static long perform(struct nsd_launch *launch, const struct nsd_step *step)
     case NSD_DIE_WITH_PARENT:
         return die_with_parent(launch);
     case NSD_CLONE: /* numbers: CLONE_NEW* flags, enum nsd_end; by the core: launch.c */
-    case NSD_FORK:  /* these change who we are: launcher/start.c */
+    case NSD_THREAD:
+    case NSD_FORK: /* these change who we are: launcher/start.c */
     case NSD_INIT:
     case NSD_GUARD:
     case NSD_EXEC:

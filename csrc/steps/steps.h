@@ -48,8 +48,9 @@ struct nsd_launch {
     uint64_t
         pending; /* what init was sent before the command was born; bit N-1 for N */
     uint64_t ignored; /* signals that Python ignores, likewise */
-    bool hides; /* nobody may read us through /proc until the command is executed */
-    bool ready; /* for the command: nothing but execve is left to do */
+    bool hides;     /* nobody may read us through /proc until the command is executed */
+    bool ready;     /* for the command: nothing but execve is left to do */
+    bool in_thread; /* who goes on is a thread of the first process */
 };
 
 /* Finds the steps of a plan and their texts as it lies in memory, before anybody has laid it out;
@@ -61,6 +62,9 @@ bool nsd_lay_out(struct nsd_launch *launch);
 
 /* check.c. Does all that a step's numbers and texts lead to exist? 0 or -EINVAL. */
 long nsd_check_step(const struct nsd_step *step, const char *text, uint32_t text_size);
+
+/* Does a step ask for what lies in this slot? */
+bool nsd_needs_slot(const struct nsd_step *step, int slot);
 
 const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
                      int n);

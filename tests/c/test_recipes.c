@@ -7,8 +7,10 @@
 #include "core/files.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define FIVE (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
@@ -872,6 +874,55 @@ static void entering_follows_the_root_and_hides_before_it_joins(void)
     nsd_builder_free(&builder);
 }
 
+/* Whoever waits in the pid namespace sees nobody who has power to lose. */
+static void power_is_given_up_before_the_fork_into_others_pids(void)
+{
+    struct nsd_request request = the_visitor();
+    const int flags = request.joins[0].flags;
+
+    request.joins[0].flags = flags | CLONE_NEWPID;
+    request.uid = 1000;
+    request.cwd = "/tmp";
+    request.power.sets_capabilities = true;
+    request.power.limits[0] = (struct nsd_limit){RLIMIT_CORE, 0, 0};
+    request.power.limit_count = 1;
+    CHECK_SPAWN(request, "open_process open_root watch hide join chroot thread join "
+                         "drop_inheritable drop_bounding keep_capabilities setuid "
+                         "capset fork setsid rlimit chdir exec");
+    request.uid = -1;
+    request.unshare = CLONE_NEWUSER; /* which no thread may make */
+    CHECK_SPAWN(request,
+                "open_process open_root watch hide join unshare write write write "
+                "chroot drop_inheritable drop_bounding capset fork setsid rlimit chdir "
+                "exec");
+    request.unshare = 0;
+    request.joins[0].flags |= CLONE_NEWUSER; /* its memory is ours: nobody seizes it */
+    CHECK_SPAWN(request, "open_process open_root watch hide join become_root? fork "
+                         "chroot setsid drop_inheritable rlimit drop_bounding chdir "
+                         "capset exec");
+    request.joins[0].flags = flags | CLONE_NEWPID;
+    request.unshare = CLONE_NEWNS; /* a proc shows the pids of who mounts it */
+    request.mount_proc = true;
+    request.root_of = (struct nsd_process_id){.pidfd = -1};
+    CHECK_SPAWN(request,
+                "open_process watch hide join unshare fork propagation mount setsid "
+                "drop_inheritable rlimit drop_bounding chdir capset exec");
+}
+
+static void an_init_in_reach_of_its_command_has_no_more_power(void)
+{
+    struct nsd_request request = the_container();
+
+    request.init = true;
+    request.power.sets_capabilities = true;
+    request.power.kept = 1 << CAP_SYS_PTRACE;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount drop_inheritable "
+                         "drop_bounding capset init setsid capset exec");
+    request.power.kept = 1 << CAP_KILL;
+    CHECK_SPAWN(request, "watch unshare hide fork propagation mount init setsid "
+                         "drop_inheritable drop_bounding capset exec");
+}
+
 static void a_cgroup_is_joined_before_the_namespaces(void)
 {
     struct nsd_request request = the_visitor();
@@ -1105,6 +1156,8 @@ int main(void)
     RUN(mounts_that_stay_as_they_are);
     RUN(what_is_mounted_stays_inside);
     RUN(entering_follows_the_root_and_hides_before_it_joins);
+    RUN(power_is_given_up_before_the_fork_into_others_pids);
+    RUN(an_init_in_reach_of_its_command_has_no_more_power);
     RUN(a_cgroup_is_joined_before_the_namespaces);
     RUN(entering_without_the_root);
     RUN(joining_a_user_namespace_makes_us_its_root);
