@@ -112,29 +112,27 @@ def test_a_second_one_ends_the_patience() -> None:
 
 
 LISTENER = """
-import signal, sys, time
+import signal
 heard = 0
-def hear(number, frame):
-    global heard
-    heard += 1
-    print("heard", heard, flush=True)
-signal.signal(signal.SIGINT, hear)
-signal.signal(signal.SIGUSR1, hear)
+both = {signal.SIGINT, signal.SIGRTMIN}  # of the second kind each is kept, also while one waits
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
 print("ready", flush=True)
 while heard < 6:
-    time.sleep(0.01)
+    signal.sigwait(both)
+    heard += 1
+    print("heard", heard, flush=True)
 """
 SENDER = """
 import nsdemo, os, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: None)
-signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.signal(signal.SIGRTMIN, lambda *_: None)
 box = nsdemo.spawn([sys.executable, "-c", sys.argv[1]], init=True)
 while True:
     words = os.read(0, 100)
     if words == b"group\\n":
-        os.killpg(0, signal.SIGUSR1)
+        os.killpg(0, signal.SIGRTMIN)
     elif words == b"one\\n":
-        box.send_signal(signal.SIGUSR1)
+        box.send_signal(signal.SIGRTMIN)
 """
 
 
