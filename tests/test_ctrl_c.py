@@ -57,6 +57,7 @@ def test_the_command_may_clean_up(terminals: list[Terminal], tmp_path: Path, cal
         terminal = Terminal([sys.executable, "-W", "ignore", "-c", code, str(mark), CLEANING])
         terminals.append(terminal)
         terminal.expect("ready")
+        time.sleep(0.2)  # init tells of the launch a moment later
         terminal.type("\x03")
         terminal.expect("END")
         if mark.exists():
