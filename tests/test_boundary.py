@@ -1,7 +1,7 @@
-"""What is a boundary and what is not: the sentences of the README, each tried from inside.
+"""What is a boundary and what is not: the table of docs/SECURITY.md, each line tried from inside.
 
-What is said to be open must be open here, or the README frightens for nothing; and what is
-said to close it must close it.
+What is said to be open must be open here, or the page frightens for nothing; and what is said
+to close it must close it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import new_marker
+from support import new_marker, script
 from targets import CAPTURED, POWERS, hostile_root, only_root
 
 import nsdemo
@@ -71,6 +71,27 @@ def test_real_root_owns_what_is_roots(options: dict[str, Any], expected: str, pr
     /proc/sys/kernel/core_pattern it has programs run outside."""
     command = ": >> /proc/sys/kernel/core_pattern && echo yes"
     assert said(prison, command, **options) == expected
+
+
+def test_an_ordinary_users_root_is_root_over_itself(prison: Path) -> None:
+    body = """
+        def said(command, **options):
+            done = nsdemo.run(["sh", "-c", f"({command}) 2>&1 || echo no"], root=sys.argv[1],
+                              user=True, stdin=nsdemo.DEVNULL, capture_output=True, text=True)
+            return done.stdout.splitlines()[-1]
+        report(over_itself=said("hostname other && mount -t tmpfs none /mnt && echo yes"),
+               over_the_machine=said(": >> /proc/sys/kernel/core_pattern && echo yes"))
+    """
+    found = script(body, str(prison), ordinary=True).report
+    assert found == {"over_itself": "yes", "over_the_machine": "no"}
+
+
+@pytest.mark.parametrize("user", POWERS)
+def test_memory_that_is_mounted_has_a_size(user: bool, prison: Path) -> None:
+    fill = "dd if=/dev/zero of=/tmp/file bs=64k count=4 2>/dev/null && echo yes"
+    for size, expected in (("64k", "no"), ("1m", "yes")):
+        mounts = [nsdemo.Dev(), nsdemo.Tmpfs("/tmp", size=size)]
+        assert said(prison, fill, mounts=mounts, user=user) == expected
 
 
 @pytest.mark.parametrize("user", POWERS)

@@ -114,7 +114,7 @@ def test_the_sdist_has_all_that_a_build_and_a_test_need(sdist: Path) -> None:
     wanted |= {".devcontainer/Dockerfile", ".devcontainer/devcontainer.json", ".dockerignore"}
     wanted |= {
         str(path.relative_to(PROJECT))
-        for folder in ("csrc", "nsdemo", "tests")
+        for folder in ("csrc", "docs", "nsdemo", "tests")
         for path in (PROJECT / folder).rglob("*")
         if path.suffix in (".c", ".h", ".py", ".pyi", ".md") and "__pycache__" not in path.parts
     }

@@ -109,11 +109,11 @@ class Stage:
             "power": run(inside, **root, **power),
             "time": run(inside, **root, time=True, monotonic=3600),
             "streams": streams,
-            "chroot_run": lambda: nsdemo.chroot_run(self.root, inside, **QUIET, **user),
             "enter": lambda: nsdemo.enter(self.box, inside, **QUIET),
         }
         if IS_ROOT:
             ranges = [(0, 100000, 1000)]
+            found["chroot_run"] = lambda: nsdemo.chroot_run(self.root, inside, **QUIET)
             found["user"] = run(inside, **root, user=True)
             found["uid"] = run(inside, **root, uid=5, gid=6, groups=[7])
             found["maps"] = run(inside, **root, uid_map=ranges, gid_map=ranges)
