@@ -354,16 +354,15 @@ static void layers_come_after_the_overlay(void)
     request.file_count = 6;
     nsd_builder_init(&builder);
     nsd_recipe_spawn(&builder, &request);
-    CHECK_TEXT(
-        in_words(&builder),
-        "open_root watch unshare hide fork propagation open_source open_root "
-        "mount_at overlay_at hand_over layer_at hand_over layer_at link_at layer_at "
-        "hand_over mount bind_at pivot_root setsid drop_inheritable exec");
-    CHECK_NUMBER(builder.steps[11].number[1], 0);
-    CHECK_NUMBER(builder.steps[11].number[2], 1);
-    CHECK_NUMBER(builder.steps[13].number[2], 2);
-    CHECK_NUMBER(builder.steps[12].number[0], NSD_UPPER_SLOT);
-    CHECK_NUMBER(builder.steps[12].number[1], NSD_LAYER_SLOT);
+    CHECK_TEXT(in_words(&builder),
+               "clone open_root propagation open_source open_root mount_at overlay_at "
+               "hand_over layer_at hand_over layer_at link_at layer_at hand_over mount "
+               "bind_at pivot_root setsid drop_inheritable exec");
+    CHECK_NUMBER(builder.steps[8].number[1], 0);
+    CHECK_NUMBER(builder.steps[8].number[2], 1);
+    CHECK_NUMBER(builder.steps[10].number[2], 2);
+    CHECK_NUMBER(builder.steps[9].number[0], NSD_UPPER_SLOT);
+    CHECK_NUMBER(builder.steps[9].number[1], NSD_LAYER_SLOT);
     nsd_builder_free(&builder);
 
     files[0].flags = 1;
