@@ -110,7 +110,7 @@ MUTANTS = [
     Mutant(
         10,
         "groups stay",
-        PRIMITIVES,
+        "csrc/core/process.c",
         "if (request->group_count >= 0) {",
         "if (request->group_count > 0) {",
     ),

@@ -118,6 +118,8 @@ long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step)
     if (ret < 0)
         return close_after(folder, ret);
     memory = open_path(folder, "fs");
+    if (memory < 0)
+        return close_after(folder, memory);
     umask = sys1(__NR_umask, 0); /* the command's shall not make them unreadable */
     empty_file = sys4(__NR_openat, memory, "file",
                       O_CREAT | O_EXCL | O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0444);
