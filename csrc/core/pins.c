@@ -93,7 +93,7 @@ static void child_makes_pin(void *argument)
     struct nsd_pins *pins = argument;
     struct nsd_pin *pin = &pins->pin[pins->tried];
     long namespace = sys4(__NR_openat, AT_FDCWD, pins->name, O_RDONLY | O_CLOEXEC, 0);
-    struct stat pinned;
+    struct stat pinned = {0};
     long ret = namespace < 0 ? namespace : sys2(__NR_fstat, namespace, &pinned);
 
     if (ret >= 0) {
@@ -180,19 +180,18 @@ void nsd_pins_undo(struct nsd_child *child)
     if (pins == NULL)
         return;
     child->pins = NULL;
-    pins->users = pins->errand == NULL ? 2 : 3;
+    pins->users = pins->errand == NULL ? 1 : 2;
     if (pins->errand != NULL)
         nsd_errand_leave(pins->errand, let_go);
     if (nsd_errand_start(&errand, child_undoes, pins) < 0) {
         child_undoes(pins);
-        let_go(pins);
     } else {
         while ((ret = nsd_errand_wait(errand, deadline)) == -EINTR)
             continue;
-        if (ret < 0)
+        if (ret < 0) {
+            __atomic_add_fetch(&pins->users, 1, __ATOMIC_ACQ_REL);
             nsd_errand_leave(errand, let_go);
-        else
-            let_go(pins);
+        }
     }
     let_go(pins);
 }

@@ -268,6 +268,7 @@ long nsd_layer_at(struct nsd_launch *launch, const struct nsd_step *step)
     put(launch, NSD_UPPER_SLOT, -1);
     if (lower == -ENOENT || lower == -ELOOP)
         return 0; /* it was covered by another mount, or is gone by now */
+    filesystem.f_type = 0;
     file.st_mode = 0;
     ret = lower < 0 ? lower : sys2(__NR_fstat, lower, &file);
     if (ret == 0)
