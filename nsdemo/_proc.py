@@ -128,7 +128,7 @@ def places(pid: int) -> Iterator[str]:
 
 def process(pid: int) -> Process | None:
     """One process, or None if /proc shows none (any more)."""
-    return read_process(pid, patience())
+    return read_process(pid, patience(0.5))
 
 
 def patience(seconds: float = 0.05) -> Iterator[float]:

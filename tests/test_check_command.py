@@ -66,12 +66,12 @@ def test_json_for_a_process_that_is_gone() -> None:
         (["s1", "x.py", "--pid", "1"], "and not both"),
         (["s2", "--pid", "1"], "s2 is not about one process: give the file of a solution"),
         (["c9", "--pid", "1"], "c9 is not about one process: give the file of a solution"),
-        (["s1", "--pid", "x"], "invalid int value: 'x'"),
+        (["s1", "--pid", "x"], "invalid number value: 'x'"),
         (["s1", "--pid", "0"], "a pid is a number from 1"),
         (["s1", "no-such-file.py"], "no-such-file.py: No such file or directory"),
         (["s1", "/dev/null"], "/dev/null is no regular file"),
         (["s1", "x.py", "--timeout", "0"], "--timeout is a number of seconds"),
-        (["s1", "x.py", "--timeout", "nan"], "--timeout is a number of seconds"),
+        (["s1", "x.py", "--timeout", "nan"], "invalid number of seconds value: 'nan'"),
     ],
 )
 def test_bad_words_are_status_125_and_one_sentence(words: list[str], said: str) -> None:

@@ -201,7 +201,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     [
         (["--port", "0"], "a port is a number from 1 to 65535, not 0"),
         (["--port", "65536"], "a port is a number from 1 to 65535, not 65536"),
-        (["--port", "x"], "argument --port: invalid int value: 'x'"),
+        (["--port", "x"], "argument --port: invalid number value: 'x'"),
         (["--html"], "DIR is missing: where are the pages to be written?"),
         (["--nope"], "unrecognized arguments: --nope"),
         (["one", "two"], "unrecognized arguments: two"),

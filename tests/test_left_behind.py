@@ -30,7 +30,7 @@ OPERATIONS = """
         box.changes()
 
     def ways():
-        way = nsdemo._changes._Way(DEEP, DEEP)
+        way = nsdemo._changes._Way(DEEP, DEEP, b"")
         try:
             for _ in range(3):
                 assert way.enter(b"d", True)

@@ -360,7 +360,7 @@ def test_a_restart_leaves_no_process(own_kernel: Kernel, marker: str) -> None:
         ("%%chroot", "ROOT is missing"),
         ("%%spawn --nope", "unrecognized arguments: --nope"),
         ("%%spawn --nope", "%%spawn --help lists the options"),
-        ("%%spawn --setuid root", "invalid int value"),
+        ("%%spawn --setuid root", "invalid number value"),
         ("%%spawn echo hello", "the script is the cell: 'echo hello'"),
         ("%%spawn 'a", "no closing quotation"),
         ("%%spawn --save 1x", "--save takes the name of a variable, not '1x'"),

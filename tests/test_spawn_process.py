@@ -46,7 +46,7 @@ OWN = {
     nsdemo.spawn: """args mount uts ipc pid net user cgroup time
         uid_map gid_map setgroups owner join fork mount_proc root
         root_method propagation hostname domainname monotonic boottime init mounts overlay
-        readonly_root die_with_parent persist""".split(),
+        overlay_size readonly_root die_with_parent persist""".split(),
     nsdemo.enter: "target args mount uts ipc pid net user cgroup time root join_cgroup".split(),
 }
 OWN[nsdemo.run] = OWN[nsdemo.spawn]

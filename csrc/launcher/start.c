@@ -337,13 +337,13 @@ static bool is_last_but_command(const struct nsd_launch *launch, uint32_t index)
     return index == launch->head->step_count - 1;
 }
 
-static void refuse(struct nsd_launch *launch, uint32_t index)
+static void refuse(struct nsd_launch *launch, uint32_t index, int32_t error)
 {
     struct nsd_result *result = result_of(launch, index);
 
     result->process = launch->self;
     result->start = result->end = nsd_counter();
-    result->error = EINVAL;
+    result->error = error;
 }
 
 /* The plan executes nothing: what was to be done is done. */
@@ -365,11 +365,13 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
         if (launch->self == NSD_FIRST && operation == NSD_FORK)
             nsd_default_signals(launch);
         if (operation == NSD_SECCOMP) {
-            if (!is_last_but_command(launch, index)) {
-                refuse(launch, index);
+            long ret =
+                is_last_but_command(launch, index) ? nsd_get_ready(launch) : -EINVAL;
+
+            if (ret < 0) {
+                refuse(launch, index, (int32_t)-ret);
                 break;
             }
-            nsd_get_ready(launch);
         }
         if (operation == NSD_EXEC) {
             nsd_execute(launch);

@@ -80,18 +80,18 @@ static void close_what_we_hold(struct nsd_launch *launch)
         sys1(__NR_close, launch->parent);
 }
 
-void nsd_get_ready(struct nsd_launch *launch)
+long nsd_get_ready(struct nsd_launch *launch)
 {
     const uint64_t no_signals = 0;
 
     if (launch->ready)
-        return;
+        return 0;
     launch->ready = true;
     nsd_default_signals(launch);
     if (launch->self != NSD_FIRST && launch->parent_pid != 0)
         launch->trace->is_set_id = is_set_id(launch);
     close_what_we_hold(launch);
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
+    return sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
 }
 
 /* Asking is cheaper than trying, where a filter cannot mind it. */
@@ -111,11 +111,13 @@ void nsd_execute(struct nsd_launch *launch)
     char **paths = paths_of(launch);
     bool asks = !launch->ready && paths[0] != NULL && paths[1] != NULL;
     long error = -ENOENT, tried = 0;
+    long ready = nsd_get_ready(launch);
 
-    nsd_get_ready(launch);
     result->process = launch->self;
     result->start = nsd_counter();
-    for (long i = 0; paths[i] != NULL; i++) {
+    if (ready < 0) /* a filter of the caller's: the command would be deaf */
+        error = ready;
+    for (long i = 0; ready == 0 && paths[i] != NULL; i++) {
         long ret = -ENOENT;
 
         if (!asks || paths[i + 1] == NULL || !leads_nowhere(paths[i]))

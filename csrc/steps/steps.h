@@ -81,8 +81,8 @@ void nsd_default_signals(struct nsd_launch *launch);
 
 /* Makes the process what a command expects, and closes whatever the command is not to have: at an
  * execve of a path somebody may look at it, and a path may lead through a descriptor that is
- * still open. Before the first system call filter, which may refuse all of that. */
-void nsd_get_ready(struct nsd_launch *launch);
+ * still open. Before the first system call filter, which may refuse all of that. 0 or -errno. */
+long nsd_get_ready(struct nsd_launch *launch);
 
 /* Executes the command, which is the last step; returns only on failure, which is noted. */
 void nsd_execute(struct nsd_launch *launch);
