@@ -19,7 +19,7 @@ from nsdemo import _core, _explain
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
 NOTHING = (None,) * 4
-SLOTS = 70  # NSD_SLOTS
+SLOTS = 72  # NSD_SLOTS
 
 
 @pytest.mark.parametrize("kind", ["pid", "descriptor", "path"])
@@ -97,7 +97,7 @@ def test_a_plan_without_an_end_is_not_launched(operations: list[str]) -> None:
     plan = _core.Plan()
     for operation in operations:
         plan = plan.append(operation, 0, (0, 0, 0), NOTHING)
-    found = _core.launch(plan, (-1, -1, -1), (), (), None, None, None, 0)
+    found = _core.launch(plan, (-1, -1, -1), (), (), None, None, 0)
     assert found == (22, "clone")
 
 
@@ -112,7 +112,7 @@ def test_numbers_of_capabilities() -> None:
 def test_numbers_of_descriptors_and_processes(number: int) -> None:
     plan = nsdemo.Plan().exec(["true"])._core
     with pytest.raises(ValueError, match="descriptor"):
-        _core.launch(plan, (-1, -1, -1), (number,), (), None, None, None, 0)
+        _core.launch(plan, (-1, -1, -1), (number,), (), None, None, 0)
     with pytest.raises(OSError, match="Bad file descriptor"):
         _core.kind_of_file(number)
     with pytest.raises(ProcessLookupError):
@@ -131,11 +131,11 @@ RANDOM_STEPS = """
     import random
     from nsdemo import _core
     draw = random.Random(int(sys.argv[1]))
-    others = ("start", "guard", "exec", "end", "clone")
+    others = ("start", "guard", "exec", "end", "clone", "thread")
     operations = [w for w in sys.argv[2].split(",") if w not in others]
-    numbers = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 9, 64, 69, 70, 71, 255, 256, 0x101,
+    numbers = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 9, 64, 71, 72, 73, 255, 256, 0x101,
                0x20000, 0x30145, 2**31, 2**32, 2**32 + 1, 2**63 - 1]
-    texts = [None, "", "/no/such", "a" * 300, "a:b/c"]
+    texts = [None, "", "/dev/null/none", "a" * 300, "a:b/c"]
     known = {"ValueError": 0, "OSError": 0, "ran": 0}
     for turn in range(int(sys.argv[3])):
         plan = no_power().unshare("mount", "uts", "ipc", "net").make_private()._core

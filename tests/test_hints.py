@@ -390,7 +390,7 @@ for place in ("/dev/shm", "/tmp", "/var/tmp", "/run"):
     if os.path.isdir(place):
         mount("none", place, "tmpfs", MS_NOEXEC)
 """
-    found = outcome("nsdemo.run(['/bin/true'])", before=before)
+    found = outcome("nsdemo.run(['/bin/true'], init=True)", before=before)
     check(found, "start", errno.EACCES, "vm.memfd_noexec is 2")
 
 

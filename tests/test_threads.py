@@ -113,7 +113,7 @@ CORE_PLAN = {
     "command": "it.command()",
     "exec": "it.exec([b'x'], [], [b'x'])",
     "files": "it.files((), None, False, False, 0)",
-    "looks_at_command": "it.looks_at_command()",
+    "launcher_at": "it.launcher_at()",
     "map_root": "it.map_root()",
     "seccomp": "it.seccomp(bytes(8))",
     "setgroups": "it.setgroups((1, 2))",

@@ -63,7 +63,18 @@ CALLS = {
 # Between the launcher's execution and the command's: these, and no other.
 ALLOWED = {
     *CALLS.values(),
-    *("openat", "close", "fstat", "fstatfs", "read", "fchdir", "umount2", "getcwd", "socket"),
+    *(
+        "openat",
+        "openat2",
+        "close",
+        "fstat",
+        "fstatfs",
+        "read",
+        "fchdir",
+        "umount2",
+        "getcwd",
+        "socket",
+    ),
     # before it, the child of Python arranges its descriptors, and makes the launcher's
     *("rt_sigaction", "dup3", "newfstatat", "memfd_create", "lseek", "getpid", "geteuid"),
     *("execveat", "execve"),

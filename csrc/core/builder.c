@@ -119,7 +119,8 @@ static bool is_in_place(uint32_t operation, uint32_t index, unsigned int *seen)
     enum {
         FORKED = 1,
         HAS_INIT = 2,
-        HAS_COMMAND = 4
+        HAS_COMMAND = 4,
+        HAS_THREAD = 8
     };
     unsigned int before = *seen;
 
@@ -127,10 +128,16 @@ static bool is_in_place(uint32_t operation, uint32_t index, unsigned int *seen)
         *seen |= FORKED;
     if (operation == NSD_INIT)
         *seen |= HAS_INIT;
+    if (operation == NSD_THREAD)
+        *seen |= HAS_THREAD;
     if (operation == NSD_EXEC || operation == NSD_END)
         *seen |= HAS_COMMAND;
     if ((before & HAS_COMMAND) != 0 || (operation == NSD_CLONE && index != 0))
         return false;
+    if (operation == NSD_THREAD)
+        return (before & (FORKED | HAS_THREAD)) == 0;
+    if ((operation == NSD_EXEC || operation == NSD_END) && (before & FORKED) == 0)
+        return (before & HAS_THREAD) == 0; /* a thread is there to fork */
     if (operation == NSD_FORK)
         return (before & FORKED) == 0;
     return operation != NSD_INIT || (before & (FORKED | HAS_INIT)) == FORKED;

@@ -41,7 +41,8 @@ bool nsd_launch_needs_no_wait(struct nsd_child *child)
 {
     if (child->forked || child->pins != NULL)
         return false;
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
+    if (child->pidfd < 0)
+        child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->pidfd >= 0)
         child->command = child->first;
     return child->pidfd >= 0;

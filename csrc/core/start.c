@@ -272,6 +272,9 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         return 0;
     }
     child->first = child->first_pid = child->borrower->pid;
+    /* At once: where SIGCHLD is ignored nothing is left of who has ended. A guard needs none. */
+    if (!child->forked && !child->has_watchdog)
+        child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->ward != NULL && !child->forked)
         nsd_ward_is(child->ward, child->first);
     if (is_step)

@@ -114,6 +114,8 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
         ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
         if (ret < 0)
             return ret;
+        call->is_running =
+            false; /* of a command that has not run, the stage tells why */
         return self->child.reaped ? settle(call) : wait_and_settle(call);
     }
     ret = wait_and_settle(call);
