@@ -90,7 +90,8 @@ def _skeleton(
     """The directory, and what becomes of each name in it."""
     here = folder.rstrip(b"/") + b"/"
     try:
-        found = sorted(os.scandir(top.rstrip(b"/") + folder), key=lambda entry: entry.name)
+        with os.scandir(top.rstrip(b"/") + folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
     except OSError:  # not ours to read: as a whole, read-only
         yield _entry(LAYER, folder)
         return

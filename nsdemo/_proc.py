@@ -109,7 +109,7 @@ def pid_of(target: Any = None) -> int:
 
 def pids() -> list[int]:
     """Every process in /proc, the lowest first."""
-    return sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
 def places(pid: int) -> Iterator[str]:
@@ -121,9 +121,8 @@ def places(pid: int) -> Iterator[str]:
     yield f"/proc/{pid}"
     tasks = f"/proc/{pid}/task"
     if os.stat(tasks).st_nlink > 3:  # ".", ".." and the first thread
-        for entry in os.scandir(tasks):
-            if entry.name != str(pid):
-                yield entry.path
+        with os.scandir(tasks) as entries:
+            yield from [entry.path for entry in entries if entry.name != str(pid)]
 
 
 def process(pid: int) -> Process | None:

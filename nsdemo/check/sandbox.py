@@ -259,8 +259,8 @@ class Sandbox:
                 fields = Path(f"/proc/{pid}/statm").read_text().split()
                 total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
             with contextlib.suppress(OSError):
-                for entry in os.scandir(f"/proc/{pid}/fd"):
+                for number in os.listdir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(OSError):
-                        if (name := os.readlink(entry.path)).startswith("socket:"):
+                        if (name := os.readlink(f"/proc/{pid}/fd/{number}")).startswith("socket:"):
                             sockets.add(name)
         return total, len(sockets)
