@@ -364,6 +364,7 @@ def test_leaving_in_a_fork_ends_nothing() -> None:
 
 
 BUSY = """
+    import nsdemo._others, nsdemo._stdio  # CPython's lock of a module that is being imported stays
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads
     signal.alarm(50)
     box = nsdemo.spawn(["sleep", "600"], stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE)
