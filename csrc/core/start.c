@@ -10,6 +10,7 @@
 #include "vfork.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -232,6 +233,15 @@ static int wait_for_child(struct nsd_start *start)
     return 0;
 }
 
+/* The child has our descriptors still: what we open must not become a stream of the command. */
+static bool has_standard_streams(void)
+{
+    for (int i = 0; i < 3; i++)
+        if (fcntl(i, F_GETFD) < 0)
+            return false;
+    return true;
+}
+
 /* The clone itself, as the first step of a plan or before it. */
 static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_stage)
 {
@@ -273,7 +283,7 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
     }
     child->first = child->first_pid = child->borrower->pid;
     /* At once: where SIGCHLD is ignored nothing is left of who has ended. A guard needs none. */
-    if (!child->forked && !child->has_watchdog)
+    if (!child->forked && !child->has_watchdog && has_standard_streams())
         child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->ward != NULL && !child->forked)
         nsd_ward_is(child->ward, child->first);
