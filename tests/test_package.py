@@ -66,7 +66,17 @@ def sdist(builder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made from a copy, so that the checkout keeps its own build."""
     copy = tmp_path_factory.mktemp("source") / "nsdemo"
     ignored = shutil.ignore_patterns(
-        *(".git", "build", "dist", "*.so", "_launcher", "__pycache__", "*.egg-info", ".*_cache")
+        *(
+            ".git",
+            "build",
+            "dist",
+            "*.so",
+            "_launcher",
+            "__pycache__",
+            "*.egg-info",
+            ".*_cache",
+            ".hypothesis",
+        )
     )
     shutil.copytree(PROJECT, copy, ignore=ignored)
     return call_backend(builder, "build_sdist", copy, tmp_path_factory.mktemp("sdist"))

@@ -1391,9 +1391,28 @@ static void descriptors_are_listed(void)
     descriptors_of_any_number_are_closed(true);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0);
+    CHECK_NUMBER(write(fd, text, strlen(text)), (long long)strlen(text));
+    close(fd);
+}
+
 static void descriptors_are_closed_without_proc(void)
 {
-    CHECK_NUMBER(unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)), 0);
+    uid_t uid = geteuid();
+    char uids[32], gids[32];
+
+    snprintf(uids, sizeof(uids), "0 %u 1", (unsigned int)uid);
+    snprintf(gids, sizeof(gids), "0 %u 1", (unsigned int)getegid());
+    CHECK_NUMBER(unshare(CLONE_NEWNS | (uid == 0 ? 0 : CLONE_NEWUSER)), 0);
+    if (uid != 0) { /* nobody makes no directory */
+        write_text("/proc/self/uid_map", uids);
+        write_text("/proc/self/setgroups", "deny");
+        write_text("/proc/self/gid_map", gids);
+    }
     CHECK_NUMBER(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     CHECK_NUMBER(mount("tmpfs", "/proc", "tmpfs", 0, NULL), 0);
     CHECK_NUMBER(mkdir("/proc/self", 0755), 0);
