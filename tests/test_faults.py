@@ -178,7 +178,7 @@ class Injected:
     error: str
     plan: str
     burn: str = ""  # statements that use up the failure meant for Python itself
-    when: int = 1  # before its first step the launcher hides, and looks at its securebits
+    when: int = 1  # root's looks at its securebits and hides before; a user's has maps to write
 
     def __str__(self) -> str:
         return f"{self.operation}-{self.call}-{self.error}"
@@ -202,7 +202,7 @@ BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
     Injected("watch", "pidfd_open", "EMFILE", LAUNCHED),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
-    Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL, 2),
+    Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL, 2 if IS_ROOT else 1),
     Injected("map_helper", "socketpair", "EMFILE", MAPS),
     Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK),
     Injected("unshare", "unshare", "EPERM", MAPS),
@@ -213,7 +213,7 @@ BY_STRACE = [
     Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
-    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3),
+    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3 if IS_ROOT else 1),
     Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK),
     Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK),
     Injected("thread", "clone", "EAGAIN", THREAD, BURN_FORK),

@@ -588,8 +588,8 @@ def test_a_root_that_is_a_file(place: Path) -> None:
 def test_a_root_behind_a_closed_door(place: Path) -> None:
     (place / "closed/inner").mkdir(parents=True)
     (place / "closed").chmod(0)
-    # With uid= the root is opened outside, before the caller is root of his own directories.
-    call = f"nsdemo.run(['/true'], root='{place}/closed/inner', uid=0)"
+    # With an init the root is opened outside, before the caller is root of his own directories.
+    call = f"nsdemo.run(['/true'], root='{place}/closed/inner', init=True)"
     found = outcome(call, user=True)
     (place / "closed").chmod(0o755)
     words = f"uid {ME} may not look into {place}/closed", "(mode 000"
