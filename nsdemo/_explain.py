@@ -92,7 +92,7 @@ def system_call(operation: str, args: Sequence[Any]) -> str:
     match operation:
         case "clone":
             flags = flag_names(first, CLONE_NAMES) + "|" if first else ""
-            return f"clone({flags}CLONE_VFORK|SIGCHLD)"
+            return f"clone({flags}CLONE_VM|SIGCHLD)"
         case "open_process":
             return f"pidfd_open({first}, 0)"
         case "open_root":

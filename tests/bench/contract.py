@@ -79,7 +79,7 @@ def rows(
 
     def weight(kind: str) -> Bound:
         value = memory[kind]
-        return Bound(None if isinstance(value, str) else value, "{} PSS", 64, 16, unit=" KB")
+        return Bound(None if isinstance(value, str) else value, "{} PSS", 32, 16, unit=" KB")
 
     def seconds(kind: str, words: str, must: float) -> Bound:
         value = crowd[kind]
@@ -91,29 +91,29 @@ def rows(
         Row(
             "spawn, five flags, default options, wait",
             (
-                Bound(ratio(spawn, "baseline spawn"), "{} baseline", 1.6, 1.25),
-                Bound(ratio("unshare", spawn), "{} faster than unshare", 2.2, 3, at_least=True),
+                Bound(ratio(spawn, "baseline spawn"), "{} baseline", 1.45, 1.2),
+                Bound(ratio("unshare", spawn), "{} faster than unshare", 2.1, 3, at_least=True),
             ),
         ),
         Row(
             "enter, five namespaces",
             (
-                Bound(ratio(enter, "baseline enter"), "{} baseline", 1.6, 1.2),
-                Bound(ratio("nsenter", enter), "{} faster than nsenter", 2.5, at_least=True),
+                Bound(ratio(enter, "baseline enter"), "{} baseline", 1.5, 1.2),
+                Bound(ratio("nsenter", enter), "{} faster than nsenter", 2.4, 3, at_least=True),
             ),
         ),
         Row(
             "chroot_run",
             (
                 Bound(ratio(chroot, "baseline chroot"), "{} baseline", 1.5),
-                Bound(ratio("chroot", chroot), "{} faster than chroot", 1.8, at_least=True),
+                Bound(ratio("chroot", chroot), "{} faster than chroot", 2.2, at_least=True),
                 Bound(bare, "{} subprocess.run, bare command", None, 1),
             ),
         ),
         *(Row(what, burdened(condition)) for condition, what in BURDENS.items()),
         Row(
             "import nsdemo",
-            (Bound(ratio("import nsdemo", "import subprocess"), "{} import subprocess", 2, 1.3),),
+            (Bound(ratio("import nsdemo", "import subprocess"), "{} import subprocess", 1.6, 1.3),),
         ),
         Row("a waiting init", (weight("init"),)),
         Row("a waiting watchdog", (weight("watchdog"),)),
@@ -123,14 +123,14 @@ def rows(
                 Bound(
                     ratio("bwrap sandbox", "nsdemo sandbox"),
                     "{} faster than bwrap",
-                    1,
+                    1.6,
                     at_least=True,
                 ),
             ),
         ),
         Row(
             "1,000 containers from one process",
-            (seconds("start", "{} to start", 5), seconds("stop", "{} to stop", 3)),
+            (seconds("start", "{} to start", 0.8), seconds("stop", "{} to stop", 0.35)),
         ),
     ]
 
