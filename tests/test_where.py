@@ -131,7 +131,7 @@ def test_the_command_line(here: Path) -> None:
 @pytest.mark.parametrize("cwd", [None, "/"])
 def test_an_init_is_not_below_either(here: Path, cwd: str | None) -> None:
     if not IS_ROOT:
-        pytest.skip("an ordinary user may not look at his init")
+        pytest.skip("only root looks at an init")
     find = "stat -Lc %i /proc/1/cwd"
     inode = int(sh(find, mounts=[Tmpfs(here)], init=True, cwd=cwd).stdout)
     assert inode != here.stat().st_ino
@@ -234,7 +234,7 @@ def test_a_root_from_the_host_where_the_directory_was_deleted(here: Path) -> Non
 def test_a_directory_without_a_path(here: Path) -> None:
     """What was mounted there is gone, and we are still in it."""
     if not IS_ROOT:
-        pytest.skip("needs a mount in our own namespace")
+        pytest.skip("only root mounts in our own namespace")
     body = """
     import subprocess
     os.chdir("/")
@@ -271,7 +271,7 @@ def test_a_directory_that_we_may_not_look_into() -> None:
     report(cwd=done.stdout.decode(), error=found)
     """
     if not IS_ROOT:
-        pytest.skip("needs a directory that is closed to us")
+        pytest.skip("only root makes a directory that is closed to the caller")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         found = script(body, folder).report
     assert found["cwd"] == f"{folder}\n"
