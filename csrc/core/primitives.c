@@ -331,7 +331,7 @@ static bool can_clone(const struct nsd_request *request)
 
     return request->join_count == 0 && request->root_of.pid == 0 && !request->init &&
            (request->unshare & CLONE_NEWTIME) == 0 && request->pin_count == 0 &&
-           request->cgroup_count == 0 && !request->no_clone &&
+           request->cgroup_count == 0 &&
            !(maps_ids && (request->no_user_clone || request->users.outside ||
                           request->users.owner_uid >= 0));
 }

@@ -73,9 +73,8 @@ struct nsd_request {
     int join_count;
     struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
     bool privileged;               /* CAP_SYS_ADMIN: decides the order of joins */
-    bool no_clone;                 /* the launcher is needed whatever is asked for */
-    bool no_user_clone;            /* or if that is a user namespace: core/direct.c */
-    bool fork;                     /* before the command is executed, after unsharing */
+    bool no_user_clone; /* we may not write the id maps of a child with our memory */
+    bool fork;          /* before the command is executed, after unsharing */
     bool mount_proc;
     bool init;
     bool watch;           /* the command ends with the Python process */

@@ -305,8 +305,6 @@ int nsd_launch_start(const struct nsd_builder *plan,
     if (!nsd_builder_is_whole(plan))
         return -EINVAL;
     describe(ret_child, plan, options->shared);
-    if (plan->step_count == 0)
-        return -EINVAL;
     ret_child->tidies_late = options->waits;
     start.direct = nsd_is_direct(plan);
     ret = serialize(&start);
