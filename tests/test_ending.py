@@ -629,8 +629,9 @@ STOLEN = """
     for number in range(40):
         for init in (False, True):
             try:
-                command = ["sh", "-c", f"sleep 0.01; exit {number}"]
-                done = nsdemo.run(command, init=init, stdin=nsdemo.DEVNULL)
+                # It ends when the launch is over: who is quicker may be gone before it has a pidfd.
+                command = ["sh", "-c", f"read line; exit {number}"]
+                done = nsdemo.run(command, init=init, input=b"now\\n")
             except ChildProcessError:
                 lost += 1
             else:

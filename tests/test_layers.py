@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,25 @@ def test_what_is_mounted_over_is_not_below(root: Path, data: Path, ordinary: boo
     assert [word for word in output if word not in ("in", "0")] == []
 
 
+def with_an_empty_tmp() -> str:
+    """What sh does before it runs its arguments: a directory for temporary files may be full of
+    them, and something be mounted there. What we run ourselves stays, if it lies there."""
+    ours = {sys.prefix, str(Path(nsdemo.__file__).parents[1]), str(Path(__file__).parents[1])}
+    below = sorted(path for path in ours if Path("/tmp") in Path(path).parents)
+    return "\n".join(
+        [
+            *(f"exec {fd}<{shlex.quote(path)}" for fd, path in enumerate(below, 3)),
+            "mount -t tmpfs none /tmp",
+            *(f"mkdir -p {shlex.quote(path)}" for path in below),
+            *(
+                f"mount -c --rbind /proc/self/fd/{fd} {shlex.quote(path)}; exec {fd}<&-"
+                for fd, path in enumerate(below, 3)
+            ),
+            'exec "$@"',
+        ]
+    )
+
+
 @both
 def test_our_own_root(ordinary: bool) -> None:
     """The machine is as it was, and everything in it is there."""
@@ -143,10 +164,7 @@ def test_our_own_root(ordinary: bool) -> None:
         changes = [(change.path, change.kind) for change in box.changes()]
         report(output=done.stdout, error=done.stderr, changes=changes)
     """
-    # A directory for temporary files may be full of them, and something be mounted there.
-    options = "-m" if IS_ROOT else "-Urm"
-    mount = 'mount -t tmpfs none /tmp && exec "$@"'
-    under = [tool("unshare"), options, "sh", "-c", mount, "sh"]
+    under = [tool("unshare"), "-m" if IS_ROOT else "-Urm", "sh", "-euc", with_an_empty_tmp(), "sh"]
     found = script(body, ordinary=ordinary and IS_ROOT, under=under).report
     assert found["error"] == ""
     assert found["output"].split() == ["x", "null", "/sys/class/net", "/usr/bin", "closed"]

@@ -269,7 +269,7 @@ def test_who_is_not_mapped_becomes_root(ranges: tuple[int, int]) -> None:
     uid, gid = ranges
     maps: dict[str, Any] = {"uid_map": [(0, uid, 9)], "gid_map": [(0, gid, 9)]}
     words = ["sh", "-c", "touch /tmp/x && stat -c %u:%g /tmp/x && grep CapEff /proc/self/status"]
-    done = nsdemo.run(words, **maps, mounts=[nsdemo.Tmpfs("/tmp")], **CAPTURED)
+    done = nsdemo.run(words, **maps, cwd="/", mounts=[nsdemo.Tmpfs("/tmp")], **CAPTURED)
     owner, _, power = done.stdout.split()
     assert (owner, int(power, 16) & 0xFF) == ("0:0", 0xFF)
     elsewhere: dict[str, Any] = {"uid_map": [(5, uid, 9)], "gid_map": [(5, gid, 9)]}
