@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ._explain import MOUNTS, MS_SLAVE, OPTIONS, keyword_of, target
+from ._clone_flags import OPTIONS
+from ._explain import MOUNTS, MS_SLAVE, keyword_of, target
 from ._values import working_directory
 
 if TYPE_CHECKING:

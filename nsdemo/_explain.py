@@ -11,22 +11,13 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._clone_flags import CLONE_NAMES, OPTIONS, flag_names
 from ._values import working_directory
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan
     from ._step import Step
 
-CLONE_NAMES = {
-    0x00020000: "CLONE_NEWNS",
-    0x04000000: "CLONE_NEWUTS",
-    0x08000000: "CLONE_NEWIPC",
-    0x20000000: "CLONE_NEWPID",
-    0x40000000: "CLONE_NEWNET",
-    0x10000000: "CLONE_NEWUSER",
-    0x02000000: "CLONE_NEWCGROUP",
-    0x00000080: "CLONE_NEWTIME",
-}
 MOUNT_NAMES = {
     0x1: "MS_RDONLY",
     0x2: "MS_NOSUID",
@@ -49,24 +40,6 @@ ATTRIBUTE_NAMES = {
     0x4: "MOUNT_ATTR_NODEV",
     0x8: "MOUNT_ATTR_NOEXEC",
 }
-# The options of unshare(1) and nsenter(1), by flag.
-OPTIONS = {
-    0x00020000: "--mount",
-    0x04000000: "--uts",
-    0x08000000: "--ipc",
-    0x20000000: "--pid",
-    0x40000000: "--net",
-    0x10000000: "--user",
-    0x02000000: "--cgroup",
-    0x00000080: "--time",
-}
-
-
-def flag_names(flags: int, names: dict[int, str], separator: str = "|") -> str:
-    """A flag word in the kernel's own names."""
-    known = [name for bit, name in names.items() if flags & bit]
-    rest = flags & ~sum(names)
-    return separator.join([*known, *([hex(rest)] if rest else [])]) or "0"
 
 
 def below(root: Sequence[str], target: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from . import _machine
 from ._case import NEWNS, NEWPID, NEWUSER, Case, Hints, apparmor, filtered, no_power
-from ._explain import CLONE_NAMES, OPTIONS, flag_names
+from ._clone_flags import CLONE_NAMES, OPTIONS, flag_names
 from ._not_mounted import too_many_mounts
 from ._nsfs import NS_GET_USERNS, owner_of_file
 

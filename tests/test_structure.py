@@ -165,7 +165,7 @@ def test_a_plain_import_loads_little() -> None:
     assert own <= {"nsdemo"} | {
         f"nsdemo.{name}"
         for name in (
-            *("_api", "_container", "_core", "_errors", "_explain"),
+            *("_api", "_clone_flags", "_container", "_core", "_errors", "_explain"),
             *("_plan", "_request", "_run", "_shown", "_stdio", "_step", "_targets", "_values"),
         )
     }
