@@ -98,6 +98,11 @@ def rootfs() -> Iterator[Path]:
     except FileNotFoundError as error:
         pytest.skip(f"{error} (on Debian: apt-get install busybox-static)")
     with made:
+        # Whoever writes there first would make it, and nobody else may then.
+        null = Path(made, "dev", "null")
+        null.parent.mkdir(exist_ok=True)
+        null.touch()
+        null.chmod(0o666)
         yield Path(made)
 
 
