@@ -24,13 +24,14 @@ if sys.platform != "linux":
 
 from typing import TYPE_CHECKING, Any
 
-from ._api import chroot_run, enter, namespaces, run, spawn
+from ._api import chroot_run, enter, run, spawn
 from ._container import Container
 from ._errors import NamespaceError
 from ._plan import Plan
 from ._run import CalledProcessError, CompletedProcess, TimeoutExpired
 from ._stdio import DEVNULL, PIPE, STDOUT
 from ._step import Step
+from ._targets import namespaces
 
 if TYPE_CHECKING:
     from ._changes import Change

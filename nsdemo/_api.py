@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -511,41 +510,3 @@ def _cgroups_of(target: Resolved) -> Any:
         return cgroup_settings(target.pid)
     except OSError as error:
         raise unreadable(target.pid, error) from None
-
-
-def namespaces(target: Any = None) -> Mapping[str, tuple[int, int]]:
-    """The identities of a process's namespaces.
-
-    Args:
-        target: a Container, a pid, a pidfd object; None is the calling thread.
-
-    Returns:
-        A mapping from the keyword ("mount", "uts", "ipc", "pid", "net", "user", "cgroup",
-        "time") to (device, inode). Two processes share a namespace exactly when these are
-        equal. A kind that this kernel lacks is left out.
-
-    Raises:
-        ProcessLookupError: no such process.
-        PermissionError: somebody else's process.
-
-    Example:
-        >>> nsdemo.namespaces()["uts"] == nsdemo.namespaces(os.getpid())["uts"]
-        True
-
-    Source: namespaces(7), "The /proc/pid/ns/ directory".
-    """
-    resolved = None if target is None else Resolved(target)
-    if resolved is not None and resolved.kind is not None:
-        status = os.fstat(resolved.fd)
-        return {resolved.kind: (status.st_dev, status.st_ino)}
-    found = {}
-    for number, keyword in enumerate(KEYWORDS):
-        try:
-            if resolved is None:
-                found[keyword] = _core.identity(0, number)
-            else:
-                found[keyword] = resolved.read(_core.identity, number)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise unreadable(resolved.pid if resolved else 0, error) from None
-    return found

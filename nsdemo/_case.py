@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import _machine
-from ._proc import parse_id_map
+from ._tables import parse_id_map
 from ._targets import pid_of_pidfd
 
 if TYPE_CHECKING:

@@ -206,7 +206,7 @@ class Container(Generic[AnyStr]):
     @property
     def namespaces(self) -> Mapping[str, tuple[int, int]]:
         """Its namespaces' identities; see ``nsdemo.namespaces``."""
-        from ._api import namespaces
+        from ._targets import namespaces
 
         return namespaces(self)
 

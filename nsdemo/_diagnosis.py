@@ -63,7 +63,7 @@ from ._not_placed import (
     explain_source,
 )
 from ._not_set import explain_cgroup, explain_offsets
-from ._proc import parse_id_map
+from ._tables import parse_id_map
 
 if TYPE_CHECKING:
     from ._core import Plan as CorePlan

@@ -15,7 +15,7 @@ import re
 import resource
 from contextlib import suppress
 
-from ._proc import IdMap, Mount, parse_id_map, parse_mountinfo
+from ._tables import IdMap, Mount, parse_id_map, parse_mountinfo
 
 # capabilities(7)
 CAP_SETGID = 6

@@ -8,7 +8,7 @@ import stat
 
 from . import _machine
 from ._case import Case, Hints, filtered
-from ._proc import parse_id_map
+from ._tables import parse_id_map
 from ._users import how_to_get_a_range, ranges_of, user_name
 
 

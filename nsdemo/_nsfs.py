@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from typing import Any, NamedTuple
 
-from ._api import namespaces
 from ._proc import (
     FILES,
     NS_GET_PARENT,
@@ -27,7 +26,7 @@ from ._proc import (
     places,
     read_process,
 )
-from ._targets import unreadable
+from ._targets import namespaces, unreadable
 
 NS_GET_USERNS = 0xB701
 NS_GET_OWNER_UID = 0xB704

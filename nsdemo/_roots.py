@@ -12,10 +12,9 @@ import os
 from typing import Any, NamedTuple
 
 from . import _machine
-from ._api import namespaces
 from ._errors import NamespaceError
 from ._proc import Identity, pid_of
-from ._targets import unreadable
+from ._targets import namespaces, unreadable
 from ._visit import open_root
 
 

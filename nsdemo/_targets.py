@@ -17,6 +17,10 @@ from ._values import CLONE_FLAGS, KEYWORDS, deadline_of, text_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from _typeshed import HasFileno
+
+    from ._container import Container
+
 # The launcher is handed descriptors below this number; above it, copying the table up to
 # there would take longer than opening the process again by its number.
 _CHEAP_DESCRIPTORS = 64
@@ -217,6 +221,46 @@ def pid_of_pidfd(fd: int) -> int | None:
             if line.startswith("Pid:"):
                 return int(line.split()[1])
     return None
+
+
+def namespaces(
+    target: Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
+) -> Mapping[str, tuple[int, int]]:
+    """The identities of a process's namespaces.
+
+    Args:
+        target: a Container, a pid, a pidfd object; None is the calling thread.
+
+    Returns:
+        A mapping from the keyword ("mount", "uts", "ipc", "pid", "net", "user", "cgroup",
+        "time") to (device, inode). Two processes share a namespace exactly when these are
+        equal. A kind that this kernel lacks is left out.
+
+    Raises:
+        ProcessLookupError: no such process.
+        PermissionError: somebody else's process.
+
+    Example:
+        >>> nsdemo.namespaces()["uts"] == nsdemo.namespaces(os.getpid())["uts"]
+        True
+
+    Source: namespaces(7), "The /proc/pid/ns/ directory".
+    """
+    resolved = None if target is None else Resolved(target)
+    if resolved is not None and resolved.kind is not None:
+        status = os.fstat(resolved.fd)
+        return {resolved.kind: (status.st_dev, status.st_ino)}
+    found = {}
+    for number, keyword in enumerate(KEYWORDS):
+        try:
+            if resolved is None:
+                found[keyword] = _core.identity(0, number)
+            else:
+                found[keyword] = resolved.read(_core.identity, number)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise unreadable(resolved.pid if resolved else 0, error) from None
+    return found
 
 
 def unreadable(pid: int, error: OSError) -> OSError:

@@ -23,9 +23,7 @@ from ._powers import Power, power
 from ._proc import (
     FILES,
     Identity,
-    IdMap,
     IdMaps,
-    Mount,
     Process,
     id_maps,
     mounts,
@@ -34,6 +32,7 @@ from ._proc import (
     processes,
 )
 from ._roots import Root, open_namespace_root, root
+from ._tables import IdMap, Mount
 
 __all__ = [
     "CAPABILITIES",

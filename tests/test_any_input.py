@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import nsdemo
-from nsdemo import _inside, _proc, _users, flags
+from nsdemo import _inside, _proc, _tables, _users, flags
 from nsdemo.notebook import _elf
 
 settings.register_profile("nsdemo", deadline=None, database=None, print_blob=True, max_examples=150)
@@ -131,7 +131,7 @@ def test_the_interpreter_of_a_script(interpreter: bytes, rest: bytes) -> None:
 # -- /proc -------------------------------------------------------------------------------------
 
 mount_lines = st.builds(
-    _proc.Mount,
+    _tables.Mount,
     numbers,
     numbers,
     st.builds("{}:{}".format, numbers, numbers),
@@ -145,7 +145,7 @@ mount_lines = st.builds(
 )
 
 
-def as_the_kernel_writes(mount: _proc.Mount) -> str:
+def as_the_kernel_writes(mount: _tables.Mount) -> str:
     root, point, source = (
         os.fsdecode(escaped(os.fsencode(text))) for text in (mount.root, mount.point, mount.source)
     )
@@ -155,17 +155,17 @@ def as_the_kernel_writes(mount: _proc.Mount) -> str:
 
 
 @given(st.lists(mount_lines, max_size=5))
-def test_mounts_are_read_back(mounts: list[_proc.Mount]) -> None:
+def test_mounts_are_read_back(mounts: list[_tables.Mount]) -> None:
     text = "".join(as_the_kernel_writes(mount) + "\n" for mount in mounts)
-    assert _proc.parse_mountinfo(text) == tuple(mounts)
+    assert _tables.parse_mountinfo(text) == tuple(mounts)
 
 
 @given(st.text(st.sampled_from(list("0123456789 -:/\n\\²x")), max_size=200) | st.text())
 @example("a b c d e f - g h")
 @example("1 2 0:1 / /\\777 rw - x y z")
 def test_any_mountinfo(text: str) -> None:
-    for mount in _proc.parse_mountinfo(text):
-        assert isinstance(mount, _proc.Mount)
+    for mount in _tables.parse_mountinfo(text):
+        assert isinstance(mount, _tables.Mount)
 
 
 ids = st.integers(0, 2**32 - 1)
@@ -174,13 +174,13 @@ ids = st.integers(0, 2**32 - 1)
 @given(st.lists(st.tuples(ids, ids, ids), max_size=5))
 def test_id_maps_are_read_back(rows: list[tuple[int, int, int]]) -> None:
     text = "".join(f"{a:10d} {b:10d} {c:10d}\n" for a, b, c in rows)
-    assert _proc.parse_id_map(text) == tuple(rows)
+    assert _tables.parse_id_map(text) == tuple(rows)
 
 
 @given(st.text(st.sampled_from(list("0123456789 \n²٣-")), max_size=60) | st.text())
 @example("1 ² 3")
 def test_any_id_map(text: str) -> None:
-    for row in _proc.parse_id_map(text):
+    for row in _tables.parse_id_map(text):
         assert len(row) == 3
 
 

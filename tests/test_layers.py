@@ -15,7 +15,7 @@ from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, memory_keeps_attributes, s
 from targets import tool
 
 import nsdemo
-from nsdemo import _layers, _machine, _proc
+from nsdemo import _layers, _machine, _tables
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -207,7 +207,7 @@ def test_more_layers_than_there_is_room_for(
 ) -> None:
     """The error names the mount that makes them necessary."""
     points = (tmp_path / "the" / "place", tmp_path / "few" / "other")
-    mounts = tuple(_proc.Mount(1, 1, "0:1", "/", str(x), "", "", "ext4", "", "") for x in points)
+    mounts = tuple(_tables.Mount(1, 1, "0:1", "/", str(x), "", "", "ext4", "", "") for x in points)
     monkeypatch.setattr(_machine, "mounts", lambda: mounts)
     for point in points:
         point.mkdir(parents=True)
