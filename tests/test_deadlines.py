@@ -188,34 +188,59 @@ def test_a_joiner_that_is_stopped_from_inside(rootfs: Path) -> None:
 KILLED = """
     import deaf, shutil
     place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
-    shutil.copy("/bin/busybox", f"{place}/x")
-    end = deaf.lease(f"{place}/x")
+    shutil.copy("/bin/busybox", f"{place}/sleep")
     nsdemo.run(["true"])
-    before = snapshot()
+    mine, others = os.getpid(), children()
+    end = deaf.lease(f"{place}/sleep")
+    holder, = children() - others
+    late = int(sys.argv[1])
+
+    def ours():
+        found = set()
+        for thread in os.listdir(f"/proc/{mine}/task"):
+            found.update(map(int, Path(f"/proc/{mine}/task/{thread}/children").read_text().split()))
+        return found
 
     def first_that_has_forked():
-        for pid in children() - before["children"]:
+        new = ours() - others - {holder, os.getpid()}
+        for pid in new:
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{pid}/status").read_text()
-                if "nsdemo" in status and len(children() - before["children"]) == 2:
+                if "nsdemo" in status and len(new) == 2:
                     if len(status.split("NSpid:")[1].splitlines()[0].split()) == 1:
                         return pid
 
-    def kill():
-        os.kill(eventually(first_that_has_forked), signal.SIGKILL)
+    def executed():
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{name}/exe") == f"{place}/sleep":
+                    return True
 
-    thread = threading.Thread(target=kill)
-    thread.start()
+    # Late: Python sleeps meanwhile, and looks when the command has long been executed.
+    if (killer := os.fork()) == 0:
+        try:
+            first = eventually(first_that_has_forked)
+            if late:
+                os.kill(mine, signal.SIGSTOP)
+            os.kill(first, signal.SIGKILL)
+            if late:
+                os.kill(holder, signal.SIGKILL)
+                eventually(executed)
+                time.sleep(0.1)
+        finally:
+            os.kill(mine, signal.SIGCONT)
+            os._exit(0)
+    before = snapshot()
     try:
-        box = nsdemo.spawn([f"{place}/x", "sleep", "600"], %s)
+        box = nsdemo.spawn([f"{place}/sleep", "600"], %s)
     except OSError as error:
         found = facts_of(error)
     else:
         found = {"type": [], "text": f"a success: {box}"}
         box.kill()
         box.wait()
-    thread.join()
     end()
+    os.waitpid(killer, 0)
     before["children"] &= children()
     now = descriptors()
     before["descriptors"] = {fd: of for fd, of in before["descriptors"].items() if fd in now}
@@ -225,10 +250,11 @@ KILLED = """
 """
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
 @pytest.mark.parametrize("options", ["time=True", "init=True", "time=True, die_with_parent=False"])
-def test_a_launch_whose_first_process_was_killed_is_no_success(options: str) -> None:
+def test_a_launch_whose_first_process_was_killed_is_no_success(options: str, late: bool) -> None:
     """The watchdog to be, and who tells that the command could not be executed."""
-    found = script(KILLED % options).report
+    found = script(KILLED % options, str(int(late))).report
     assert "NamespaceError" in found["error"]["type"], found
     assert "killed" in found["error"]["text"]
     assert found["left"] == []

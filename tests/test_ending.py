@@ -570,6 +570,38 @@ def test_a_guard_that_is_killed_has_another(how: str, marker: str) -> None:
     assert json.loads(done.stdout) == {"status": signal.SIGKILL, "left": 0, "guards": {}}
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["new", "joined"])
+def test_a_watchdog_that_is_killed_is_missed_by_nobody(joined: bool, marker: str) -> None:
+    """Those of launches that fork are children of Python; when they are killed the guard ends
+    their commands."""
+    code = """
+        marker, joined = sys.argv[1], int(sys.argv[2])
+        command = ["sh", "-c", f"sleep {marker} & sleep {marker}"]
+        forms = [{"init": True}, {"time": True}, {"pid": False, "time": True}]
+        if joined:
+            box = nsdemo.spawn(["sleep", "60"], uts=True, **QUIET)
+            forms = [{"mount": box}, {"pid": box}, {"uts": box, "pid": False}]
+            forms += [{"uts": box, "init": True}]
+        boxes = [nsdemo.spawn(command, **form, **QUIET) for form in forms]
+        assert eventually(lambda: len(processes_with(marker)) == 2 * len(forms))
+        watchdogs = []
+        for pid in children():
+            if Path(f"/proc/{pid}/comm").read_text() == "nsdemo-watch\\n":
+                os.kill(pid, signal.SIGKILL)
+                watchdogs.append(pid)
+        time.sleep(0.1)
+        report(watchdogs=len(watchdogs), running=len(processes_with(marker)))
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [*command_of(code), marker, str(int(joined))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    count = 4 if joined else 3
+    assert json.loads(done.stdout) == {"watchdogs": count, "running": 2 * count}
+    assert eventually(lambda: not processes_with(marker))
+
+
 def test_a_plan_by_hand_has_no_watchdog_to_ask_for() -> None:
     by_hand = nsdemo.Plan().setsid().exec(["true"])
     unwatched = nsdemo.spawn(["true"], die_with_parent=False, dry_run=True)

@@ -198,16 +198,28 @@ static void note_execution(struct nsd_child *child)
         last->end = nsd_counter();
 }
 
+static const struct nsd_step *find_step(const struct nsd_builder *plan,
+                                        enum nsd_operation operation)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].operation == operation)
+            return &plan->steps[i];
+    return NULL;
+}
+
 /* What the guard has to end. The kernel is asked by a step to end some commands with their parent,
  * but forgets it where a program brings power of its own (set-user-ID, file capabilities), so the
- * guard knows of those, too. */
+ * guard knows of those, too; and of those that have a watchdog, which may be killed. */
 static enum nsd_end what_ends(const struct nsd_start *start)
 {
     const struct nsd_child *child = start->child;
     const struct nsd_step *first = start->plan->steps;
+    const struct nsd_step *watch = find_step(start->plan, NSD_WATCH);
 
     if (first->operation == NSD_CLONE && first->number[1] != NSD_ENDS_NOTHING)
         return (enum nsd_end)first->number[1];
+    if (watch != NULL && child->forked) /* that of a guard forks no command */
+        return watch->number[0] != 0 ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
     if (!child->dies_with_thread || child->has_watchdog)
         return NSD_ENDS_NOTHING;
     return child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
