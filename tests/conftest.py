@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import leftovers, snapshot, user_namespaces
+from support import devices, leftovers, own_machine, snapshot, user_namespaces
 
 import nsdemo
 from nsdemo import _explain
@@ -31,6 +31,8 @@ ALLOWED_SKIPS = {
     "this kernel has no": "an older kernel lacks a namespace; nsdemo cannot add it",
 }
 
+MOST_WORKERS = 8
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of the tests")
@@ -38,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # With xdist each worker has a machine of its own, and who only hands out tests needs none.
+    if not config.getoption("numprocesses", None) and not config.getoption("collectonly"):
+        own_machine()
     config.addinivalue_line("markers", "leaves(reason): excused from the search for leftovers")
 
 
@@ -49,6 +54,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="the browser tests run with --browser"))
     gc.collect()
     gc.freeze()  # what has been collected stays: the search for leftovers need not go through it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: a worker for each processor that we may use; with one, no worker at all."""
+    processors = len(os.sched_getaffinity(0))
+    return min(processors, MOST_WORKERS) if processors > 1 else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file run on one worker, in their order; those of the engines on another.
+
+    So whatever is made once for a file, or for an engine, is made once in a run.
+    """
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "engines" if _of_an_engine(nodeid) else nodeid.split("::")[0]
+
+    return ByFile(config, log)
+
+
+def _of_an_engine(nodeid: str) -> bool:
+    return any(word in nodeid for word in ("docker", "podman"))
 
 
 def _fail_forbidden_skip(report: Any) -> None:
@@ -81,9 +114,10 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """No child, descriptor, mount or file more than before; the same signals, ids, directory."""
     # An engine's daemon is started when first asked for, and lives as long as the session.
-    engine = any(word in request.node.nodeid for word in ("docker", "podman"))
-    if engine or request.node.get_closest_marker("leaves"):
+    if _of_an_engine(request.node.nodeid) or request.node.get_closest_marker("leaves"):
+        before_it = devices()
         yield
+        assert devices() == before_it
         return
     before = snapshot()
     yield

@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,15 @@ SHARED_MACHINE = (
     *("sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"),
 )
 QUIET: dict[str, Any] = {"stdin": nsdemo.DEVNULL}
+CAP_SYS_ADMIN = 21
+CLONE_NEWNS = 0x20000
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 1 << 1, 1 << 2, 1 << 14, 1 << 18
+OWN_MEMORY = "nsdemo-tests"  # the source of the tmpfs that covers /dev/shm
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# What we put into /dev/shm has our name: beside us are other tests, users and programs.
+tempfile.template = f"tmp-{os.getpid()}-"
 _KEPT_FIELDS = ("Umask", "Uid", "Gid", "Groups", "Sig", "Cap", "NoNewPrivs", "Seccomp:")
 
 
@@ -93,16 +100,57 @@ def _standing() -> dict[str, str]:
 
 
 def _mounts() -> set[str]:
-    """Mounts of our mount namespace, but for those of container engines: numbers and points."""
+    """Mounts of our mount namespace, but for those of container engines: numbers and points.
+
+    Without power over it there is nothing to look for: what is mounted there is others' doing.
+    """
+    if not _may_mount():
+        return set()
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = {f"{words[4]} ({words[0]})" for words in lines}
     return {each for each in found if "docker" not in each and "podman" not in each}
 
 
+def _may_mount() -> bool:
+    status = Path("/proc/thread-self/status").read_text()
+    return bool(int(status.split("CapEff:\t")[1][:16], 16) >> CAP_SYS_ADMIN & 1)
+
+
 def _shared_memory() -> set[str]:
+    """All of it where the machine's is covered by one of our own; else what has our name."""
     with contextlib.suppress(OSError):
-        return {e.name for e in os.scandir("/dev/shm") if e.stat().st_uid == os.geteuid()}
+        ours = OWN_MEMORY in Path("/proc/self/mountinfo").read_text().split()
+        names = {entry.name for entry in os.scandir("/dev/shm")}
+        return {name for name in names if ours or name.startswith(tempfile.template)}
     return set()
+
+
+def devices() -> dict[str, str]:
+    """Type, permissions and number of the devices that everybody on this machine uses."""
+    found = {}
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx"):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(f"/dev/{name}", follow_symlinks=name == "ptmx")
+            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+            found[f"/dev/{name}"] = f"{stat.filemode(status.st_mode)} {number}"
+    return found
+
+
+def own_machine() -> bool:
+    """Give this process a mount namespace and a /dev/shm of its own, if it may have them.
+
+    What is mounted there from now on is its own, whatever other tests, users and engines do
+    beside it. An ordinary user stays where he is.
+    """
+    if not _may_mount() or _libc.unshare(CLONE_NEWNS) != 0:
+        return False
+    for source, target, kind, flags, data in (
+        (None, b"/", None, MS_REC | MS_PRIVATE, None),
+        (OWN_MEMORY.encode(), b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777"),
+    ):
+        if _libc.mount(source, target, kind, flags, data) != 0:
+            raise OSError(ctypes.get_errno(), f"mount on {target.decode()}")
+    return True
 
 
 def snapshot() -> dict[str, Any]:
@@ -114,6 +162,7 @@ def snapshot() -> dict[str, Any]:
         "namespaces": {n: os.readlink(f"/proc/self/ns/{n}") for n in os.listdir("/proc/self/ns")},
         "standing": _standing(),
         "shared memory": _shared_memory(),
+        "devices": devices(),
         "directories": (os.getcwd(), os.readlink("/proc/self/root")),
         "dumpable": prctl(PR_GET_DUMPABLE),
     }
@@ -212,6 +261,15 @@ def user_namespaces() -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
     return done.returncode == 0
+
+
+def let_in(folder: Path) -> None:
+    """Everybody may enter this directory of pytest's, which closes its directories to others."""
+    folder.chmod(0o755)
+    for path in folder.parents:
+        if not path.name.startswith(("pytest-", "popen-")):
+            break
+        path.chmod(0o755)
 
 
 NO_ATTRIBUTES = "this kernel has no user.* attributes on tmpfs (Linux 6.6)"

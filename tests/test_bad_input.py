@@ -428,7 +428,7 @@ def test_what_is_used_after_the_launch_is_looked_at_before(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("env", [3, "A=1", ["A=1"], [("A", "1")], object()], ids=repr)
+@pytest.mark.parametrize("env", [3, "A=1", ["A=1"], [("A", "1")], object], ids=repr)
 def test_an_environment_that_is_no_mapping(env: Any) -> None:
     for call in CALLS.values():
         refused(TypeError, "env is a mapping", call, TRUE, env=env)

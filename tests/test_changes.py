@@ -19,6 +19,7 @@ from support import (
     ORDINARY,
     QUIET,
     leftovers_now,
+    let_in,
     memory_keeps_attributes,
     script,
     snapshot,
@@ -34,8 +35,7 @@ both = pytest.mark.parametrize("ordinary", [False, True], ids=["caller", "ordina
 
 @pytest.fixture
 def root(rootfs: Path, tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     made = tmp_path / "root"
     shutil.copytree(rootfs, made, symlinks=True)
     for name in ("old/a", "old/b/c", "kind/d"):

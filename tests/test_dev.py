@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import script
+from support import let_in, script
 
 import nsdemo
 
@@ -132,8 +132,7 @@ def test_a_device_that_was_swapped_is_refused(rootfs: Path, ordinary: bool) -> N
 
 @both
 def test_a_root_whose_dev_leads_elsewhere(rootfs: Path, tmp_path: Path, ordinary: bool) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     root, outside = tmp_path / "root", tmp_path / "outside"
     shutil.copytree(rootfs, root, symlinks=True)
     outside.mkdir(mode=0o777)

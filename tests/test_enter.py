@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, script
+from support import IS_ROOT, QUIET, let_in, script
 from targets import CAPTURED, POWERS, made_by_unshare, only_root, tool
 
 import nsdemo
@@ -132,8 +132,7 @@ def test_one_that_has_just_begun_is_waited_for(rootfs: Path, tmp_path: Path) -> 
     """In execve(2) a process may not be looked at for an instant; here for as long as we want:
     the kernel shows nobody a program that may be executed but not read, here because its owner
     is somebody else."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     closed = tmp_path / "busybox"
     shutil.copy(rootfs / "bin" / "busybox", closed)
     closed.chmod(0o111)

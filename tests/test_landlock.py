@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import QUIET, leftovers_now, script, snapshot
+from support import QUIET, leftovers_now, let_in, script, snapshot
 
 import nsdemo
 from nsdemo import Landlock, NamespaceError, flags
@@ -31,8 +31,7 @@ def landlock() -> None:
 
 @pytest.fixture
 def root(rootfs: Path, tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     made = tmp_path / "root"
     shutil.copytree(rootfs, made, symlinks=True)
     for name in ("readable", "writable", "closed"):

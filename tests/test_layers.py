@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, memory_keeps_attributes, script
+from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, let_in, memory_keeps_attributes, script
 from targets import tool
 
 import nsdemo
@@ -63,8 +63,7 @@ def data(root: Path, tmp_path: Path) -> Path:
 
 def give(folder: Path) -> None:
     """To whom an ordinary user's container can be root for."""
-    for path in folder.parents[:2]:
-        path.chmod(0o755)
+    let_in(folder.parent)
     if IS_ROOT:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, ORDINARY, ORDINARY, follow_symlinks=False)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from lab import descendants, private_places, running_lab, without_engines
-from support import IMPORTABLE, eventually
+from support import IMPORTABLE, eventually, let_in
 
 from nsdemo import _learn
 
@@ -176,10 +176,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.owner() != "root" or parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    let_in(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import support; "
         "from pathlib import Path; from nsdemo import _learn; support.become_ordinary(); "

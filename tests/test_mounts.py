@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import IS_ROOT, QUIET, command_of, leftovers_now, no_power, refusing, script, snapshot
+from support import (
+    IS_ROOT,
+    QUIET,
+    command_of,
+    leftovers_now,
+    let_in,
+    no_power,
+    refusing,
+    script,
+    snapshot,
+)
 
 import nsdemo
 from nsdemo import flags
@@ -29,7 +39,8 @@ def root(rootfs: Path, tmp_path: Path) -> Path:
     """A root of this test alone, that anybody may change."""
     made = tmp_path / "root"
     shutil.copytree(rootfs, made, symlinks=True)
-    for folder in (tmp_path, *tmp_path.parents[:2], made, *(p for p in made.rglob("*"))):
+    let_in(tmp_path)
+    for folder in (made, *(p for p in made.rglob("*"))):
         if folder.is_dir() and not folder.is_symlink() and os.access(folder, os.W_OK):
             folder.chmod(0o777)
     return made

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, QUIET, memory_keeps_attributes, script
+from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, QUIET, let_in, memory_keeps_attributes, script
 
 import nsdemo
 import nsdemo.flags
@@ -20,8 +20,7 @@ both = pytest.mark.parametrize("ordinary", [False, True], ids=["caller", "ordina
 
 @pytest.fixture
 def root(rootfs: Path, tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     made = tmp_path / "root"
     shutil.copytree(rootfs, made, symlinks=True)
     (made / "o").mkdir()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import refusing, script
+from support import let_in, refusing, script
 
 import nsdemo
 import nsdemo.flags
@@ -23,7 +23,8 @@ def root(rootfs: Path, tmp_path: Path) -> Path:
     """A root of this test alone, that anybody may change."""
     made = tmp_path / "root"
     shutil.copytree(rootfs, made, symlinks=True)
-    for folder in (tmp_path, *tmp_path.parents[:2], made, *made.rglob("*")):
+    let_in(tmp_path)
+    for folder in (made, *made.rglob("*")):
         if folder.is_dir() and not folder.is_symlink() and os.access(folder, os.W_OK):
             folder.chmod(0o777)
     return made
