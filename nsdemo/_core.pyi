@@ -1,6 +1,6 @@
 """What the C core offers; nsdemo's own functions are the ones to use."""
 
-from typing import final
+from typing import TypedDict, Unpack, final, type_check_only
 
 # (keyword, file under /proc/PID/ns, CLONE_NEW* flag) of the eight, in the keywords' order
 NAMESPACES: tuple[tuple[str, str, int], ...]
@@ -8,24 +8,56 @@ NAMESPACES: tuple[tuple[str, str, int], ...]
 _Numbers = tuple[int, int, int]
 _Texts = tuple[str | None, str | None, str | None, str | None]
 _RawStep = tuple[str, int, _Numbers, _Texts]  # operation, flags, numbers, texts
-_Join = tuple[int, ...]  # pid, birth, pidfd, file, flags
 _File = tuple[int, int, bytes | None, bytes, bytes | None]  # kind, flags, source, target, options
 _Descriptors = tuple[int, ...]
-# no_new_privs, (kept, ambient), (resource, soft, hard) of each limit, a BPF program, securebits
-# or -1, (writable, path) of each rule
-_Power = tuple[
-    bool,
-    tuple[int, int] | None,
-    tuple[tuple[int, int, int], ...],
-    bytes | None,
-    int,
-    tuple[tuple[bool, bytes], ...] | None,
-]
-# uid_map, setgroups, gid_map, outside, newuidmap, newgidmap, uid and gid of the owner, uid and
-# gid to become
-_Users = tuple[bytes, bytes | None, bytes, bool, bytes | None, bytes | None, int, int, int, int]
-# (CLONE_NEW* flag, path) of each pin, time offsets, domain name, cgroup.procs files
-_Settings = tuple[tuple[tuple[int, bytes], ...], bytes | None, bytes | None, tuple[bytes, ...]]
+
+# (name, type, columns) of what a request may ask for, as Wishes has it
+_Field = tuple[str, str, tuple[_Field, ...]]
+FIELDS: tuple[_Field, ...]
+
+# What struct nsd_request (csrc/core/primitives.h) says; all else is as nsd_request_init has it.
+@type_check_only
+class Wishes(TypedDict, total=False):
+    unshare: int
+    joins: tuple[tuple[int, int, int, int, int], ...]  # pid, birth, pidfd, file, flags
+    root_of: tuple[int, int, int]  # pid, birth, pidfd
+    root: bytes | None
+    by_chroot: bool
+    fork: bool
+    mount_proc: bool
+    init: bool
+    watch: bool
+    die_with_parent: bool
+    propagation: int
+    hostname: bytes | None
+    domainname: bytes | None
+    cwd: bytes | None
+    files: tuple[_File, ...]
+    new_session: bool
+    process_group: int
+    terminal: int
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    groups_implied: bool
+    umask: int
+    no_new_privs: bool
+    capabilities: tuple[int, int]  # kept, ambient
+    limits: tuple[tuple[int, int, int], ...]  # resource, soft, hard
+    filter: bytes
+    securebits: int
+    rules: tuple[tuple[bool, bytes], ...]  # writable, path
+    uid_map: bytes
+    setgroups: bytes | None
+    gid_map: bytes
+    outside: bool
+    newuidmap: bytes | None
+    newgidmap: bytes | None
+    owner: tuple[int, int]  # uid, gid
+    first: tuple[int, int]  # uid, gid
+    pins: tuple[tuple[int, bytes], ...]  # flag, path
+    cgroups: tuple[bytes, ...]
+    time_offsets: bytes | None
 
 @final
 class Plan:
@@ -48,7 +80,7 @@ class Plan:
         /,
     ) -> Plan: ...
     def map_root(self, /) -> Plan: ...
-    def users(self, users: _Users, /) -> Plan: ...
+    def users(self, **wishes: Unpack[Wishes]) -> Plan: ...
     def launcher_at(self, /) -> int: ...
     def steps_only(self, /) -> Plan: ...
     def without(self, operation: str, /) -> Plan: ...
@@ -106,32 +138,9 @@ def recipe(
     argv: list[bytes],
     envp: list[bytes],
     paths: list[bytes],
-    unshare: int,
-    joins: tuple[_Join, ...],
-    root_of: tuple[int, int, int] | None,
     keep: object,
-    fork: bool,
-    mount_proc: bool,
-    init: bool,
-    watch: int,
-    root: bytes | None,
-    by_chroot: bool,
-    propagation: int,
-    hostname: bytes | None,
-    cwd: bytes | None,
-    new_session: bool,
-    process_group: int,
-    uid: int,
-    gid: int,
-    groups: tuple[int, ...] | None,
-    groups_implied: bool,
-    umask: int,
-    files: tuple[_File, ...],
-    power: _Power | None,
-    users: _Users | None,
-    terminal: int,
-    settings: _Settings | None,
     /,
+    **wishes: Unpack[Wishes],
 ) -> Plan: ...
 def launch(
     plan: Plan,

@@ -59,25 +59,26 @@ class Plan:
     See also: namespaces(7), unshare(2), mount(2), pivot_root(2).
     """
 
-    __slots__ = ("_core", "_options", "_watched")
+    __slots__ = ("_core", "_ending", "_options")
 
     def __init__(self) -> None:
         self._core = _core.Plan()
         self._options: dict[str, Any] = {}
-        self._watched: Callable[[], _core.Plan] | None = None
+        self._ending: Callable[[bool], _core.Plan] | None = None
 
     @classmethod
     def _from_core(
         cls,
         core: _core.Plan,
         options: dict[str, Any] | None = None,
-        watched: Callable[[], _core.Plan] | None = None,
+        ending: Callable[[bool], _core.Plan] | None = None,
     ) -> Plan:
-        """``watched`` makes the same plan with a watchdog, if this one ends with the thread."""
+        """``ending``: this one ends with the thread that waits for it; for where nobody waits it
+        makes another, with a watchdog or without."""
         plan = cls.__new__(cls)
         plan._core = core
         plan._options = options or {}
-        plan._watched = watched
+        plan._ending = ending
         return plan
 
     def _then(
@@ -168,7 +169,7 @@ class Plan:
         self._must_be_open()
         sets_gids, sets_uids = map(_core.has_capability, (6, 7))  # CAP_SETGID, CAP_SETUID
         users, _ = checked_users(given, sets_uids=sets_uids, sets_gids=sets_gids)
-        return self._from_core(self._core.users(users), self._options)
+        return self._from_core(self._core.users(**users), self._options)
 
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
@@ -430,15 +431,9 @@ class Plan:
         from ._container import Container
 
         plan = self._runnable()
-        # A plan of chroot_run or enter ends with the thread that waits; here nobody waits.
-        if not die_with_parent:
-            core = plan._core.without("die_with_parent")
-            if plan._watched is not None:
-                core = core.without("watch")
-            plan = self._from_core(core, plan._options)
-        elif plan._watched is not None:
-            plan = self._from_core(plan._watched(), plan._options)
-        elif not any(
+        if plan._ending is not None:
+            plan = self._from_core(plan._ending(die_with_parent), plan._options)
+        elif die_with_parent and not any(
             name == "watch" or (name == "clone" and numbers[1])
             for name, _, numbers, _ in plan._core.steps()
         ):

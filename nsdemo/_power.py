@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._core import Wishes
 
 # capabilities(7), in the kernel's order: the number of each is its place.
 CAPABILITIES = tuple(
@@ -31,16 +34,6 @@ _LIMIT_MOST = 2**63 - 1
 
 # capabilities(7), in the kernel's order: bit 0, 2, ...; the lock of each is the bit above.
 SECUREBITS = ("noroot", "no_setuid_fixup", "keep_caps", "no_cap_ambient_raise")
-
-# What the binding takes: (no_new_privs, (kept, ambient), limits, filter, securebits, rules).
-Power = tuple[
-    bool,
-    tuple[int, int] | None,
-    tuple[tuple[int, int, int], ...],
-    bytes | None,
-    int,
-    tuple[tuple[bool, bytes], ...] | None,
-]
 
 
 def last_capability() -> int:
@@ -109,9 +102,7 @@ def checked_capabilities(capabilities: Any, ambient: Any) -> tuple[int, int] | N
 
 
 def checked_securebits(names: Any) -> int:
-    """A bit for each name, of all that shall hold; -1 where nothing changes."""
-    if names is None:
-        return _UNCHANGED
+    """A bit for each name, of all that shall hold."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise TypeError(f'securebits is a list of names such as ["noroot"], not {names!r}')
     known = [f"{name}{end}" for name in SECUREBITS for end in ("", "_locked")]
@@ -202,19 +193,22 @@ def checked_filter(program: Any) -> bytes:
     return code
 
 
-def checked_power(given: Mapping[str, Any]) -> Power:
-    """What the binding takes, from the keywords of a call."""
-    rlimits, seccomp = given["rlimits"], given["seccomp"]
-    rules = None
+def checked_power(given: Mapping[str, Any]) -> Wishes:
+    """From the keywords of a call."""
+    wishes: Wishes = {}
     if given["landlock"] is not None:
         from ._landlock import checked_rules
 
-        rules = checked_rules(given["landlock"])
-    return (
-        bool(given["no_new_privs"]) or rules is not None,
-        checked_capabilities(given["capabilities"], given["ambient"]),
-        () if rlimits is None else checked_limits(rlimits),
-        None if seccomp is None else checked_filter(seccomp),
-        checked_securebits(given["securebits"]),
-        rules,
-    )
+        wishes["rules"] = checked_rules(given["landlock"])
+    if given["no_new_privs"] or "rules" in wishes:
+        wishes["no_new_privs"] = True
+    masks = checked_capabilities(given["capabilities"], given["ambient"])
+    if masks is not None:
+        wishes["capabilities"] = masks
+    if given["rlimits"] is not None:
+        wishes["limits"] = checked_limits(given["rlimits"])
+    if given["seccomp"] is not None:
+        wishes["filter"] = checked_filter(given["seccomp"])
+    if given["securebits"] is not None:
+        wishes["securebits"] = checked_securebits(given["securebits"])
+    return wishes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from . import _core
@@ -29,11 +28,6 @@ CAP_SETUID = 7
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
-# Who ends the command when this process dies: a watchdog; or the kernel, when the calling
-# thread ends, which is free, and right for a call that keeps its thread until the end.
-WATCHDOG = 1
-WITH_THREAD = 2
-
 # What a plan remembers of its call, to be used by start() and run().
 REMEMBERED = (
     "stdin",
@@ -50,10 +44,8 @@ REMEMBERED = (
 )
 
 
-def _session(
-    start_new_session: bool | None, process_group: int | None, stdin: Any
-) -> tuple[bool, int]:
-    """(a session of its own?, process group or -1)."""
+def _session(start_new_session: bool | None, process_group: int | None, stdin: Any) -> _core.Wishes:
+    """A session of its own, or another process group."""
     if process_group is not None:
         if isinstance(process_group, bool) or not isinstance(process_group, int):
             raise TypeError("process_group must be an int")
@@ -61,10 +53,10 @@ def _session(
             raise ValueError("process_group is 0 for one of its own, or a process group's id")
         if start_new_session:
             raise ValueError("a session leader cannot change its process group: choose one")
-        return False, process_group
+        return {"process_group": process_group}
     if start_new_session is None:
-        return not _is_our_terminal(stdin), -1
-    return bool(start_new_session), -1
+        return {"new_session": not _is_our_terminal(stdin)}
+    return {"new_session": bool(start_new_session)}
 
 
 def _is_our_terminal(stdin: Any) -> bool:
@@ -91,47 +83,45 @@ def _environment(
     return CleanEnvironment(uid_zero=zero)
 
 
-def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> tuple[int, int, Any, bool, int]:
-    """(uid, gid, groups or None, implied?, umask) with -1 for "keep"."""
-    if uid is None and gid is None and groups is None and umask is None:
-        return -1, -1, None, False, -1
-    if isinstance(groups, (str, bytes)):
-        raise TypeError("groups is a list of numbers, not a string")
-    implied = groups is None and (uid is not None or gid is not None)
-    if implied:
-        groups = ()
+def _ids(uid: Any, gid: Any, groups: Any, umask: Any) -> _core.Wishes:
+    """Whom the command belongs to; with a uid or gid the groups go, too."""
+    wishes: _core.Wishes = {}
     if groups is not None:
-        groups = tuple(check_id("groups", group) for group in groups)
-        if len(groups) > 65536:
+        if isinstance(groups, (str, bytes)):
+            raise TypeError("groups is a list of numbers, not a string")
+        wishes["groups"] = tuple(check_id("groups", group) for group in groups)
+        if len(wishes["groups"]) > 65536:
             raise ValueError("the kernel takes at most 65536 groups")
-    if umask is not None and (isinstance(umask, bool) or not isinstance(umask, int)):
-        raise TypeError("umask must be an int such as 0o022")
-    if umask is not None and not 0 <= umask <= 0o777:
-        raise ValueError("umask must be between 0 and 0o777")
-    return (
-        -1 if uid is None else check_id("uid", uid),
-        -1 if gid is None else check_id("gid", gid),
-        groups,
-        implied,
-        -1 if umask is None else umask,
-    )
+    elif uid is not None or gid is not None:
+        wishes.update({"groups": (), "groups_implied": True})
+    if umask is not None:
+        if isinstance(umask, bool) or not isinstance(umask, int):
+            raise TypeError("umask must be an int such as 0o022")
+        if not 0 <= umask <= 0o777:
+            raise ValueError("umask must be between 0 and 0o777")
+        wishes["umask"] = umask
+    if uid is not None:
+        wishes["uid"] = check_id("uid", uid)
+    if gid is not None:
+        wishes["gid"] = check_id("gid", gid)
+    return wishes
 
 
-def _power(given: Mapping[str, Any]) -> Any:
-    """What the command is denied, or None; the checks are loaded only if anything is."""
+def _power(given: Mapping[str, Any]) -> _core.Wishes:
+    """What the command is denied; the checks are loaded only if anything is."""
     if (
         given["no_new_privs"] is False
         and given["capabilities"] is given["rlimits"] is given["seccomp"] is None
         and given["securebits"] is given["landlock"] is None
         and given["ambient"] == ()
     ):
-        return None
+        return {}
     from ._power import checked_power
 
     return checked_power(given)
 
 
-def _users(given: Mapping[str, Any]) -> tuple[Any, int]:
+def _users(given: Mapping[str, Any]) -> tuple[_core.Wishes, int]:
     """Who is who in the new user namespace, and who the caller is there."""
     from ._users import checked_users
 
@@ -210,7 +200,7 @@ class Namespaces:
 
             self.targets = ordered(self.targets, add=add)
 
-    def joins(self) -> tuple[tuple[int, ...], ...]:
+    def joins(self) -> tuple[tuple[int, int, int, int, int], ...]:
         return tuple((r.pid, r.birth, r.pidfd, r.fd, flags) for r, flags in self.targets if flags)
 
     def keep(self, root_of: Resolved | None) -> tuple[Resolved, ...] | None:
@@ -233,67 +223,66 @@ def make_plan(
     fork: bool = True,
     mount_proc: bool = False,
     init: bool = False,
-    watch: int = WITH_THREAD,
+    watch: bool | None = None,
     hostname: str | None = None,
     files: tuple[Any, ...] = (),
     maps_users: bool = False,
-    settings: tuple[Any, ...] | None = None,
+    settings: _core.Wishes | None = None,
     clean: bool,
     given: dict[str, Any],
 ) -> Plan:
-    """Check what all four calls have in common, and let the recipe order the steps."""
-    uid, gid, groups, implied, umask = _ids(
-        given["uid"], given["gid"], given["groups"], given["umask"]
-    )
+    """Check what all four calls have in common, and let the recipe order the steps.
+
+    ``watch``: does a watchdog end the command when this process dies? None: the kernel does, when
+    the calling thread ends, which is free, and right for who keeps its thread until the end.
+    """
+    ids = _ids(given["uid"], given["gid"], given["groups"], given["umask"])
     power = _power(given)
-    users, uid_inside = _users(given) if maps_users else (None, 0)
-    new_session, group = _session(
-        given["start_new_session"], given["process_group"], given["stdin"]
-    )
+    users: _core.Wishes = {}
+    uid_inside = 0
+    if maps_users:
+        users, uid_inside = _users(given)
+    session = _session(given["start_new_session"], given["process_group"], given["stdin"])
     terminal = None
     if given["tty"] is not False:
         from ._terminal import checked_terminal
 
         terminal = checked_terminal(given)
-        new_session = True
+        session = {"new_session": True, "terminal": terminal[1]}
     unshares_user = bool(namespaces.unshare & CLONE_FLAGS["user"])
     root_inside = uid_inside == 0 if unshares_user else os.geteuid() == 0
     env = _environment(given["env"], clean, given["uid"], root_inside)
     argv, envp, paths = command_vectors(args, env)
-    cwd = None if given["cwd"] is None else encode_path("cwd", given["cwd"])
+    wishes: _core.Wishes = {
+        "unshare": namespaces.unshare,
+        "fork": fork,
+        "mount_proc": mount_proc,
+        "propagation": propagation,
+        **session,
+        **ids,
+        **power,
+        **users,
+        **(settings or {}),
+    }
+    if joins := namespaces.joins():
+        wishes["joins"] = joins
+    if root_of is not None:
+        wishes["root_of"] = root_of.pid, root_of.birth, root_of.pidfd
+    if root is not None:
+        wishes.update({"root": root, "by_chroot": root_method == "chroot"})
+    if hostname is not None:
+        wishes["hostname"] = encode_name("hostname", hostname)
+    if given["cwd"] is not None:
+        wishes["cwd"] = encode_path("cwd", given["cwd"])
+    if init:
+        wishes["init"] = True
+    if files:
+        wishes["files"] = files
+    keep = namespaces.keep(root_of)
 
-    def recipe(kind: str, watch: int) -> _core.Plan:
-        return _core.recipe(
-            kind,
-            argv,
-            envp,
-            paths,
-            namespaces.unshare,
-            namespaces.joins(),
-            None if root_of is None else (root_of.pid, root_of.birth, root_of.pidfd),
-            namespaces.keep(root_of),
-            fork,
-            mount_proc,
-            init,
-            watch,
-            root,
-            root_method == "chroot",
-            propagation,
-            None if hostname is None else encode_name("hostname", hostname),
-            cwd,
-            new_session,
-            group,
-            uid,
-            gid,
-            groups,
-            implied,
-            umask,
-            files,
-            power,
-            users,
-            0 if terminal is None else terminal[1],
-            settings,
-        )
+    def recipe(watch: bool, with_thread: bool = False) -> _core.Plan:
+        ending: _core.Wishes = {**wishes, "watch": watch, "die_with_parent": with_thread}
+        return _core.recipe("spawn" if watch else kind, argv, envp, paths, keep, **ending)
 
     options = {
         key: value
@@ -307,9 +296,9 @@ def make_plan(
         options["tty"] = terminal
     if root is not None:
         options["root"] = os.fsdecode(root)
-    # Started instead of run, nobody's thread waits for it.
-    watched = partial(recipe, "spawn", WATCHDOG) if watch == WITH_THREAD else None
-    return Plan._from_core(recipe(kind, watch), options, watched)
+    if watch is not None:
+        return Plan._from_core(recipe(watch), options)
+    return Plan._from_core(recipe(False, with_thread=True), options, recipe)
 
 
 def foreign_root(target: Resolved | None, namespaces: Namespaces) -> Resolved | None:
@@ -427,7 +416,7 @@ def spawn_plan(given: dict[str, Any]) -> Plan:
         fork=bool(given["fork"]),
         mount_proc=bool(mount_proc),
         init=bool(given["init"]),
-        watch=WATCHDOG if given["die_with_parent"] else 0,
+        watch=bool(given["die_with_parent"]),
         hostname=given["hostname"],
         files=files,
         maps_users=maps_users,
@@ -461,8 +450,10 @@ def _over_root(
     return [over_root(root, given["overlay_size"], anew), *below]
 
 
-def _settings(given: dict[str, Any], wanted: Mapping[str, Any], unshare: int) -> Any:
-    """What few launches ask for, or None; the checks are loaded only then."""
+def _settings(
+    given: dict[str, Any], wanted: Mapping[str, Any], unshare: int
+) -> _core.Wishes | None:
+    """What few launches ask for; the checks are loaded only then."""
     asked = (given["persist"], given["monotonic"], given["boottime"], given["domainname"])
     if asked == (None, None, None, None):
         return None

@@ -16,22 +16,20 @@ from ._pins import checked_pins
 from ._values import CLONE_FLAGS, encode_name
 
 if TYPE_CHECKING:
+    from ._core import Wishes
     from ._step import Step
-
-# What the binding takes: pins, the content of timens_offsets, the domain name, cgroup.procs files.
-Settings = tuple[tuple[tuple[int, bytes], ...], bytes | None, bytes | None, tuple[bytes, ...]]
 
 _MOST_SECONDS = (2**63 - 1) // 10**9  # KTIME_SEC_MAX
 
 
-def spawn_settings(given: Mapping[str, Any], wanted: Mapping[str, Any], unshare: int) -> Settings:
+def spawn_settings(given: Mapping[str, Any], wanted: Mapping[str, Any], unshare: int) -> Wishes:
     """Those of spawn and run."""
     in_target = not isinstance(wanted["mount"], bool)
     persist, name = given["persist"], given["domainname"]
-    pins: tuple[tuple[int, bytes], ...] = ()
+    wishes: Wishes = {}
     if persist is not None:
         fork, init = bool(given["fork"]), bool(given["init"])
-        pins = checked_pins(persist, wanted, unshare, in_target, fork, init)
+        wishes["pins"] = checked_pins(persist, wanted, unshare, in_target, fork, init)
     if name is not None and wanted["uts"] is not True:
         raise ValueError("domainname= needs uts=True: it would rename the host's domain")
     clocks = ("monotonic", "boottime")
@@ -43,8 +41,11 @@ def spawn_settings(given: Mapping[str, Any], wanted: Mapping[str, Any], unshare:
             "monotonic= and boottime= cannot be set after joining a mount or user namespace: "
             "what is mounted on /proc there may be anything"
         )
-    domain = None if name is None else encode_name("domainname", name)
-    return pins, "".join(offsets).encode() or None, domain, ()
+    if offsets:
+        wishes["time_offsets"] = "".join(offsets).encode()
+    if name is not None:
+        wishes["domainname"] = encode_name("domainname", name)
+    return wishes
 
 
 def _offset(clock: str, seconds: Any) -> str:
@@ -78,8 +79,8 @@ def must_enter_time(steps: Sequence[Step]) -> None:
 # -- cgroups -----------------------------------------------------------------------------------
 
 
-def cgroup_settings(pid: int) -> Settings:
-    """Those of enter(join_cgroup=True): the cgroup.procs of each cgroup that is not ours."""
+def cgroup_settings(pid: int) -> Wishes:
+    """That of enter(join_cgroup=True): the cgroup.procs of each cgroup that is not ours."""
     from ._proc import mounts
 
     ours, theirs = _cgroups("self"), _cgroups(pid)
@@ -102,7 +103,7 @@ def cgroup_settings(pid: int) -> Settings:
                 f"outside of what is mounted on {printable(mount_.point)}"
             )
         found[os.path.normpath(os.path.join(mount_.point, below, "cgroup.procs"))] = None
-    return (), None, None, tuple(map(os.fsencode, found))
+    return {"cgroups": tuple(map(os.fsencode, found))}
 
 
 def _cgroups(pid: int | str) -> dict[str, str]:

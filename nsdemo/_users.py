@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._values import check_id
+
+if TYPE_CHECKING:
+    from ._core import Wishes
 
 IDS = 2**32 - 1  # 0 to 2**32-2 exist; 2**32-1 means "leave it" to the kernel
 MOST_ENTRIES = 340  # user_namespaces(7), since Linux 4.15
@@ -17,8 +20,6 @@ WORDS = ("auto", "current", "subids", "all")
 KEYWORDS = ("uid_map", "gid_map", "setgroups", "owner")
 
 Entry = tuple[int, int, int]  # inside, outside, count
-# What the binding takes; csrc/python/users.c names each.
-Users = tuple[bytes, bytes | None, bytes, bool, bytes | None, bytes | None, int, int, int, int]
 
 # Where Debian, Fedora, Arch and Alpine have them, and NixOS. Never the caller's PATH.
 _FOLDERS = ("/usr/bin", "/bin", "/run/wrappers/bin", "/usr/local/bin")
@@ -240,8 +241,8 @@ def _setgroups(value: Any, gids: Sequence[Entry], own: int, *, power: bool) -> b
 
 def checked_users(
     given: Mapping[str, Any], *, sets_uids: bool, sets_gids: bool
-) -> tuple[Users, int]:
-    """What the binding takes, and the caller's uid inside, -1 for nobody's."""
+) -> tuple[Wishes, int]:
+    """Who is who, and the caller's uid inside, -1 for nobody's."""
     uid_map, gid_map = given["uid_map"], given["gid_map"]
     if uid_map is None and isinstance(gid_map, str):
         uid_map = gid_map
@@ -263,16 +264,16 @@ def checked_users(
         become = (0, 0) if _has_root(uids) and _has_root(gids) else (-1, -1)
         if become != (0, 0) and owner != (-1, -1):
             become = here
-    users = (
-        as_text("uid_map", uids),
-        setgroups,
-        as_text("gid_map", gids),
-        outside,
-        None if selves[0] or sets_uids else _program("newuidmap"),
-        None if selves[1] or sets_gids else _program("newgidmap"),
-        *owner,
-        *become,
-    )
+    users: Wishes = {
+        "uid_map": as_text("uid_map", uids),
+        "setgroups": setgroups,
+        "gid_map": as_text("gid_map", gids),
+        "outside": outside,
+        "newuidmap": None if selves[0] or sets_uids else _program("newuidmap"),
+        "newgidmap": None if selves[1] or sets_gids else _program("newgidmap"),
+        "owner": owner,
+        "first": become,
+    }
     return users, max(here[0], become[0]) if become[0] else 0
 
 

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 from contextlib import closing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._request import Namespaces
@@ -18,12 +18,16 @@ from ._stdio import DEVNULL, Stdio
 from ._targets import Resolved, unreadable
 from ._values import CLONE_FLAGS, FOREVER
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
 _SOCKET_SLOT = 65  # NSD_SOCKET_SLOT
 
 
 def release_in(target: Any, path: bytes) -> None:
     """Take away a pin in the target's mount namespace."""
-    _visit("release", Resolved(target), ((0, os.path.join(os.getcwdb(), path)),))
+    pins = ((0, os.path.join(os.getcwdb(), path)),)
+    _visit("release", Resolved(target), pins=pins)
 
 
 def open_root(target: Any) -> int:
@@ -31,7 +35,7 @@ def open_root(target: Any) -> int:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with closing(ours):
         with closing(theirs):
-            _visit("root", Resolved(target), answer=theirs)
+            _visit("root", Resolved(target), theirs)
         _, received, *_ = socket.recv_fds(ours, 1, 1, socket.MSG_DONTWAIT)
     if not received:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -42,42 +46,13 @@ def open_root(target: Any) -> int:
 def _visit(
     recipe: str,
     target: Resolved,
-    pins: tuple[tuple[int, bytes], ...] = (),
     answer: socket.socket | None = None,
+    **wishes: Unpack[_core.Wishes],
 ) -> None:
     with closing(target), closing(_mount_namespace(target)) as mount:
         namespaces = _way_to(mount)
-        core = _core.recipe(
-            recipe,
-            [],  # argv
-            [],  # envp
-            [],  # paths
-            0,  # unshare
-            namespaces.joins(),
-            None,  # root_of
-            namespaces.keep(None),
-            False,  # fork
-            False,  # mount_proc
-            False,  # init
-            0,  # watch
-            None,  # root
-            False,  # by_chroot
-            -1,  # propagation
-            None,  # hostname
-            None,  # cwd
-            False,  # new_session
-            -1,  # process_group
-            -1,  # uid
-            -1,  # gid
-            None,  # groups
-            False,  # groups_implied
-            -1,  # umask
-            (),  # files
-            None,  # power
-            None,  # users
-            0,  # terminal
-            (pins, None, None, ()),
-        )
+        wishes["joins"] = namespaces.joins()
+        core = _core.recipe(recipe, [], [], [], namespaces.keep(None), **wishes)
         try:
             if answer is not None:
                 core = core.with_slot(_SOCKET_SLOT, answer.fileno(), answer)

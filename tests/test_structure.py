@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -329,7 +330,37 @@ def test_the_stub_names_what_the_core_has() -> None:
 
     stub = ast.parse((PACKAGE / "_core.pyi").read_text())
     named = {
-        node.name for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        node.name
+        for node in stub.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        and "type_check_only" not in map(ast.unparse, node.decorator_list)
     } | {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
     public = {name for name in dir(_core) if not name.startswith("_")}
     assert public == {name for name in named if not name.startswith("_")}
+
+
+def as_annotation(kind: str, columns: tuple[tuple[str, str, Any], ...]) -> str:
+    """The type of a field of _core.FIELDS, as the stub writes it."""
+    types = [as_annotation(*column) for _, *column in columns]
+    row = types[0] if len(types) == 1 else f"tuple[{', '.join(types)}]"
+    return {"row": row, "rows": f"tuple[{row}, ...]"}.get(kind, kind)
+
+
+@in_checkout
+def test_the_stub_wishes_what_the_core_takes() -> None:
+    """Name by name in the same order: the table in C, and the TypedDict that mypy reads."""
+    from nsdemo import _core
+
+    stub = ast.parse((PACKAGE / "_core.pyi").read_text())
+    aliases, wishes = {}, {}
+    for node in stub.body:
+        if isinstance(node, ast.Assign):
+            aliases[ast.unparse(node.targets[0])] = ast.unparse(node.value)
+        elif isinstance(node, ast.ClassDef) and node.name == "Wishes":
+            for row in node.body:
+                assert isinstance(row, ast.AnnAssign)
+                wishes[ast.unparse(row.target)] = ast.unparse(row.annotation)
+    for alias, meaning in aliases.items():
+        wishes = {name: text.replace(alias, meaning) for name, text in wishes.items()}
+    found = {name: as_annotation(kind, columns) for name, kind, columns in _core.FIELDS}
+    assert list(found.items()) == list(wishes.items())

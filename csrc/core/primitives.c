@@ -240,7 +240,7 @@ static void set_up_mounts(struct nsd_builder *builder,
 {
     const char *root = request->root;
     uint32_t first = builder->step_count;
-    bool pivots = root != NULL && request->root_method == NSD_BY_PIVOT_ROOT;
+    bool pivots = root != NULL && !request->by_chroot;
     bool has_overlay =
         request->file_count > 0 && request->files[0].kind == NSD_FILE_ROOT_OVERLAY;
     const struct nsd_place place = {

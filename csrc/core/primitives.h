@@ -13,11 +13,6 @@
 
 #include <stdbool.h>
 
-enum nsd_root_method {
-    NSD_BY_PIVOT_ROOT,
-    NSD_BY_CHROOT,
-};
-
 /* Namespaces to join at one target: a process, or a descriptor of a namespace file. */
 struct nsd_join {
     struct nsd_process_id process; /* .pid 0: use file */
@@ -80,8 +75,8 @@ struct nsd_request {
     bool watch;           /* the command ends with the Python process */
     bool die_with_parent; /* the kernel does, with the calling thread */
     const char *root;     /* NULL: stay; absolute */
-    enum nsd_root_method root_method;
-    int64_t propagation; /* MS_* for the whole tree; -1: leave it unchanged */
+    bool by_chroot;       /* not by pivot_root */
+    int64_t propagation;  /* MS_* for the whole tree; -1: leave it unchanged */
     const char *hostname;
     const char *cwd;
     bool new_session;

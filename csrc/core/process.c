@@ -82,6 +82,17 @@ static void set_up_session(struct nsd_builder *builder,
         nsd_add(builder, NSD_UMASK)->number[0] = request->umask;
 }
 
+void nsd_add_groups(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
+
+    step->number[0] = request->group_count;
+    step->flags = request->groups_implied ? NSD_TOLERATES_EPERM : 0;
+    step->text[0] = nsd_keep(
+        builder, request->group_count == 0 ? "" : (const void *)request->groups,
+        (size_t)request->group_count * sizeof(uint32_t));
+}
+
 static void change_ids(struct nsd_builder *builder, const struct nsd_request *request)
 {
     const struct nsd_power *power = &request->power;
@@ -89,15 +100,8 @@ static void change_ids(struct nsd_builder *builder, const struct nsd_request *re
     if (power->sets_capabilities && power->kept != -1)
         nsd_add_step(builder, NSD_DROP_BOUNDING, NSD_NUMBERS(power->kept),
                      NSD_TEXTS(NULL));
-    if (request->group_count >= 0) {
-        struct nsd_step *step = nsd_add(builder, NSD_SETGROUPS);
-
-        step->number[0] = request->group_count;
-        step->flags = request->groups_implied ? NSD_TOLERATES_EPERM : 0;
-        step->text[0] = nsd_keep(
-            builder, request->group_count == 0 ? "" : (const void *)request->groups,
-            (size_t)request->group_count * sizeof(uint32_t));
-    }
+    if (request->group_count >= 0)
+        nsd_add_groups(builder, request);
     if (request->gid >= 0)
         nsd_add(builder, NSD_SETGID)->number[0] = request->gid;
     if ((power->sets_capabilities || power->sets_securebits) && request->uid > 0)

@@ -16,4 +16,7 @@ void nsd_add_credentials(struct nsd_builder *builder, const struct nsd_request *
 void nsd_add_rest(struct nsd_builder *builder, const struct nsd_request *request,
                   int64_t longer);
 
+/* Also for plans built by hand: the supplementary groups. */
+void nsd_add_groups(struct nsd_builder *builder, const struct nsd_request *request);
+
 #endif

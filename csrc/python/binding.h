@@ -17,9 +17,17 @@
 #include "../core/orphans.h"
 #include "../core/primitives.h"
 
+enum nsd_table_number {
+    NSD_REQUEST_TABLE,
+    NSD_LAUNCH_TABLE,
+    NSD_TABLE_COUNT
+};
+#define NSD_MAX_FIELDS 64
+
 struct module_state {
     PyTypeObject *plan_type;
     PyTypeObject *process_type;
+    PyObject *names[NSD_TABLE_COUNT][NSD_MAX_FIELDS]; /* of fields, interned */
 };
 
 struct module_state *nsd_state(PyObject *module);
@@ -53,25 +61,8 @@ PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
 int nsd_add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
                     PyObject *paths);
 
-/* None: NULL; bytes: their content. False with an exception set otherwise. */
-int nsd_optional_bytes(PyObject *object, const char **ret_bytes);
-
 /* Raises OSError for a negative errno; always NULL. */
 PyObject *nsd_raise(int error);
-
-/* files.c. A tuple of (kind, flags, source, target, options), borrowed by *ret_files, which
- * is to be freed with PyMem_Free, for as long as the tuple lives. */
-struct nsd_file;
-int nsd_take_files(PyObject *tuple, struct nsd_file **ret_files, int *ret_count);
-
-int nsd_take_users(PyObject *object, struct nsd_users *users);
-PyObject *nsd_plan_users(PyObject *object, PyObject *tuple);
-/* settings.c. None, or what few launches ask for; the bytes are borrowed. */
-int nsd_take_settings(PyObject *object, struct nsd_request *request);
-PyObject *nsd_unpin_at(PyObject *module, PyObject *path);
-
-int nsd_take_power(PyObject *object, struct nsd_power *power);
-PyObject *nsd_filter_as_text(const char *filter, size_t count);
 
 /* process_type.c. Of those that return an int, -1 is an exception set. */
 struct process_object *nsd_new_process(PyTypeObject *type);
@@ -88,10 +79,12 @@ PyObject *nsd_unended(PyObject *module, PyObject *unused);
 int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
              bool *ret_interrupted);
 
-/* recipe.c. The ids of a tuple, to be freed with PyMem_Free; NULL with an exception set. */
-uint32_t *nsd_take_groups(PyObject *groups, int *ret_count);
-PyObject *nsd_recipe(PyObject *module, PyObject *args);
 PyObject *nsd_adopt(PyObject *module, PyObject *args);
+
+/* request.c */
+void nsd_free_request(struct nsd_request *request);
+PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                     PyObject *names);
 
 /* launch.c */
 PyObject *nsd_launch(PyObject *module, PyObject *args);

@@ -4,9 +4,10 @@
  * know are an error on older ones, and one abi3 build serves all: they are chosen at run
  * time.
  */
-#include "binding.h"
+#include "fields.h"
 
 #include "../core/borrowed.h"
+#include "../core/pins.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,21 @@ static PyObject *identity(PyObject *module, PyObject *args)
         return nsd_raise(ret);
     return Py_BuildValue("(KK)", (unsigned long long)found.device,
                          (unsigned long long)found.inode);
+}
+
+/* unpin(path) */
+static PyObject *unpin(PyObject *module, PyObject *args)
+{
+    const char *path;
+    int ret;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y", &path))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    ret = nsd_unpin(path);
+    Py_END_ALLOW_THREADS
+    return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
 /* kind_of_file(fd) -> index of the namespace, or OSError EINVAL */
@@ -132,11 +148,12 @@ static PyObject *answers(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"recipe", nsd_recipe, METH_VARARGS, NULL},
+    {"recipe", (PyCFunction)(void (*)(void))nsd_recipe, METH_FASTCALL | METH_KEYWORDS,
+     NULL},
     {"launch", nsd_launch, METH_VARARGS, NULL},
     {"identity", identity, METH_VARARGS, NULL},
     {"adopt", nsd_adopt, METH_VARARGS, NULL},
-    {"unpin", nsd_unpin_at, METH_O, NULL},
+    {"unpin", unpin, METH_VARARGS, NULL},
     {"kind_of_file", kind_of_file, METH_O, NULL},
     {"process_birth", process_birth, METH_O, NULL},
     {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
@@ -165,6 +182,17 @@ static int add_namespaces(PyObject *module)
     return ret;
 }
 
+/* FIELDS: ((name, type, columns), ...) of a request */
+static int add_fields(PyObject *module)
+{
+    PyObject *fields =
+        nsd_fields_as_tuple(nsd_request_table.fields, nsd_request_table.count);
+    int ret = fields == NULL ? -1 : PyModule_AddObjectRef(module, "FIELDS", fields);
+
+    Py_XDECREF(fields);
+    return ret;
+}
+
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
@@ -181,6 +209,8 @@ static int execute(PyObject *module)
     state->plan_type = add_type(module, &nsd_plan_spec);
     state->process_type = add_type(module, &nsd_process_spec);
     if (state->plan_type == NULL || state->process_type == NULL)
+        return -1;
+    if (nsd_intern_names(&nsd_request_table, state) < 0 || add_fields(module) < 0)
         return -1;
     return add_namespaces(module);
 }
@@ -200,7 +230,15 @@ static int clear(PyObject *module)
 
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->process_type);
+    for (int i = 0; i < NSD_TABLE_COUNT; i++)
+        for (int j = 0; j < NSD_MAX_FIELDS; j++)
+            Py_CLEAR(state->names[i][j]);
     return 0;
+}
+
+static void release(void *module)
+{
+    clear(module);
 }
 
 PyMODINIT_FUNC PyInit__core(void); /* no header declares it */
@@ -222,6 +260,7 @@ PyMODINIT_FUNC PyInit__core(void)
         .m_slots = slots,
         .m_traverse = traverse,
         .m_clear = clear,
+        .m_free = release,
     };
 
     if (Py_Version >= 0x030c0000)

@@ -1,10 +1,12 @@
 /* plan_type.c - _core.Plan: a struct nsd_builder as an immutable Python object. */
-#include "binding.h"
+#include "fields.h"
 
 #include "../core/files.h"
+#include "../core/process.h"
 #include "../core/where.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <string.h>
 
 static const char *const operation_names[NSD_OPERATION_COUNT] = {
@@ -17,16 +19,6 @@ PyObject *nsd_raise(int error)
 {
     errno = -error;
     return error == -ENOMEM ? PyErr_NoMemory() : PyErr_SetFromErrno(PyExc_OSError);
-}
-
-int nsd_optional_bytes(PyObject *object, const char **ret_bytes)
-{
-    if (object == Py_None) {
-        *ret_bytes = NULL;
-        return 0;
-    }
-    *ret_bytes = PyBytes_AsString(object);
-    return *ret_bytes == NULL ? -1 : 0;
 }
 
 /* Whoever appends by hand may have got a number wrong; nothing is read before this. */
@@ -95,6 +87,16 @@ static int operation_by_name(const char *name)
     return -1;
 }
 
+/* A filter is no text; in hexadecimal it can be compared and shown. */
+static PyObject *filter_as_text(const char *filter, size_t count)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(filter, (Py_ssize_t)(count * 8));
+    PyObject *text = bytes == NULL ? NULL : PyObject_CallMethod(bytes, "hex", NULL);
+
+    Py_XDECREF(bytes);
+    return text;
+}
+
 static PyObject *step_as_tuple(const struct nsd_builder *builder,
                                const struct nsd_step *step)
 {
@@ -109,7 +111,7 @@ static PyObject *step_as_tuple(const struct nsd_builder *builder,
         if (text == NULL || step->operation == NSD_SETGROUPS)
             item = Py_NewRef(Py_None);
         else if (step->operation == NSD_SECCOMP)
-            item = nsd_filter_as_text(text, (size_t)step->number[0]);
+            item = filter_as_text(text, (size_t)step->number[0]);
         else
             item = PyUnicode_DecodeFSDefault(text);
         if (item == NULL || PyTuple_SetItem(texts, i, item) < 0)
@@ -201,36 +203,66 @@ static PyObject *plan_append(PyObject *object, PyObject *args)
                                  ((struct plan_object *)object)->keep);
 }
 
+/* What one field of a request asks for. */
+static PyObject *append_field(PyObject *object, const char *name, PyObject *value,
+                              void (*add)(struct nsd_builder *builder,
+                                          const struct nsd_request *request))
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+    PyObject *plan = NULL;
+
+    nsd_request_init(&request);
+    if (nsd_take_field(&nsd_request_table, name, value, &request) == 0) {
+        add(copied(object, &builder), &request);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                     ((struct plan_object *)object)->keep);
+    }
+    nsd_free_request(&request);
+    return plan;
+}
+
 /* setgroups(ids) -> Plan */
 static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
 {
-    struct nsd_builder builder;
-    struct nsd_step *step;
-    int count;
-    uint32_t *groups = nsd_take_groups(ids, &count);
+    return append_field(object, "groups", ids, nsd_add_groups);
+}
 
-    if (groups == NULL)
-        return NULL;
-    step = nsd_add(copied(object, &builder), NSD_SETGROUPS);
-    step->number[0] = count;
-    step->text[0] = nsd_keep(&builder, groups, (size_t)count * sizeof(uint32_t));
-    PyMem_Free(groups);
-    return nsd_plan_from_builder(Py_TYPE(object), &builder,
-                                 ((struct plan_object *)object)->keep);
+static void add_filter(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    nsd_add_seccomp(builder, request->power.filter, request->power.filter_count);
 }
 
 /* seccomp(filter) -> Plan */
 static PyObject *plan_seccomp(PyObject *object, PyObject *filter)
 {
-    struct nsd_builder builder;
-    const char *bytes = PyBytes_AsString(filter);
+    return append_field(object, "filter", filter, add_filter);
+}
 
-    if (bytes == NULL)
-        return NULL;
-    nsd_add_seccomp(copied(object, &builder), bytes,
-                    (uint32_t)(PyBytes_Size(filter) / 8));
-    return nsd_plan_from_builder(Py_TYPE(object), &builder,
-                                 ((struct plan_object *)object)->keep);
+/* users(**wishes) -> Plan: a new user namespace, and who is who in it */
+static PyObject *plan_users(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                            PyObject *names)
+{
+    const struct plan_object *self = (struct plan_object *)object;
+    struct nsd_request request;
+    struct nsd_builder builder;
+    PyObject *plan = NULL;
+
+    nsd_request_init(&request);
+    if (count != 0) {
+        PyErr_SetString(PyExc_TypeError, "users takes the fields of a request by name");
+    } else if (nsd_take_fields(&nsd_request_table,
+                               PyType_GetModuleState(Py_TYPE(object)), args, names, 0,
+                               &request) == 0) {
+        nsd_builder_copy(&builder, &self->builder);
+        nsd_add_map_helper(&builder, &request.users);
+        nsd_add_owner(&builder, &request.users);
+        nsd_add_unshare(&builder, CLONE_NEWUSER);
+        nsd_add_maps(&builder, &request.users);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder, self->keep);
+    }
+    nsd_free_request(&request);
+    return plan;
 }
 
 static int add_vector(struct nsd_builder *builder, struct nsd_vector *vector,
@@ -377,26 +409,31 @@ static PyObject *plan_slot(PyObject *object, PyObject *slot)
 /* files(files, root, has_user, has_ipc, first_slot) -> Plan */
 static PyObject *plan_files(PyObject *object, PyObject *args)
 {
-    PyObject *tuple, *root;
+    PyObject *files, *root, *plan = NULL;
     struct nsd_place place = {.root_slot = -1};
+    struct nsd_request request;
     struct nsd_builder builder;
-    struct nsd_file *files;
-    int has_user, has_ipc, count;
+    int has_user, has_ipc;
 
-    if (!PyArg_ParseTuple(args, "OOppi", &tuple, &root, &has_user, &has_ipc,
-                          &place.first_source) ||
-        nsd_optional_bytes(root, &place.root) < 0 ||
-        nsd_take_files(tuple, &files, &count) < 0)
+    if (!PyArg_ParseTuple(args, "OOppi", &files, &root, &has_user, &has_ipc,
+                          &place.first_source))
         return NULL;
     place.has_user = has_user != 0;
     place.has_ipc = has_ipc != 0;
-    nsd_add_sources(copied(object, &builder), files, count, &place);
-    nsd_add_files(&builder, files, count, &place);
-    if (place.root == NULL && count > 0)
-        nsd_add_where_we_are(&builder);
-    PyMem_Free(files);
-    return nsd_plan_from_builder(Py_TYPE(object), &builder,
-                                 ((struct plan_object *)object)->keep);
+    nsd_request_init(&request);
+    if (nsd_take_field(&nsd_request_table, "root", root, &request) == 0 &&
+        nsd_take_field(&nsd_request_table, "files", files, &request) == 0) {
+        place.root = request.root;
+        nsd_add_sources(copied(object, &builder), request.files, request.file_count,
+                        &place);
+        nsd_add_files(&builder, request.files, request.file_count, &place);
+        if (place.root == NULL && request.file_count > 0)
+            nsd_add_where_we_are(&builder);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                     ((struct plan_object *)object)->keep);
+    }
+    nsd_free_request(&request);
+    return plan;
 }
 
 static PyMethodDef plan_methods[] = {
@@ -408,7 +445,8 @@ static PyMethodDef plan_methods[] = {
     {"exec", plan_exec, METH_VARARGS, NULL},
     {"files", plan_files, METH_VARARGS, NULL},
     {"map_root", plan_map_root, METH_NOARGS, NULL},
-    {"users", nsd_plan_users, METH_O, NULL},
+    {"users", (PyCFunction)(void (*)(void))plan_users, METH_FASTCALL | METH_KEYWORDS,
+     NULL},
     {"launcher_at", plan_launcher_at, METH_NOARGS, NULL},
     {"steps_only", plan_steps_only, METH_NOARGS, NULL},
     {"without", plan_without, METH_O, NULL},

@@ -188,7 +188,7 @@ static void chroot_instead_of_pivot_root(void)
     struct nsd_request request = the_container();
 
     request.root = "/srv/box";
-    request.root_method = NSD_BY_CHROOT;
+    request.by_chroot = true;
     CHECK_SPAWN(request, "clone open_root propagation mount chroot setsid "
                          "drop_inheritable exec");
 }
@@ -233,7 +233,7 @@ static void a_proc_that_is_mounted_on_is_held(void)
     struct nsd_request request = the_container();
 
     request.root = "/srv/box";
-    request.root_method = NSD_BY_CHROOT;
+    request.by_chroot = true;
     request.watch = false;
     request.files = files;
     request.file_count = 1;
