@@ -48,6 +48,12 @@ LAUNCHER_FLAGS += ["-g"] if DEBUG else ["-s"]
 SMALL = [] if DEBUG else ["-Os"]
 STRIP = [] if DEBUG else ["-Wl,--strip-all"]
 
+# The module runs with the power of its caller and reads what strangers chose. All of libc is found
+# at import: the child that borrows Python's memory may not wait for the loader's lock. A value
+# that CPython or a distribution has set for _FORTIFY_SOURCE would be a warning.
+HARDENED = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2".split()
+LINK_FLAGS = "-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack".split()
+
 # Free-threaded CPython has no stable ABI; every other build is served by one wheel.
 STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
@@ -126,8 +132,8 @@ setup(
                 ("_GNU_SOURCE", None),
                 *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),
             ],
-            extra_compile_args=["-std=c11", "-fvisibility=hidden", *SMALL, *WARNINGS],
-            extra_link_args=STRIP,
+            extra_compile_args=["-std=c11", "-fvisibility=hidden", *SMALL, *HARDENED, *WARNINGS],
+            extra_link_args=[*LINK_FLAGS, *STRIP],
             py_limited_api=STABLE_ABI,
         )
     ],
