@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import eventually, new_marker, processes_with, refusing, script
+from support import IS_ROOT, eventually, new_marker, processes_with, refusing, script
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -125,3 +125,46 @@ def test_without_signals_by_pidfd_commands_end_with_python(error: str) -> None:
     """
     assert script(body, marker, under=refusing("pidfd_send_signal", error)).stdout == "started\n"
     assert eventually(lambda: not processes_with(marker))
+
+
+def test_who_may_not_ask_what_it_may_do_is_told() -> None:
+    """Not taken for somebody without power, who needs a user namespace."""
+    body = """
+        calls = {
+            "run": lambda: nsdemo.run(["true"]),
+            "plan": lambda: nsdemo.spawn(["true"], dry_run=True),
+            "chroot_run": lambda: nsdemo.chroot_run("/", ["true"], dry_run=True),
+        }
+        report(**{name: outcome(call) for name, call in calls.items()})
+    """
+    for found in script(body, under=refusing("capget", "EPERM")).report.values():
+        assert "capget(2) is refused" in found["error"]["text"]
+        assert found["error"]["type"][0] == "PermissionError"
+        assert found["left"] == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files to others")
+@pytest.mark.parametrize(
+    ("call", "tolerated", "step"),
+    [("fchownat", ["EPERM", "EINVAL"], "overlay_at"), ("fchown", ["EPERM"], "terminal")],
+)
+def test_what_cannot_be_given_away_is_kept(
+    call: str, tolerated: list[str], step: str, rootfs: Path
+) -> None:
+    """Where the kernel says that the id is not known; any other error is one."""
+    body = """
+        root, call = sys.argv[1:]
+        def run():
+            if call == "fchownat":
+                return nsdemo.run(["true"], root=root, overlay=True)
+            return nsdemo.run(["true"], root=root, uid=1234, tty=True, capture_output=True)
+        report(found=outcome(run))
+    """
+    for error in (*tolerated, "EIO", "ENOSYS"):
+        found = script(body, str(rootfs), call, under=refusing(call, error)).report["found"]
+        assert found["left"] == []
+        if error in tolerated:
+            assert (found["error"], found["returncode"]) == (None, 0)
+        else:
+            assert found["error"]["operation"] == step, found
+            assert found["error"]["errno"] == getattr(errno, error)

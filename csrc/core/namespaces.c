@@ -195,15 +195,15 @@ int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags)
     return 0;
 }
 
-bool nsd_has_capability(int capability)
+int nsd_has_capability(int capability)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
 
     if (syscall(SYS_capget, &header, data) < 0)
-        return false;
+        return -errno;
     if ((data[capability / 32].effective >> (capability % 32) & 1) == 0)
-        return false;
+        return 0;
     return geteuid() == 0 ||
            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
 }

@@ -64,7 +64,7 @@ int nsd_process_birth(pid_t pid, int64_t *ret_birth);
 int nsd_foreign_namespaces(pid_t pid, int wanted, int *ret_flags);
 
 /* Will the launcher hold a capability (CAP_*) that the caller has? Only root keeps what it
- * has across an exec, or who made it ambient. */
-bool nsd_has_capability(int capability);
+ * has across an exec, or who made it ambient. 0, 1, or a negative errno. */
+int nsd_has_capability(int capability);
 
 #endif

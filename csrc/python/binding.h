@@ -64,6 +64,9 @@ int nsd_add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
 /* Raises OSError for a negative errno; always NULL. */
 PyObject *nsd_raise(int error);
 
+/* Does the calling thread have a capability? -1 with an exception set: nobody says. */
+int nsd_may(int capability);
+
 /* process_type.c. Of those that return an int, -1 is an exception set. */
 struct process_object *nsd_new_process(PyTypeObject *type);
 void nsd_close_streams(struct nsd_streams *streams);

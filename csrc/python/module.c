@@ -100,12 +100,14 @@ static PyObject *foreign_namespaces(PyObject *module, PyObject *args)
 static PyObject *has_capability(PyObject *module, PyObject *argument)
 {
     long number = PyLong_AsLong(argument);
+    int ret = 0;
 
     (void)module;
     if (number == -1 && PyErr_Occurred())
         return NULL;
-    return PyBool_FromLong(number >= 0 && number < 64 &&
-                           nsd_has_capability((int)number));
+    if (number >= 0 && number < 64)
+        ret = nsd_may((int)number);
+    return ret < 0 ? NULL : PyBool_FromLong(ret);
 }
 
 /* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,

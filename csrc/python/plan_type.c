@@ -21,6 +21,22 @@ PyObject *nsd_raise(int error)
     return error == -ENOMEM ? PyErr_NoMemory() : PyErr_SetFromErrno(PyExc_OSError);
 }
 
+int nsd_may(int capability)
+{
+    int ret = nsd_has_capability(capability);
+    PyObject *error;
+
+    if (ret >= 0)
+        return ret;
+    error = Py_BuildValue("is", -ret,
+                          "the kernel does not say what this process may do: "
+                          "capget(2) is refused, as a seccomp filter does");
+    if (error != NULL)
+        PyErr_SetObject(PyExc_OSError, error);
+    Py_XDECREF(error);
+    return -1;
+}
+
 /* Whoever appends by hand may have got a number wrong; nothing is read before this. */
 static int check_steps(const struct nsd_builder *builder)
 {

@@ -163,6 +163,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
     struct nsd_request request;
     struct nsd_builder builder;
     PyObject *plan = NULL;
+    int privileged;
 
     if (count != 5) {
         PyErr_SetString(PyExc_TypeError,
@@ -177,8 +178,9 @@ PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
     nsd_builder_init(&builder);
     if (nsd_take_fields(&nsd_request_table, state, args + count, names, recipe->needed,
                         &request) == 0 &&
-        nsd_add_command(&builder, args[1], args[2], args[3]) == 0) {
-        request.privileged = nsd_has_capability(21 /* CAP_SYS_ADMIN */);
+        nsd_add_command(&builder, args[1], args[2], args[3]) == 0 &&
+        (privileged = nsd_may(21 /* CAP_SYS_ADMIN */)) >= 0) {
+        request.privileged = privileged != 0;
         /* Who is not dumpable may not write the id maps of a child with its memory. */
         request.no_user_clone =
             (request.unshare & CLONE_NEWUSER) != 0 && prctl(PR_GET_DUMPABLE) != 1;

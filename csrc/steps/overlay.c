@@ -60,7 +60,9 @@ static long make_alike(long folder, long lower)
     ret = sys2(__NR_fstat, lower, &file);
     if (ret < 0)
         return ret;
-    sys5(__NR_fchownat, folder, "", file.st_uid, file.st_gid, AT_EMPTY_PATH);
+    ret = sys5(__NR_fchownat, folder, "", file.st_uid, file.st_gid, AT_EMPTY_PATH);
+    if (ret < 0 && ret != -EPERM && ret != -EINVAL) /* an id that is not ours to give */
+        return ret;
     return sys3(__NR_fchmodat, AT_FDCWD, nsd_path_of(folder, path),
                 file.st_mode & 07777);
 }

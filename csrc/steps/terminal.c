@@ -107,7 +107,10 @@ long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *s
 
     /* A name may be opened by its owner alone. The kernel refuses where our namespace does not
      * know the group; what is open already works. */
-    if (ret == 0 && step->number[1] >= 0)
-        sys3(__NR_fchown, first, step->number[1], -1);
+    if (ret == 0 && step->number[1] >= 0) {
+        ret = sys3(__NR_fchown, first, step->number[1], -1);
+        if (ret == -EPERM)
+            ret = 0;
+    }
     return ret < 0 ? ret : own;
 }

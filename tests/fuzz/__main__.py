@@ -7,6 +7,7 @@ python tests/fuzz steps --runs 1000000 --keep    # what was learnt becomes the c
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -32,8 +33,9 @@ def main() -> int:
             unpack(target, learnt)
             ran = run(program, f"-runs={given.runs}", learnt, seconds=36000)
             failed += ran.returncode != 0
+            seed = re.findall(r"Seed: \d+", ran.stdout)
             shown = ran.stdout.splitlines()[-6 if ran.returncode == 0 else -60 :]
-            print(f"== {target}", *shown, sep="\n", flush=True)
+            print(f"== {target}", *seed, *shown, sep="\n", flush=True)
             if given.keep and ran.returncode == 0:
                 least = folder / f"{target}.least"
                 least.mkdir()

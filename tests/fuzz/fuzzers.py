@@ -20,7 +20,7 @@ FLAGS = (
 ).split()
 
 # What reads what others have made, each compiled with a kernel of its own.
-TARGETS = ("mounts", "stat", "steps")
+TARGETS = ("mounts", "stat", "steps", "trace")
 SANITIZERS = {
     "ASAN_OPTIONS": "quarantine_size_mb=8:detect_leaks=0",  # we look for leaks where they matter
     "UBSAN_OPTIONS": "print_stacktrace=1",
