@@ -1,45 +1,38 @@
-"""The three calls, and run: arguments in, a recipe's plan out, then launched."""
+"""The calls: what they are given, the plan that it means, its launch.
+
+Written by docs/signatures.py from nsdemo/_options.py; do not edit.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from . import _core
+import nsdemo
+
 from ._container import Container
-from ._plan import Plan
-from ._request import (
-    CAP_SYS_CHROOT,
-    REMEMBERED,
-    Namespaces,
-    absolute,
-    asks_for_users,
-    foreign_root,
-    make_plan,
-    spawn_plan,
-)
-from ._run import CompletedProcess, run_plan
-from ._targets import Resolved, unreadable
-from ._values import CLONE_FLAGS, KEYWORDS
+from ._given import ChrootRequest, EnterRequest, SpawnRequest
+from ._planned import chroot_plan, enter_plan, spawn_plan
+from ._run import run_plan
+from ._values import HasFileno, OneLimit, StrOrBytesPath
 
-
-def _finish(plan: Plan) -> CompletedProcess[Any]:
-    """Run a plan with the stdio and run options that it was made with."""
-    options = {key: value for key, value in plan._options.items() if key in REMEMBERED}
-    return run_plan(plan, **options)
+if TYPE_CHECKING:
+    from ._types import ExportsBpf, ExportsBpfMem, ReadableBuffer
+else:  # to be found by typing.get_type_hints; no call needs them
+    ExportsBpf = ExportsBpfMem = ReadableBuffer = Any
 
 
 def chroot_run(
     root: str | os.PathLike[str],
-    args: Sequence[Any],
+    args: Sequence[StrOrBytesPath],
     *,
     cwd: str | os.PathLike[str] | None = "/",
-    uid_map: Any = None,
-    gid_map: Any = None,
-    setgroups: str | None = None,
+    uid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    gid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    setgroups: Literal["allow", "deny"] | None = None,
     owner: tuple[int, int] | None = None,
-    env: Mapping[Any, Any] | None = None,
+    env: Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath] | None = None,
     uid: int | None = None,
     gid: int | None = None,
     groups: Sequence[int] | None = None,
@@ -47,14 +40,14 @@ def chroot_run(
     no_new_privs: bool = False,
     capabilities: Iterable[str] | None = None,
     ambient: Iterable[str] = (),
-    rlimits: Mapping[str, Any] | None = None,
-    seccomp: Any = None,
+    rlimits: Mapping[str, OneLimit | tuple[OneLimit, OneLimit] | list[OneLimit]] | None = None,
+    seccomp: ReadableBuffer | ExportsBpfMem | ExportsBpf | None = None,
     securebits: Iterable[str] | None = None,
-    landlock: Any = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    tty: Any = False,
+    landlock: nsdemo.Landlock | None = None,
+    stdin: int | IO[Any] | HasFileno | None = None,
+    stdout: int | IO[Any] | HasFileno | None = None,
+    stderr: int | IO[Any] | HasFileno | None = None,
+    tty: bool | os.terminal_size = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -62,12 +55,12 @@ def chroot_run(
     start_new_session: bool | None = None,
     process_group: int | None = None,
     dry_run: bool = False,
-    input: Any = None,
+    input: str | ReadableBuffer | None = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
 ) -> Any:
-    """Run a command with another directory as its ``/``, and wait for it.
+    r"""Run a command with another directory as its ``/``, and wait for it.
 
     What ``chroot ROOT CMD`` does. An ordinary user gets a user namespace of its own for it,
     in which it is root. This is no jail: a process with root's power walks out (lesson 1);
@@ -79,14 +72,15 @@ def chroot_run(
         cwd: working directory inside.
         uid_map, gid_map, setgroups, owner: as in ``spawn``; any of them makes a user namespace.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
-        uid, gid, groups: ids to become, as numbers. If uid or gid is given, groups is ().
+        uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
-        no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock, tty: as in
-            ``spawn``.
-        stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group, input,
-        capture_output, timeout, check: as in subprocess.run; timeout in seconds.
+        no_new_privs: no program gives the command more power, setuid or not.
+        stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
+            subprocess.Popen; no other descriptor is open inside.
         start_new_session: None gives a session of its own unless stdin is our terminal.
         dry_run: return the Plan and run nothing.
+        input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
+        capabilities, ambient, rlimits, seccomp, securebits, landlock, tty: as in ``spawn``.
 
     Returns:
         CompletedProcess with a ``trace``; the Plan if ``dry_run``.
@@ -101,60 +95,84 @@ def chroot_run(
     Example:
         >>> with nsdemo.Rootfs.from_host(["echo"]) as root:
         ...     nsdemo.chroot_run(root, ["echo", "Hello"], capture_output=True).stdout
-        b'Hello\\n'
+        b'Hello\n'
 
     Source: chroot(2), path_resolution(7).
     """
-    given = locals()  # first of all: the arguments and nothing else
-    maps_users = asks_for_users(given)
-    new_users = maps_users or not _core.has_capability(CAP_SYS_CHROOT)
-    plan = make_plan(
-        "chroot_run",
-        args,
-        namespaces=Namespaces({"user": new_users}),
-        root=absolute(root),
-        root_method="chroot",
-        maps_users=maps_users,
-        clean=True,
-        given=given,
-    )
-    return plan if dry_run else _finish(plan)
+    request = ChrootRequest()
+    request.root = root
+    request.args = args
+    request.cwd = cwd
+    request.uid_map = uid_map
+    request.gid_map = gid_map
+    request.setgroups = setgroups
+    request.owner = owner
+    request.env = env
+    request.uid = uid
+    request.gid = gid
+    request.groups = groups
+    request.umask = umask
+    request.no_new_privs = no_new_privs
+    request.capabilities = capabilities
+    request.ambient = ambient
+    request.rlimits = rlimits
+    request.seccomp = seccomp
+    request.securebits = securebits
+    request.landlock = landlock
+    request.stdin = stdin
+    request.stdout = stdout
+    request.stderr = stderr
+    request.tty = tty
+    request.text = text
+    request.encoding = encoding
+    request.errors = errors
+    request.pass_fds = pass_fds
+    request.start_new_session = start_new_session
+    request.process_group = process_group
+    request.input = input
+    request.capture_output = capture_output
+    request.timeout = timeout
+    request.check = check
+    plan = chroot_plan(request)
+    return plan if dry_run else run_plan(plan)
 
 
 def spawn(
-    args: Sequence[Any],
+    args: Sequence[StrOrBytesPath],
     *,
-    mount: Any = True,
-    uts: Any = True,
-    ipc: Any = True,
-    pid: Any = True,
-    net: Any = False,
-    user: Any = None,
-    cgroup: Any = False,
-    time: Any = False,
-    uid_map: Any = None,
-    gid_map: Any = None,
-    setgroups: str | None = None,
+    mount: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    uts: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    ipc: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    pid: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    net: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    user: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
+    cgroup: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    time: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    uid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    gid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    setgroups: Literal["allow", "deny"] | None = None,
     owner: tuple[int, int] | None = None,
-    join: Any = None,
+    join: Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
     fork: bool = True,
     mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
-    root_method: str = "pivot_root",
-    propagation: str = "private",
+    root_method: Literal["pivot_root", "chroot"] = "pivot_root",
+    propagation: Literal["private", "slave", "shared", "unbindable", "unchanged"] = "private",
     hostname: str | None = None,
     domainname: str | None = None,
     monotonic: float | None = None,
     boottime: float | None = None,
     init: bool = False,
-    mounts: Sequence[Any] = (),
+    mounts: Sequence[
+        nsdemo.Bind | nsdemo.Tmpfs | nsdemo.Proc | nsdemo.Dev | nsdemo.Sysfs | nsdemo.Overlay
+    ] = (),
     overlay: bool = False,
     overlay_size: int | str | None = None,
     readonly_root: bool = False,
     die_with_parent: bool = True,
-    persist: Mapping[str, Any] | None = None,
+    persist: Mapping[str, str | os.PathLike[str]] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[Any, Any] | None = None,
+    env: Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath] | None = None,
     uid: int | None = None,
     gid: int | None = None,
     groups: Sequence[int] | None = None,
@@ -162,14 +180,14 @@ def spawn(
     no_new_privs: bool = False,
     capabilities: Iterable[str] | None = None,
     ambient: Iterable[str] = (),
-    rlimits: Mapping[str, Any] | None = None,
-    seccomp: Any = None,
+    rlimits: Mapping[str, OneLimit | tuple[OneLimit, OneLimit] | list[OneLimit]] | None = None,
+    seccomp: ReadableBuffer | ExportsBpfMem | ExportsBpf | None = None,
     securebits: Iterable[str] | None = None,
-    landlock: Any = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    tty: Any = False,
+    landlock: nsdemo.Landlock | None = None,
+    stdin: int | IO[Any] | HasFileno | None = None,
+    stdout: int | IO[Any] | HasFileno | None = None,
+    stderr: int | IO[Any] | HasFileno | None = None,
+    tty: bool | os.terminal_size = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -178,104 +196,103 @@ def spawn(
     process_group: int | None = None,
     dry_run: bool = False,
 ) -> Any:
-    """Start a command in new namespaces, with a fresh /proc, under a root of its own.
+    r"""Start a command in new namespaces, with a fresh /proc, under a root of its own.
 
     What ``unshare --mount --uts --ipc --pid --fork --mount-proc --root ROOT CMD`` does, with
     the loopback interface up, the old root let go, and an end when the caller ends.
 
     Args:
         args: the command, a list; args[0] is looked up after the change of root.
-        mount, uts, ipc, pid, net, user, cgroup, time: True is a new namespace, False is
-            ours, a target is that one's: a Container, a pid, an object with fileno() (a
-            pidfd or a namespace file), or a path to a namespace file. ``user=None`` is a
-            new one only for a caller without CAP_SYS_ADMIN, who becomes root inside.
-        uid_map, gid_map: who is who in the new user namespace, which they imply: a list of
-            (inside, outside, count); "current": the caller keeps his ids, but not root's power
-            (see ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range
-            in /etc/subuid (/etc/subgid), as many ids in all as that has; "subids": the caller is
-            0, and that range keeps its numbers; "all": every id that there is keeps its number,
-            which takes root. None: the caller is 0, alone; beside a word, the same word. What is
-            more than the caller's own id is written by newuidmap and newgidmap, or by root. A
-            caller whose own ids are not mapped becomes 0:0, if that is.
+        mount, uts, ipc, pid, net, user, cgroup, time: True is a new namespace, False is ours, a
+            target is that one's: a Container, a pid, an object with fileno() (a pidfd or a
+            namespace file), or a path to a namespace file. ``user=None`` is a new one only for a
+            caller without CAP_SYS_ADMIN, who becomes root inside.
+        uid_map, gid_map: who is who in the new user namespace, which they imply: a list of (inside,
+            outside, count); "current": the caller keeps his ids, but not root's power (see
+            ``ambient``); "auto": the caller is 0, and the ids from 1 on are his first range in
+            /etc/subuid (/etc/subgid), as many ids in all as that has; "subids": the caller is 0,
+            and that range keeps its numbers; "all": every id that there is keeps its number, which
+            takes root. None: the caller is 0, alone; beside a word, the same word. What is more
+            than the caller's own id is written by newuidmap and newgidmap, or by root. A caller
+            whose own ids are not mapped becomes 0:0, if that is.
         setgroups: "allow" or "deny" setgroups(2) inside, for ever. None denies it where the
             caller's own gid is mapped alone, and else leaves it as it is outside: "allow", as a
             rule.
         owner: (uid, gid) that the new user namespace belongs to; root only. None: the caller.
-        join: a target that is the default of every namespace keyword and of root; nothing
-            is mounted then. A keyword that has its default value, given or not, means the
-            target; to leave a namespace out, use ``enter(target, args, net=False)``.
-        fork: False executes the command without a fork after unsharing: it stays in the
-            old pid namespace, where its second child fails with "Cannot allocate memory". A new
-            time namespace it enters, also before Linux 6.2, where unshare(1) leaves it outside.
-        mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount
-            and pid are both new, and the command is forked into it. A path mounts it there,
-            and not on /proc.
+        join: a target that is the default of every namespace keyword and of root; nothing is
+            mounted then. A keyword that has its default value, given or not, means the target; to
+            leave a namespace out, use ``enter(target, args, net=False)``.
+        fork: False executes the command without a fork after unsharing: it stays in the old pid
+            namespace, where its second child fails with "Cannot allocate memory". A new time
+            namespace it enters, also before Linux 6.2, where unshare(1) leaves it outside.
+        mount_proc: mount a /proc that shows the new pid namespace; None: exactly when mount and pid
+            are both new, and the command is forked into it. A path mounts it there, and not on
+            /proc.
         root: the directory that becomes ``/``; None keeps ours.
         root_method: "pivot_root", or "chroot", which is no jail.
         propagation: of all mounts: "private", "slave", "shared", "unchanged". Whatever it is, what
             is mounted for the container stays inside: the mount below it, such as the old /proc, is
             made a slave.
-        hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's,
-            as domainname(1) shows it.
-        monotonic, boottime: by how many seconds these clocks of a new time namespace differ
-            from ours; whole or not, negative too. No clock goes back before 0.
-        init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also
-            SIGTSTP and SIGCONT; the command is its child, with no signal blocked or ignored.
-        mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay.
-            Targets are paths below the new root (without ``root``, of ours), and are made where
-            they are missing: such a directory or empty file stays. No link on the way to a
-            target is followed. A Proc on /proc takes the place of ``mount_proc``'s.
+        hostname, domainname: of the new uts namespace, at most 64 bytes. The domain is NIS's, as
+            domainname(1) shows it.
+        monotonic, boottime: by how many seconds these clocks of a new time namespace differ from
+            ours; whole or not, negative too. No clock goes back before 0.
+        init: stay as PID 1 that reaps orphans and forwards every signal but SIGCHLD, also SIGTSTP
+            and SIGCONT; the command is its child, with no signal blocked or ignored.
+        mounts: what else is mounted, in this order: Bind, Tmpfs, Proc, Dev, Sysfs, Overlay. Targets
+            are paths below the new root (without ``root``, of ours), and are made where they are
+            missing: such a directory or empty file stays. No link on the way to a target is
+            followed. A Proc on /proc takes the place of ``mount_proc``'s.
         overlay: what is changed below ``root`` goes to memory, and ends with the container; the
-            directory itself stays as it is, and so does what is mounted below it: a file system
-            of files gets a layer of its own, a file that is mounted and a file system of the
-            kernel's (/sys and the like) is there, read-only. ``root="/"`` is our own file tree.
-            A user namespace may not cover a directory that such a mount lies in: that is made
-            anew, and what is in it covered name for name, files read-only.
-            Who may change what is the same as without.
-            ``Container.changes()`` tells what it was. Before Linux 6.6 memory has no place for an
-            ordinary user's note that a directory hides another: to remove a directory of the
-            root that was not empty, or to make it anew, is an "Input/output error" inside; as
-            root it works, or below an ``Overlay`` with ``upper`` and ``work`` on a disk.
-        overlay_size: at most so much of changes in memory, in bytes or as in "64m"; None is half
-            of it. A million files and directories at most.
+            directory itself stays as it is, and so does what is mounted below it: a file system of
+            files gets a layer of its own, a file that is mounted and a file system of the kernel's
+            (/sys and the like) is there, read-only. ``root="/"`` is our own file tree. A user
+            namespace may not cover a directory that such a mount lies in: that is made anew, and
+            what is in it covered name for name, files read-only. Who may change what is the same as
+            without. ``Container.changes()`` tells what it was. Before Linux 6.6 memory has no place
+            for an ordinary user's note that a directory hides another: to remove a directory of the
+            root that was not empty, or to make it anew, is an "Input/output error" inside; as root
+            it works, or below an ``Overlay`` with ``upper`` and ``work`` on a disk.
+        overlay_size: at most so much of changes in memory, in bytes or as in "64m"; None is half of
+            it. A million files and directories at most.
         readonly_root: nothing can be written to but what ``mounts`` and ``mount_proc`` mount:
             neither the root, nor what is mounted below it already.
-        die_with_parent: everything ends when this Python process ends, however it does.
-            Without a pid namespace that is the command and its process group.
-        persist: files that keep new namespaces alive when all processes in them have ended,
-            such as {"net": "/run/blue"}: each is mounted on its file, which is made if it is
-            missing, in our own mount namespace; they live as long as that does, or until
-            ``release``. All are made, or none, and then nothing is started; a Python that is
-            killed meanwhile leaves those that it has made, to ``release``. The pid namespace
-            takes in nobody any more when its PID 1 has ended. A mount namespace that shares its
-            mounts with ours is pinned only below a private one. With ``mount=target`` they are
-            pinned in that one's mount namespace: who may not mount here makes a container of
-            his own that holds them, ``mount=holder, user=holder``.
+        die_with_parent: everything ends when this Python process ends, however it does. Without a
+            pid namespace that is the command and its process group.
+        persist: files that keep new namespaces alive when all processes in them have ended, such as
+            {"net": "/run/blue"}: each is mounted on its file, which is made if it is missing, in
+            our own mount namespace; they live as long as that does, or until ``release``. All are
+            made, or none, and then nothing is started; a Python that is killed meanwhile leaves
+            those that it has made, to ``release``. The pid namespace takes in nobody any more when
+            its PID 1 has ended. A mount namespace that shares its mounts with ours is pinned only
+            below a private one. With ``mount=target`` they are pinned in that one's mount
+            namespace: who may not mount here makes a container of his own that holds them,
+            ``mount=holder, user=holder``.
         cwd: working directory inside; None: ``/`` under another root, else ours: the same path,
             with what is mounted there inside. (If ours was deleted: ``/``, where ``mounts`` might
             lie over it.)
-        env: the environment. None is a small clean one (PATH, HOME, LANG, TERM) under another
-            root or in a target's mounts; else it is ours, with the secrets that are in it.
+        env: the environment. None is a small clean one (PATH, HOME, LANG, TERM) under another root
+            or in a target's mounts; else it is ours, with the secrets that are in it.
         uid, gid, groups: ids to become, as numbers; if uid or gid is given, groups is ().
         umask: file mode mask, such as 0o022.
         no_new_privs: no program gives the command more power, setuid or not.
         capabilities: names of those to keep, such as ["CAP_KILL", "net_raw"]; all others are
             dropped, from the bounding set too. None changes nothing.
-        ambient: names of those that a user who is not root keeps, over execve too; all of them
-            are what ``unshare --keep-caps`` keeps.
-        rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft,
-            hard)}; one number is both, None or "unlimited" is none.
-        seccomp: a BPF program, as bytes, that judges each system call from execve on; or a
-            filter of pyseccomp or of libseccomp's own binding.
+        ambient: names of those that a user who is not root keeps, over execve too; all of them are
+            what ``unshare --keep-caps`` keeps.
+        rlimits: limits by their names in getrlimit(2), such as {"nofile": 64, "as": (soft, hard)};
+            one number is both, None or "unlimited" is none.
+        seccomp: a BPF program, as bytes, that judges each system call from execve on; or a filter
+            of pyseccomp or of libseccomp's own binding.
         securebits: names of those that shall hold, and no others, such as ["noroot",
             "noroot_locked"]: what root gains by being root; see capabilities(7).
-        landlock: Landlock(read=[...], write=[...]): the command opens nothing else, whatever
-            power it has; sets ``no_new_privs``. An error where the kernel cannot (Linux 6.2).
+        landlock: Landlock(read=[...], write=[...]): the command opens nothing else, whatever power
+            it has; sets ``no_new_privs``. An error where the kernel cannot (Linux 6.2).
         stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
             subprocess.Popen; no other descriptor is open inside.
-        tty: those of stdin, stdout and stderr that are not given are a terminal: True, or its
-            size as os.terminal_size; of the container's devpts, else of ours. ``stdin`` and
-            ``stdout`` of the Container are our end; ``run`` collects it, or is it: interact().
+        tty: those of stdin, stdout and stderr that are not given are a terminal: True, or its size
+            as os.terminal_size; of the container's devpts, else of ours. ``stdin`` and ``stdout``
+            of the Container are our end; ``run`` collects it, or is it: interact().
         start_new_session: None gives a session of its own unless stdin is our terminal.
         dry_run: return the Plan and run nothing.
 
@@ -295,48 +312,104 @@ def spawn(
 
     Source: namespaces(7), unshare(2), clone(2), pivot_root(2), user_namespaces(7).
     """
-    given = locals()  # first of all: the arguments and nothing else
-    plan = spawn_plan(given)
-    if dry_run:
-        return plan
-    options = {key: plan._options[key] for key in REMEMBERED[:7] if key in plan._options}
-    return Container._start(plan, **options)
+    request = SpawnRequest()
+    request.args = args
+    request.mount = mount
+    request.uts = uts
+    request.ipc = ipc
+    request.pid = pid
+    request.net = net
+    request.user = user
+    request.cgroup = cgroup
+    request.time = time
+    request.uid_map = uid_map
+    request.gid_map = gid_map
+    request.setgroups = setgroups
+    request.owner = owner
+    request.join = join
+    request.fork = fork
+    request.mount_proc = mount_proc
+    request.root = root
+    request.root_method = root_method
+    request.propagation = propagation
+    request.hostname = hostname
+    request.domainname = domainname
+    request.monotonic = monotonic
+    request.boottime = boottime
+    request.init = init
+    request.mounts = mounts
+    request.overlay = overlay
+    request.overlay_size = overlay_size
+    request.readonly_root = readonly_root
+    request.die_with_parent = die_with_parent
+    request.persist = persist
+    request.cwd = cwd
+    request.env = env
+    request.uid = uid
+    request.gid = gid
+    request.groups = groups
+    request.umask = umask
+    request.no_new_privs = no_new_privs
+    request.capabilities = capabilities
+    request.ambient = ambient
+    request.rlimits = rlimits
+    request.seccomp = seccomp
+    request.securebits = securebits
+    request.landlock = landlock
+    request.stdin = stdin
+    request.stdout = stdout
+    request.stderr = stderr
+    request.tty = tty
+    request.text = text
+    request.encoding = encoding
+    request.errors = errors
+    request.pass_fds = pass_fds
+    request.start_new_session = start_new_session
+    request.process_group = process_group
+    request.input = None
+    request.capture_output = False
+    request.timeout = None
+    request.check = False
+    plan = spawn_plan(request)
+    return plan if dry_run else Container._start(plan)
 
 
 def run(
-    args: Sequence[Any],
+    args: Sequence[StrOrBytesPath],
     *,
-    mount: Any = True,
-    uts: Any = True,
-    ipc: Any = True,
-    pid: Any = True,
-    net: Any = False,
-    user: Any = None,
-    cgroup: Any = False,
-    time: Any = False,
-    uid_map: Any = None,
-    gid_map: Any = None,
-    setgroups: str | None = None,
+    mount: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    uts: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    ipc: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    pid: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = True,
+    net: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    user: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
+    cgroup: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    time: bool | Container[Any] | int | HasFileno | str | os.PathLike[str] = False,
+    uid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    gid_map: Iterable[Sequence[int]] | Literal["auto", "current", "subids", "all"] | None = None,
+    setgroups: Literal["allow", "deny"] | None = None,
     owner: tuple[int, int] | None = None,
-    join: Any = None,
+    join: Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
     fork: bool = True,
     mount_proc: bool | str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
-    root_method: str = "pivot_root",
-    propagation: str = "private",
+    root_method: Literal["pivot_root", "chroot"] = "pivot_root",
+    propagation: Literal["private", "slave", "shared", "unbindable", "unchanged"] = "private",
     hostname: str | None = None,
     domainname: str | None = None,
     monotonic: float | None = None,
     boottime: float | None = None,
     init: bool = False,
-    mounts: Sequence[Any] = (),
+    mounts: Sequence[
+        nsdemo.Bind | nsdemo.Tmpfs | nsdemo.Proc | nsdemo.Dev | nsdemo.Sysfs | nsdemo.Overlay
+    ] = (),
     overlay: bool = False,
     overlay_size: int | str | None = None,
     readonly_root: bool = False,
     die_with_parent: bool = True,
-    persist: Mapping[str, Any] | None = None,
+    persist: Mapping[str, str | os.PathLike[str]] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[Any, Any] | None = None,
+    env: Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath] | None = None,
     uid: int | None = None,
     gid: int | None = None,
     groups: Sequence[int] | None = None,
@@ -344,14 +417,14 @@ def run(
     no_new_privs: bool = False,
     capabilities: Iterable[str] | None = None,
     ambient: Iterable[str] = (),
-    rlimits: Mapping[str, Any] | None = None,
-    seccomp: Any = None,
+    rlimits: Mapping[str, OneLimit | tuple[OneLimit, OneLimit] | list[OneLimit]] | None = None,
+    seccomp: ReadableBuffer | ExportsBpfMem | ExportsBpf | None = None,
     securebits: Iterable[str] | None = None,
-    landlock: Any = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    tty: Any = False,
+    landlock: nsdemo.Landlock | None = None,
+    stdin: int | IO[Any] | HasFileno | None = None,
+    stdout: int | IO[Any] | HasFileno | None = None,
+    stderr: int | IO[Any] | HasFileno | None = None,
+    tty: bool | os.terminal_size = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -359,17 +432,19 @@ def run(
     start_new_session: bool | None = None,
     process_group: int | None = None,
     dry_run: bool = False,
-    input: Any = None,
+    input: str | ReadableBuffer | None = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
 ) -> Any:
-    """Run a command in new namespaces and wait for it: ``spawn``, then communicate.
+    r"""Run a command in new namespaces and wait for it: ``spawn``, then communicate.
 
-    The arguments are those of ``spawn``, and input, capture_output, timeout (seconds) and
-    check, as in subprocess.run. After a timeout, or Ctrl-C, everything inside ends; Ctrl-C
-    leaves the command a quarter of a second to end by itself. At a terminal that has run the
-    command, the foreground and the modes are as before.
+    The arguments are those of ``spawn``, and four more. After a timeout, or Ctrl-C, everything
+    inside ends; Ctrl-C leaves the command a quarter of a second to end by itself. At a terminal
+    that has run the command, the foreground and the modes are as before.
+
+    Args:
+        input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
 
     Returns:
         CompletedProcess with a ``trace``, and with ``cut``: True if what outlived the command
@@ -386,14 +461,71 @@ def run(
 
     Source: namespaces(7), unshare(2), clone(2), pivot_root(2), user_namespaces(7).
     """
-    given = locals()  # first of all: the arguments and nothing else
-    plan = spawn_plan(given)
-    return plan if dry_run else _finish(plan)
+    request = SpawnRequest()
+    request.args = args
+    request.mount = mount
+    request.uts = uts
+    request.ipc = ipc
+    request.pid = pid
+    request.net = net
+    request.user = user
+    request.cgroup = cgroup
+    request.time = time
+    request.uid_map = uid_map
+    request.gid_map = gid_map
+    request.setgroups = setgroups
+    request.owner = owner
+    request.join = join
+    request.fork = fork
+    request.mount_proc = mount_proc
+    request.root = root
+    request.root_method = root_method
+    request.propagation = propagation
+    request.hostname = hostname
+    request.domainname = domainname
+    request.monotonic = monotonic
+    request.boottime = boottime
+    request.init = init
+    request.mounts = mounts
+    request.overlay = overlay
+    request.overlay_size = overlay_size
+    request.readonly_root = readonly_root
+    request.die_with_parent = die_with_parent
+    request.persist = persist
+    request.cwd = cwd
+    request.env = env
+    request.uid = uid
+    request.gid = gid
+    request.groups = groups
+    request.umask = umask
+    request.no_new_privs = no_new_privs
+    request.capabilities = capabilities
+    request.ambient = ambient
+    request.rlimits = rlimits
+    request.seccomp = seccomp
+    request.securebits = securebits
+    request.landlock = landlock
+    request.stdin = stdin
+    request.stdout = stdout
+    request.stderr = stderr
+    request.tty = tty
+    request.text = text
+    request.encoding = encoding
+    request.errors = errors
+    request.pass_fds = pass_fds
+    request.start_new_session = start_new_session
+    request.process_group = process_group
+    request.input = input
+    request.capture_output = capture_output
+    request.timeout = timeout
+    request.check = check
+    plan = spawn_plan(request)
+    return plan if dry_run else run_plan(plan)
 
 
 def enter(
-    target: Any,
-    args: Sequence[Any],
+    target: Container[Any] | int | HasFileno,
+    args: Sequence[StrOrBytesPath],
     *,
     mount: bool = True,
     uts: bool = True,
@@ -406,7 +538,7 @@ def enter(
     root: bool = True,
     join_cgroup: bool = False,
     cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[Any, Any] | None = None,
+    env: Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath] | None = None,
     uid: int | None = None,
     gid: int | None = None,
     groups: Sequence[int] | None = None,
@@ -414,14 +546,14 @@ def enter(
     no_new_privs: bool = False,
     capabilities: Iterable[str] | None = None,
     ambient: Iterable[str] = (),
-    rlimits: Mapping[str, Any] | None = None,
-    seccomp: Any = None,
+    rlimits: Mapping[str, OneLimit | tuple[OneLimit, OneLimit] | list[OneLimit]] | None = None,
+    seccomp: ReadableBuffer | ExportsBpfMem | ExportsBpf | None = None,
     securebits: Iterable[str] | None = None,
-    landlock: Any = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    tty: Any = False,
+    landlock: nsdemo.Landlock | None = None,
+    stdin: int | IO[Any] | HasFileno | None = None,
+    stdout: int | IO[Any] | HasFileno | None = None,
+    stderr: int | IO[Any] | HasFileno | None = None,
+    tty: bool | os.terminal_size = False,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -429,12 +561,12 @@ def enter(
     start_new_session: bool | None = None,
     process_group: int | None = None,
     dry_run: bool = False,
-    input: Any = None,
+    input: str | ReadableBuffer | None = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
 ) -> Any:
-    """Run a command inside a running container, and wait for it.
+    r"""Run a command inside a running container, and wait for it.
 
     What ``nsenter --target PID --uts --mount --ipc --net --pid CMD`` and ``docker exec`` do.
     Every namespace of the target that is not ours already is joined, in the order that
@@ -448,16 +580,20 @@ def enter(
         args: the command, a list; args[0] is looked up inside, in the PATH of ``env``.
         mount, uts, ipc, pid, net, user, cgroup, time: False leaves a namespace out.
         root: False keeps the root that the mount namespace has.
-        join_cgroup: move to the target's cgroup before, in each hierarchy that is mounted here
-            and in which it is another than ours: its limits hold for the command, too.
+        join_cgroup: move to the target's cgroup before, in each hierarchy that is mounted here and
+            in which it is another than ours: its limits hold for the command, too.
         cwd: working directory inside; None is ``/``.
         env: the environment; None is a small clean one (PATH, HOME, LANG, TERM).
-        uid, gid, groups: ids to become; the default after joining a user namespace is its
-            root, if it maps one.
-        umask, no_new_privs, capabilities, ambient, rlimits, seccomp, securebits, landlock,
-        stdin, stdout, stderr, tty, text, encoding, errors, pass_fds, start_new_session,
-        process_group, dry_run: as in ``spawn``.
+        uid, gid, groups: ids to become; the default after joining a user namespace is its root, if
+            it maps one.
+        umask: file mode mask, such as 0o022.
+        no_new_privs: no program gives the command more power, setuid or not.
+        stdin, stdout, stderr, text, encoding, errors, pass_fds, process_group: as in
+            subprocess.Popen; no other descriptor is open inside.
+        start_new_session: None gives a session of its own unless stdin is our terminal.
+        dry_run: return the Plan and run nothing.
         input, capture_output, timeout, check: as in subprocess.run; timeout in seconds.
+        capabilities, ambient, rlimits, seccomp, securebits, landlock, tty: as in ``spawn``.
 
     Returns:
         CompletedProcess with a ``trace``; the Plan if ``dry_run``.
@@ -477,36 +613,45 @@ def enter(
 
     Source: setns(2), pidfd_open(2), namespaces(7).
     """
-    given = locals()  # first of all: the arguments and nothing else
-    resolved = Resolved(target, given)
-    if resolved.kind is not None:
-        resolved.close()
-        raise ValueError(
-            f"enter needs a process; a {resolved.kind} namespace file alone is joined by "
-            f"spawn(args, {resolved.kind}=path)"
-        )
-    namespaces = Namespaces.of(resolved, [keyword for keyword in KEYWORDS if given[keyword]])
-    if not user and uid is None and (mount or root) and resolved.differing(CLONE_FLAGS["user"]):
-        raise ValueError(
-            "user=False would run the container's program with the host's power: the target "
-            "has a user namespace of its own; give uid= as well if that is what you mean"
-        )
-    plan = make_plan(
-        "spawn",
-        args,
-        namespaces=namespaces,
-        root_of=foreign_root(resolved, namespaces) if root else None,
-        settings=_cgroups_of(resolved) if join_cgroup else None,
-        clean=True,
-        given=given,
-    )
-    return plan if dry_run else _finish(plan)
-
-
-def _cgroups_of(target: Resolved) -> Any:
-    from ._settings import cgroup_settings
-
-    try:
-        return cgroup_settings(target.pid)
-    except OSError as error:
-        raise unreadable(target.pid, error) from None
+    request = EnterRequest()
+    request.target = target
+    request.args = args
+    request.mount = mount
+    request.uts = uts
+    request.ipc = ipc
+    request.pid = pid
+    request.net = net
+    request.user = user
+    request.cgroup = cgroup
+    request.time = time
+    request.root = root
+    request.join_cgroup = join_cgroup
+    request.cwd = cwd
+    request.env = env
+    request.uid = uid
+    request.gid = gid
+    request.groups = groups
+    request.umask = umask
+    request.no_new_privs = no_new_privs
+    request.capabilities = capabilities
+    request.ambient = ambient
+    request.rlimits = rlimits
+    request.seccomp = seccomp
+    request.securebits = securebits
+    request.landlock = landlock
+    request.stdin = stdin
+    request.stdout = stdout
+    request.stderr = stderr
+    request.tty = tty
+    request.text = text
+    request.encoding = encoding
+    request.errors = errors
+    request.pass_fds = pass_fds
+    request.start_new_session = start_new_session
+    request.process_group = process_group
+    request.input = input
+    request.capture_output = capture_output
+    request.timeout = timeout
+    request.check = check
+    plan = enter_plan(request)
+    return plan if dry_run else run_plan(plan)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
 from . import _core
+from ._given import RunOptions
 from ._plan import Plan
 from ._run import (
     CompletedProcess,
@@ -95,36 +96,31 @@ class Container(Generic[AnyStr]):
     def _start(
         cls,
         plan: Plan,
-        *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        pass_fds: Sequence[int] = (),
-        timeout: float | None = None,
+        options: RunOptions | None = None,
     ) -> Container[Any]:
-        """``timeout``: for the launch alone."""
-        deadline = deadline_of(timeout)
-        settings = text_settings(text, encoding, errors)
-        passed = check_pass_fds(pass_fds)
+        """``options``: None are those of the plan; their timeout is for the launch alone."""
+        remembered = plan._remembered
+        options = options or remembered.options
+        stdin, stdout, stderr = options.stdin, options.stdout, options.stderr
+        deadline = deadline_of(options.timeout)
+        settings = text_settings(options.text, options.encoding, options.errors)
+        passed = check_pass_fds(options.pass_fds)
         sys.audit("nsdemo.launch", plan)
         if _detached:
             _reap_detached()
-        on_terminal = "tty" in plan._options
+        on_terminal = remembered.terminal != 0
         raw = io.FileIO
         if on_terminal:
             from ._terminal import OurEnd, Terminal
 
-            size, which = plan._options["tty"]
-            stdio: Stdio = Terminal(size, which, stdin, stdout, stderr)
+            which = remembered.terminal
+            stdio: Stdio = Terminal(remembered.size, which, stdin, stdout, stderr)
             raw = OurEnd
         else:
             stdio = Stdio(stdin, stdout, stderr)
         layers = None
         try:
-            if "overlay" in plan._options:
+            if remembered.overlay:
                 from ._changes import launch_with_layers
 
                 process, layers = launch_with_layers(
@@ -133,15 +129,13 @@ class Container(Generic[AnyStr]):
             else:
                 process = launch(plan._core, stdio, passed, None, None, deadline)
             if process.abandoned:
-                assert timeout is not None
-                args = plan._options.get("args") or plan._core.command()[0]
-                raise time_is_over(args, timeout, plan._core, process, (None, None))
+                assert options.timeout is not None
+                raise time_is_over(plan._args, options.timeout, plan._core, process, (None, None))
             stdio.settle()  # if that fails, the process ends with its last reference
         except BaseException:
             stdio.close_all()
             raise
-        args = plan._options.get("args") or plan._core.command()[0]
-        self = cls._made(process, plan, args, plan._options.get("root"))
+        self = cls._made(process, plan, plan._args, remembered.root)
         self._settings = settings
         self._on_terminal = on_terminal
         self._layers = layers
@@ -453,7 +447,7 @@ class Container(Generic[AnyStr]):
         """
         from ._pins import release_all
 
-        release_all(self._plan._core, self._plan._options.get("pinned_in"))
+        release_all(self._plan._core, self._plan._remembered.pinned_in)
 
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):

@@ -82,7 +82,7 @@ class _Relay:
         os.set_blocking(inside, False)
         self.box = box
         self.inside = inside
-        self.which = box._plan._options["tty"][1]
+        self.which = box._plan._remembered.terminal
         self.screen = next((fd for fd in (1, 2, 0) if os.isatty(fd)), 1)
         self.typed = b""
         self.shown = self._read_ahead()

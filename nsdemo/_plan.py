@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._given import RunOptions
+from ._remembered import BY_HAND, Remembered
 from ._step import Step, steps_of
 from ._targets import Resolved, slots_used
 from ._values import (
@@ -22,7 +24,6 @@ from ._values import (
     check_id,
     command_vectors,
     encode_path,
-    is_given,
     names_to_flags,
     text_value,
     working_directory,
@@ -59,25 +60,25 @@ class Plan:
     See also: namespaces(7), unshare(2), mount(2), pivot_root(2).
     """
 
-    __slots__ = ("_core", "_ending", "_options")
+    __slots__ = ("_core", "_ending", "_remembered")
 
     def __init__(self) -> None:
         self._core = _core.Plan()
-        self._options: dict[str, Any] = {}
+        self._remembered = BY_HAND
         self._ending: Callable[[bool], _core.Plan] | None = None
 
     @classmethod
     def _from_core(
         cls,
         core: _core.Plan,
-        options: dict[str, Any] | None = None,
+        remembered: Remembered = BY_HAND,
         ending: Callable[[bool], _core.Plan] | None = None,
     ) -> Plan:
         """``ending``: this one ends with the thread that waits for it; for where nobody waits it
         makes another, with a watchdog or without."""
         plan = cls.__new__(cls)
         plan._core = core
-        plan._options = options or {}
+        plan._remembered = remembered
         plan._ending = ending
         return plan
 
@@ -92,7 +93,12 @@ class Plan:
             if text is not None and "\0" in text:
                 raise ValueError(f"{operation}: a NUL byte cannot be part of {text!r}")
         padded = (*texts, *_NOTHING)[:4]
-        return self._from_core(self._core.append(operation, 0, numbers, padded), self._options)
+        return self._from_core(self._core.append(operation, 0, numbers, padded), self._remembered)
+
+    @property
+    def _args(self) -> Sequence[Any]:
+        """The command, as it was given."""
+        return self._remembered.args or self._core.command()[0]
 
     def _operations(self) -> set[str]:
         return {name for name, *_ in self._core.steps()}
@@ -152,7 +158,7 @@ class Plan:
     def map_root(self) -> Plan:
         """After ``unshare("user")``: be root inside. Three writes, see user_namespaces(7)."""
         self._must_be_open()
-        return self._from_core(self._core.map_root(), self._options)
+        return self._from_core(self._core.map_root(), self._remembered)
 
     def unshare_user(
         self,
@@ -163,13 +169,14 @@ class Plan:
         owner: tuple[int, int] | None = None,
     ) -> Plan:
         """``unshare("user")`` and more than ``map_root``: the arguments are those of ``spawn``."""
-        given = {"uid_map": uid_map, "gid_map": gid_map, "setgroups": setgroups, "owner": owner}
         from ._users import checked_users
 
         self._must_be_open()
         sets_gids, sets_uids = map(_core.has_capability, (6, 7))  # CAP_SETGID, CAP_SETUID
-        users, _ = checked_users(given, sets_uids=sets_uids, sets_gids=sets_gids)
-        return self._from_core(self._core.users(**users), self._options)
+        users, _ = checked_users(
+            uid_map, gid_map, setgroups, owner, sets_uids=sets_uids, sets_gids=sets_gids
+        )
+        return self._from_core(self._core.users(**users), self._remembered)
 
     def join(self, target: Target, *names: str) -> Plan:
         """Enter namespaces of a running process or namespace file. See setns(2)."""
@@ -184,7 +191,7 @@ class Plan:
         fd = max(resolved.fd, resolved.pidfd)
         if fd >= 0:
             core = self._core.with_slot(slot, fd, resolved)
-            plan = self._from_core(core, self._options)
+            plan = self._from_core(core, self._remembered)
         else:
             plan = self._then("open_process", (resolved.pid, resolved.birth, slot))
         return plan._then("join", (slot, flags, 0))
@@ -274,7 +281,7 @@ class Plan:
         encoded = None if root is None else encode_path("root", root)
         first = _FIRST_SOURCE + sources
         core = self._core.files(entries(values), encoded, has_user, has_ipc, first)
-        return self._from_core(core, self._options)
+        return self._from_core(core, self._remembered)
 
     def make_readonly(self, root: str | os.PathLike[str] | None = None) -> Plan:
         """Let nobody write to a mount and to all below it; None is ``/``."""
@@ -315,13 +322,13 @@ class Plan:
             raise ValueError("a plan has one terminal")
         plan = self._then("terminal", (7, -1, 0))
         chosen = None if size is None else checked_size(*size)
-        return self._from_core(plan._core, {**self._options, "tty": (chosen, 7)})
+        return self._from_core(plan._core, self._remembered.on_terminal(chosen))
 
     def setgroups(self, groups: Iterable[int]) -> Plan:
         """Set the supplementary groups."""
         self._must_be_open()
         ids = tuple(check_id("groups", group) for group in groups)
-        return self._from_core(self._core.setgroups(ids), self._options)
+        return self._from_core(self._core.setgroups(ids), self._remembered)
 
     def setgid(self, gid: int) -> Plan:
         """Become this group: real, effective and saved."""
@@ -385,7 +392,7 @@ class Plan:
         from ._power import checked_filter
 
         self._must_be_open(judged=True)
-        return self._from_core(self._core.seccomp(checked_filter(program)), self._options)
+        return self._from_core(self._core.seccomp(checked_filter(program)), self._remembered)
 
     def exec(
         self, args: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None
@@ -403,7 +410,7 @@ class Plan:
             must_enter_time(self.steps)
         clean = env is None and operations & {"pivot_root", "chroot", "join"}
         argv, envp, paths = command_vectors(args, CleanEnvironment(uid_zero=True) if clean else env)
-        return self._from_core(self._core.exec(argv, envp, paths), self._options)
+        return self._from_core(self._core.exec(argv, envp, paths), self._remembered)
 
     # -- running -----------------------------------------------------------------------
 
@@ -427,18 +434,18 @@ class Plan:
         ``die_with_parent`` for a watchdog, as ``spawn`` has one. For a plan made by hand, and
         one of spawn(die_with_parent=False), that is a ValueError.
         """
-        given = locals()  # first of all: the arguments and nothing else
         from ._container import Container
 
+        given = RunOptions(stdin, stdout, stderr, text, encoding, errors, pass_fds)
         plan = self._runnable()
         if plan._ending is not None:
-            plan = self._from_core(plan._ending(die_with_parent), plan._options)
+            plan = self._from_core(plan._ending(die_with_parent), plan._remembered)
         elif die_with_parent and not any(
             name == "watch" or (name == "clone" and numbers[1])
             for name, _, numbers, _ in plan._core.steps()
         ):
             raise ValueError("die_with_parent=True is for a plan of chroot_run, spawn or enter")
-        return Container._start(plan, **self._stdio(given))
+        return Container._start(plan, given.over(self._remembered.options))
 
     def run(
         self,
@@ -460,16 +467,12 @@ class Plan:
         Arguments are those of subprocess.run; left out, they are those that the plan was
         made with. Raises as ``run`` does.
         """
-        given = locals()  # first of all: the arguments and nothing else
         from ._run import run_plan
 
-        return run_plan(self._runnable(), **self._stdio(given))
-
-    def _stdio(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What start or run was given; left out, what the plan was made with."""
-        names = given.keys() - {"self", "die_with_parent"}
-        remembered = {name: self._options[name] for name in names & self._options.keys()}
-        return remembered | {name: given[name] for name in names if is_given(given[name])}
+        given = RunOptions(stdin, stdout, stderr, text, encoding, errors, pass_fds)
+        given.input, given.capture_output = input, capture_output
+        given.timeout, given.check = timeout, check
+        return run_plan(self._runnable(), given.over(self._remembered.options))
 
     def _must_be_open(self, judged: bool = False) -> None:
         """``judged``: the next step may be one that a filter judges."""
@@ -484,7 +487,7 @@ class Plan:
     def _runnable(self) -> Plan:
         if not self._core.command()[0]:
             raise ValueError("this plan has no exec step: it would run nothing")
-        if "args" in self._options and f"{working_directory()}/".startswith("/proc/"):
+        if self._remembered.args is not None and f"{working_directory()}/".startswith("/proc/"):
             self._must_leave_proc()
         return self
 

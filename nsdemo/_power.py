@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._core import Wishes
+    from ._given import Request
 
 # capabilities(7), in the kernel's order: the number of each is its place.
 CAPABILITIES = tuple(
@@ -193,22 +194,22 @@ def checked_filter(program: Any) -> bytes:
     return code
 
 
-def checked_power(given: Mapping[str, Any]) -> Wishes:
+def checked_power(request: Request) -> Wishes:
     """From the keywords of a call."""
     wishes: Wishes = {}
-    if given["landlock"] is not None:
+    if request.landlock is not None:
         from ._landlock import checked_rules
 
-        wishes["rules"] = checked_rules(given["landlock"])
-    if given["no_new_privs"] or "rules" in wishes:
+        wishes["rules"] = checked_rules(request.landlock)
+    if request.no_new_privs or "rules" in wishes:
         wishes["no_new_privs"] = True
-    masks = checked_capabilities(given["capabilities"], given["ambient"])
+    masks = checked_capabilities(request.capabilities, request.ambient)
     if masks is not None:
         wishes["capabilities"] = masks
-    if given["rlimits"] is not None:
-        wishes["limits"] = checked_limits(given["rlimits"])
-    if given["seccomp"] is not None:
-        wishes["filter"] = checked_filter(given["seccomp"])
-    if given["securebits"] is not None:
-        wishes["securebits"] = checked_securebits(given["securebits"])
+    if request.rlimits is not None:
+        wishes["limits"] = checked_limits(request.rlimits)
+    if request.seccomp is not None:
+        wishes["filter"] = checked_filter(request.seccomp)
+    if request.securebits is not None:
+        wishes["securebits"] = checked_securebits(request.securebits)
     return wishes

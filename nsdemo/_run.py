@@ -12,6 +12,7 @@ from typing import Any, AnyStr
 from . import _core
 from ._errors import explained, name_unended, setup_failed
 from ._explain import describe, hints_for
+from ._given import RunOptions
 from ._plan import Plan
 from ._stdio import PIPE, Stdio, check_pass_fds, decode, encode, text_settings
 from ._step import Step, trace_of
@@ -145,42 +146,33 @@ def timed_out(
     return explained(TimeoutExpired(args, timeout, output=out, stderr=err), trace=trace)
 
 
-def run_plan(
-    plan: Plan,
-    *,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    text: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    pass_fds: Sequence[int] = (),
-) -> CompletedProcess[Any]:
-    """Start a plan, talk to the command, wait for its end: one trip into C."""
-    given = locals()  # first of all: the arguments and nothing else
-    if capture_output and (stdout is not None or stderr is not None):
+def run_plan(plan: Plan, options: RunOptions | None = None) -> CompletedProcess[Any]:
+    """Start a plan, talk to the command, wait for its end: one trip into C.
+
+    ``options``: None are those of the plan.
+    """
+    remembered = plan._remembered
+    options = options or remembered.options
+    stdin, stdout, stderr = options.stdin, options.stdout, options.stderr
+    if options.capture_output and (stdout is not None or stderr is not None):
         raise ValueError("stdout and stderr may not be used with capture_output")
-    deadline = deadline_of(timeout)
-    if "tty" in plan._options:
+    deadline = deadline_of(options.timeout)
+    if remembered.terminal:
         from ._terminal import run_on_terminal
 
-        return run_on_terminal(**given)
-    if input is not None:
+        return run_on_terminal(plan, options)
+    if options.input is not None:
         if stdin is not None:
             raise ValueError("stdin and input may not both be used")
         stdin = PIPE
-    if capture_output:
+    if options.capture_output:
         stdout = stderr = PIPE
-    settings = text_settings(text, encoding, errors)
-    data = encode(input, settings)
-    passed = check_pass_fds(pass_fds)
+    settings = text_settings(options.text, options.encoding, options.errors)
+    data = encode(options.input, settings)
+    passed = check_pass_fds(options.pass_fds)
     sys.audit("nsdemo.launch", plan)
-    args = plan._options.get("args") or plan._core.command()[0]
-    if "overlay" in plan._options:  # nobody will ask for changes()
+    args = plan._args
+    if remembered.overlay:  # nobody will ask for changes()
         plan = Plan._from_core(plan._core.without("hand_over"))
     stdio = Stdio(stdin, stdout, stderr)
     streams = tuple(stdio.parent)
@@ -191,15 +183,15 @@ def run_plan(
     if process.abandoned or not process.ended:
         process.end()
         process.close()
-        assert timeout is not None
-        raise time_is_over(args, timeout, plan._core, process, raw)
+        assert options.timeout is not None
+        raise time_is_over(args, options.timeout, plan._core, process, raw)
     process.close()
     cut = process.cut
     texts = raw if settings is None else [decode(data, settings, cut=cut) for data in raw]
     completed: CompletedProcess[Any] = CompletedProcess(args, returncode_of(process), *texts)
     completed.cut = cut
     completed._record = (plan._core.steps_only(), process)
-    if check:
+    if options.check:
         completed.check_returncode()
     return completed
 

@@ -17,23 +17,24 @@ from ._values import CLONE_FLAGS, encode_name
 
 if TYPE_CHECKING:
     from ._core import Wishes
+    from ._given import SpawnRequest
     from ._step import Step
 
 _MOST_SECONDS = (2**63 - 1) // 10**9  # KTIME_SEC_MAX
 
 
-def spawn_settings(given: Mapping[str, Any], wanted: Mapping[str, Any], unshare: int) -> Wishes:
+def spawn_settings(request: SpawnRequest, wanted: Mapping[str, Any], unshare: int) -> Wishes:
     """Those of spawn and run."""
     in_target = not isinstance(wanted["mount"], bool)
-    persist, name = given["persist"], given["domainname"]
+    persist, name = request.persist, request.domainname
     wishes: Wishes = {}
     if persist is not None:
-        fork, init = bool(given["fork"]), bool(given["init"])
+        fork, init = bool(request.fork), bool(request.init)
         wishes["pins"] = checked_pins(persist, wanted, unshare, in_target, fork, init)
     if name is not None and wanted["uts"] is not True:
         raise ValueError("domainname= needs uts=True: it would rename the host's domain")
-    clocks = ("monotonic", "boottime")
-    offsets = [_offset(clock, given[clock]) for clock in clocks if given[clock] is not None]
+    clocks = {"monotonic": request.monotonic, "boottime": request.boottime}
+    offsets = [_offset(clock, by) for clock, by in clocks.items() if by is not None]
     if offsets and wanted["time"] is not True:
         raise ValueError("monotonic= and boottime= need time=True: they are of a new namespace")
     if offsets and (in_target or not isinstance(wanted["user"], bool | None)):

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from ._errors import explained, name_unended, printable
 from ._shown import child_of_init, is_running, uid_of, why_hidden
-from ._values import CLONE_FLAGS, KEYWORDS, deadline_of, text_value
+from ._values import CLONE_FLAGS, KEYWORDS, HasFileno, StrPath, deadline_of, text_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from _typeshed import HasFileno
-
     from ._container import Container
+    from ._given import Request
 
 # The launcher is handed descriptors below this number; above it, copying the table up to
 # there would take longer than opening the process again by its number.
@@ -44,8 +43,8 @@ class Resolved:
 
     __slots__ = ("birth", "core", "fd", "kind", "owner", "pid", "pidfd")
 
-    def __init__(self, target: Any, given: Mapping[str, Any] | None = None) -> None:
-        """``given``: the arguments of the call that it is for; args and timeout are asked."""
+    def __init__(self, target: Any, request: Request | None = None) -> None:
+        """``request``: of the call that it is for; its args and timeout are asked."""
         self.fd = self.pidfd = -1
         self.pid = self.birth = 0
         self.owner: object = None
@@ -58,7 +57,7 @@ class Resolved:
         elif hasattr(target, "_process"):
             self._take_container(target)
         elif isinstance(target, (str, os.PathLike)):
-            self._take_file(_open_namespace(text_value(target), given or {}), str(target))
+            self._take_file(_open_namespace(text_value(target), request), str(target))
         elif hasattr(target, "fileno"):
             self._take_descriptor(target.fileno())
         else:
@@ -193,21 +192,22 @@ class Resolved:
             time.sleep(0.001)
 
 
-def _open_namespace(path: str, given: Mapping[str, Any]) -> int:
+def _open_namespace(path: str, request: Request | None) -> int:
     if not path.startswith("/proc/"):
-        must_be_answered(path, given)
+        must_be_answered(path, request)
     # O_NONBLOCK: a FIFO under that name must not hang us.
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def must_be_answered(path: str, given: Mapping[str, Any]) -> None:
+def must_be_answered(path: str, request: Request | None) -> None:
     """Whoever is to answer for a path may never do so: TimeoutExpired, as for all of a launch."""
-    timeout = given.get("timeout")
+    timeout = None if request is None else request.timeout
     try:
         if _core.answers(os.fsencode(path), deadline_of(timeout)):
             return
+        assert request
         assert timeout is not None
-        over = subprocess.TimeoutExpired(given["args"], timeout)
+        over = subprocess.TimeoutExpired(request.args, timeout)
         raise explained(over, f"nobody answers for {path}", trace=())
     except BaseException as error:  # that, or a signal handler's
         name_unended(error, _core.unended())
@@ -224,7 +224,7 @@ def pid_of_pidfd(fd: int) -> int | None:
 
 
 def namespaces(
-    target: Container[Any] | int | HasFileno | str | os.PathLike[str] | None = None,
+    target: Container[Any] | int | HasFileno | StrPath | None = None,
 ) -> Mapping[str, tuple[int, int]]:
     """The identities of a process's namespaces.
 

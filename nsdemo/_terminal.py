@@ -19,6 +19,7 @@ from ._stdio import PIPE, STDOUT, Stdio
 
 if TYPE_CHECKING:
     from ._container import Container
+    from ._given import Request, RunOptions
     from ._plan import Plan
     from ._run import CompletedProcess
 
@@ -30,23 +31,23 @@ _USUAL = os.terminal_size((80, 24))
 _NAMES = ("stdin", "stdout", "stderr")
 
 
-def checked_terminal(given: Any) -> tuple[os.terminal_size | None, int]:
+def checked_terminal(request: Request) -> tuple[os.terminal_size | None, int]:
     """(size or None for the caller's, which of 0, 1, 2 are the terminal: a bit for each)."""
-    tty = given["tty"]
+    tty = request.tty
     if tty is not True and not isinstance(tty, os.terminal_size):
         raise TypeError(
             f"tty is True, or a size as os.terminal_size((columns, lines)), not {tty!r}"
         )
-    if given["start_new_session"] is False or given["process_group"] is not None:
+    if request.start_new_session is False or request.process_group is not None:
         raise ValueError("tty=True needs a session of its own: a session has one terminal")
-    if given.get("input") is not None:
+    if request.input is not None:
         raise ValueError(
             "tty=True and input= may not both be used: a terminal has no end of input; "
             "write to the stdin of spawn(..., tty=True)"
         )
     which = 0
-    for number, name in enumerate(_NAMES):
-        if given[name] is None or (number == 2 and _follows_stdout(given[name], which)):
+    for number, stream in enumerate((request.stdin, request.stdout, request.stderr)):
+        if stream is None or (number == 2 and _follows_stdout(stream, which)):
             which |= 1 << number
     if not which:
         raise ValueError("tty=True is for those of stdin, stdout and stderr that are not given")
@@ -198,7 +199,7 @@ def our_end(box: Container[Any]) -> int:
     if not box._on_terminal:
         raise ValueError("it has no terminal: spawn(..., tty=True) gives it one")
     files: tuple[Any, ...] = (box.stdin, box.stdout, box.stderr)
-    which = box._plan._options["tty"][1]
+    which = box._plan._remembered.terminal
     for number, file in enumerate(files):
         if which >> number & 1 and file is not None and not file.closed:
             return int(file.fileno())
@@ -224,15 +225,7 @@ class OurEnd(io.FileIO):
         return bytes(data)
 
 
-def run_on_terminal(
-    plan: Plan,
-    *,
-    input: Any,
-    capture_output: bool,
-    timeout: float | None,
-    check: bool,
-    **stdio: Any,
-) -> CompletedProcess[Any]:
+def run_on_terminal(plan: Plan, options: RunOptions) -> CompletedProcess[Any]:
     """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
     from ._container import Container
     from ._errors import name_unended
@@ -240,13 +233,14 @@ def run_on_terminal(
     from ._run import CompletedProcess, TimeoutExpired
     from ._values import deadline_of
 
-    if input is not None:
+    if options.input is not None:
         raise ValueError("input= cannot be given to a command on a terminal")
-    collects = capture_output or PIPE in (stdio["stdin"], stdio["stdout"], stdio["stderr"])
+    collects = options.capture_output or PIPE in (options.stdin, options.stdout, options.stderr)
     if not collects:
         must_be_terminal("run", "capture_output=True collects what the command writes")
+    timeout = options.timeout
     deadline = deadline_of(timeout)
-    box = Container._start(plan, timeout=timeout, **stdio)
+    box = Container._start(plan, options)
     left = None if timeout is None else max(0, deadline - time.monotonic_ns()) / 1e9
     out = err = None
     try:
@@ -266,6 +260,6 @@ def run_on_terminal(
     completed._record = (plan._core.steps_only(), box._process)
     completed.cut = box.cut
     box._process.close()
-    if check:
+    if options.check:
         completed.check_returncode()
     return completed

@@ -13,6 +13,7 @@ from ._values import check_id
 
 if TYPE_CHECKING:
     from ._core import Wishes
+    from ._given import SpawnRequest
 
 IDS = 2**32 - 1  # 0 to 2**32-2 exist; 2**32-1 means "leave it" to the kernel
 MOST_ENTRIES = 340  # user_namespaces(7), since Linux 4.15
@@ -25,17 +26,12 @@ Entry = tuple[int, int, int]  # inside, outside, count
 _FOLDERS = ("/usr/bin", "/bin", "/run/wrappers/bin", "/usr/local/bin")
 
 
-def asked_for(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those of the keywords that say something."""
-    return tuple(name for name in KEYWORDS if given.get(name) is not None)
-
-
-def must_be_new(given: Mapping[str, Any], asked: Sequence[str]) -> None:
+def must_be_new(request: SpawnRequest) -> None:
     """ValueError where the user namespace of a call of spawn is not a new one."""
-    name = f"{asked[0]}="
-    if given["user"] is not None and given["user"] is not True:
+    name = next(f"{name}=" for name in KEYWORDS if getattr(request, name) is not None)
+    if request.user is not None and request.user is not True:
         raise ValueError(f"{name} is for a new user namespace: user=True, or leave user out")
-    if given["join"] is not None and given["user"] is None:
+    if request.join is not None and request.user is None:
         raise ValueError(
             f"{name} is for a new user namespace, and join= takes the target's: user=True as well "
             "makes a new one inside"
@@ -240,19 +236,18 @@ def _setgroups(value: Any, gids: Sequence[Entry], own: int, *, power: bool) -> b
 
 
 def checked_users(
-    given: Mapping[str, Any], *, sets_uids: bool, sets_gids: bool
+    uid_map: Any, gid_map: Any, setgroups: Any, owner: Any, *, sets_uids: bool, sets_gids: bool
 ) -> tuple[Wishes, int]:
     """Who is who, and the caller's uid inside, -1 for nobody's."""
-    uid_map, gid_map = given["uid_map"], given["gid_map"]
     if uid_map is None and isinstance(gid_map, str):
         uid_map = gid_map
     if gid_map is None and isinstance(uid_map, str):
         gid_map = uid_map
     own = os.geteuid(), os.getegid()
     uids, gids = _entries("uid", uid_map, own[0]), _entries("gid", gid_map, own[1])
-    owner = _owner(given["owner"], may=sets_uids and sets_gids)
+    owner = _owner(owner, may=sets_uids and sets_gids)
     power = sets_uids and sets_gids
-    setgroups = _setgroups(given["setgroups"], gids, own[1], power=power)
+    setgroups = _setgroups(setgroups, gids, own[1], power=power)
     selves = [
         len(rows) == 1 and rows[0][1:] == (mine, 1)
         for rows, mine in zip((uids, gids), own, strict=True)

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, AnyStr
+from typing import Any, AnyStr, Literal, Protocol
 
 from . import _core
 
@@ -36,6 +36,15 @@ MAX_HOSTNAME = 64
 FOREVER = 2**63 - 1
 
 StrPath = str | os.PathLike[str]
+StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+OneLimit = int | Literal["unlimited"] | None
+
+
+class HasFileno(Protocol):
+    """What has an open file: a pidfd, a namespace file, a stream."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
 
 
 def deadline_of(timeout: float | None) -> int:
