@@ -144,14 +144,15 @@ def recipe(
 ) -> Plan: ...
 def launch(
     plan: Plan,
-    stdio: _Descriptors,
-    pass_fds: _Descriptors,
-    close_fds: _Descriptors,
-    streams: _Descriptors | None,
-    input: bytes | None,
+    /,
+    *,
+    stdio: _Descriptors = ...,
+    pass_fds: _Descriptors = (),
+    close_fds: _Descriptors = (),
+    streams: _Descriptors | None = None,
+    input: bytes | None = None,
     deadline: int,
     terminal: int = 0,
-    /,
 ) -> Process | tuple[int, str]: ...
 def identity(pid: int, kind: int, /) -> tuple[int, int]: ...
 def adopt(pid: int, pidfd: int, is_init: bool, /) -> Process: ...

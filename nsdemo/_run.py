@@ -78,13 +78,13 @@ def launch(
     try:
         process = _core.launch(
             core,
-            tuple(stdio.child),
-            pass_fds,
-            tuple(stdio.close),
-            streams,
-            input,
-            deadline,
-            stdio.terminal,
+            stdio=tuple(stdio.child),
+            pass_fds=pass_fds,
+            close_fds=tuple(stdio.close),
+            streams=streams,
+            input=input,
+            deadline=deadline,
+            terminal=stdio.terminal,
         )
     except BaseException as error:  # a signal handler's
         name_unended(error, _core.unended())

@@ -97,7 +97,7 @@ def test_a_plan_without_an_end_is_not_launched(operations: list[str]) -> None:
     plan = _core.Plan()
     for operation in operations:
         plan = plan.append(operation, 0, (0, 0, 0), NOTHING)
-    found = _core.launch(plan, (-1, -1, -1), (), (), None, None, 0)
+    found = _core.launch(plan, deadline=0)
     assert found == (22, "clone")
 
 
@@ -111,8 +111,8 @@ def test_numbers_of_capabilities() -> None:
 @pytest.mark.parametrize("number", [-1, 2**31, 2**32])
 def test_numbers_of_descriptors_and_processes(number: int) -> None:
     plan = nsdemo.Plan().exec(["true"])._core
-    with pytest.raises(ValueError, match="descriptor"):
-        _core.launch(plan, (-1, -1, -1), (number,), (), None, None, 0)
+    with pytest.raises(OverflowError, match=r"pass_fds\[0\] is too"):
+        _core.launch(plan, pass_fds=(number,), deadline=0)
     with pytest.raises(OSError, match="Bad file descriptor"):
         _core.kind_of_file(number)
     with pytest.raises(ProcessLookupError):

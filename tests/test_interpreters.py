@@ -68,7 +68,7 @@ def test_a_second_import_of_the_core_has_a_state_of_its_own() -> None:
         assert second is not _core
         assert second.Plan is not _core.Plan and second.Process is not _core.Process
         try:
-            second.launch(_core.Plan(), (-1, -1, -1), (), (), None, None, None, 0)
+            second.launch(_core.Plan(), deadline=0)
         except TypeError:
             print("each knows its own Plan")
         """
@@ -92,6 +92,32 @@ def test_an_interpreter_of_the_old_kind_imports_it() -> None:
         )
     )
     assert out == "0\n"
+
+
+def test_the_names_of_an_interpreter_end_with_it() -> None:
+    """Those of a request are interned, by each interpreter for itself."""
+    out = in_fresh_python(
+        script(
+            """
+            CODE = '''
+                from nsdemo import _core
+                def names(**wishes):
+                    plan = _core.recipe("spawn", [b"x"], [], [b"/x"], None, unshare=0, **wishes)
+                    return [step[0] for step in plan.steps()]
+                assert "sethostname" in names(hostname=b"boxy", uid=5)
+                assert "setuid" in names(**{"".join("uid"): 5})
+            '''
+            exec(textwrap.dedent(CODE))
+            for _ in range(5):
+                number = create(own_gil=False)
+                run(number, CODE)
+                interpreters.destroy(number)
+                assert "sethostname" in names(hostname=b"boxy", uid=5)
+            print("names are there")
+            """
+        )
+    )
+    assert out == "names are there\n"
 
 
 @needs_own_gil

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import shutil
 import struct
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +378,26 @@ def test_the_stub_wishes_what_the_core_takes() -> None:
         wishes = {name: text.replace(alias, meaning) for name, text in wishes.items()}
     found = {name: as_annotation(kind, columns) for name, kind, columns in _core.FIELDS}
     assert list(found.items()) == list(wishes.items())
+
+
+@in_checkout
+@pytest.mark.parametrize(
+    ("row", "fits"),
+    [
+        ('NSD_INT("umask", struct nsd_request, umask)', True),
+        ('NSD_INT("root", struct nsd_request, root)', False),
+        ('NSD_FLAG("umask", struct nsd_request, umask)', False),
+        ('NSD_LONG("umask", struct nsd_request, umask)', False),
+        ('NSD_TEXT("uid", struct nsd_request, uid)', False),
+    ],
+)
+def test_a_row_that_does_not_fit_its_member_does_not_compile(row: str, fits: bool) -> None:
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    options = ["-std=c11", "-D_GNU_SOURCE", "-DPy_LIMITED_API=0x030B0000", "-fsyntax-only"]
+    where = ["-I", str(CSRC / "python"), "-I", sysconfig.get_path("include")]
+    text = f'#include "fields.h"\nconst struct nsd_field field = {row};\n'
+    ran = subprocess.run(
+        [*compiler, *options, *where, "-x", "c", "-"], input=text, text=True, capture_output=True
+    )
+    assert (ran.returncode == 0) is fits, ran.stderr
+    assert fits or "_Generic" in ran.stderr or "association" in ran.stderr

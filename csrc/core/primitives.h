@@ -74,8 +74,8 @@ struct nsd_request {
     bool init;
     bool watch;           /* the command ends with the Python process */
     bool die_with_parent; /* the kernel does, with the calling thread */
+    bool by_chroot;       /* to the root, and not by pivot_root */
     const char *root;     /* NULL: stay; absolute */
-    bool by_chroot;       /* not by pivot_root */
     int64_t propagation;  /* MS_* for the whole tree; -1: leave it unchanged */
     const char *hostname;
     const char *cwd;

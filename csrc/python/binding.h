@@ -90,6 +90,7 @@ PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
                      PyObject *names);
 
 /* launch.c */
-PyObject *nsd_launch(PyObject *module, PyObject *args);
+PyObject *nsd_launch(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                     PyObject *names);
 
 #endif

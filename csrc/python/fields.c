@@ -121,7 +121,7 @@ static int take_value(const struct nsd_field *field, const struct row *row,
     if (field->kind == NSD_KIND_PROGRAM)
         return take_program(field, value, base);
     if (field->kind == NSD_KIND_OBJECT) {
-        memcpy(base + field->at, &value, sizeof(value));
+        *(PyObject **)(void *)(base + field->at) = value;
         return 0;
     }
     if (!PyBool_Check(value))

@@ -50,7 +50,8 @@ extern const struct nsd_field_table nsd_request_table, nsd_launch_table;
 #define NSD_LENGTH(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 #define NSD_AT(type, member, is)                                                       \
-    (offsetof(type, member) + 0 * sizeof(char[_Generic(((type *)0)->member, is : 1)]))
+    (offsetof(type, member) + /* NOLINTNEXTLINE(bugprone-macro-parentheses): a type */ \
+     0 * sizeof(char[_Generic(((type *)0)->member, is : 1)]))
 
 #define NSD_FLAG(label, type, member, ...)                                             \
     {                                                                                  \

@@ -2,10 +2,9 @@
  *
  * The GIL is released once per call and taken again only when a signal handler must run.
  */
-#include "binding.h"
+#include "fields.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <unistd.h>
 
 static const char *const stage_names[] = {
@@ -16,46 +15,44 @@ static const char *const stage_names[] = {
     [NSD_START_TAKE] = "take",
 };
 
-/* Ascending descriptors from a tuple; PyMem_Free them. */
-static int *take_descriptors(PyObject *tuple, int *ret_count)
-{
-    Py_ssize_t count = PyTuple_Size(tuple);
-    int *fds = count < 0 ? NULL : PyMem_Malloc((size_t)(count + 1) * sizeof(int));
-
-    for (Py_ssize_t i = 0; fds != NULL && i < count; i++) {
-        long fd = PyLong_AsLong(PyTuple_GetItem(tuple, i));
-
-        if (fd < 0 || fd > INT_MAX) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_ValueError, "that number is no descriptor");
-            break;
-        }
-        fds[i] = (int)fd;
-    }
-    if (fds != NULL && PyErr_Occurred()) {
-        PyMem_Free(fds);
-        return NULL;
-    }
-    if (fds == NULL && !PyErr_Occurred())
-        PyErr_NoMemory();
-    *ret_count = (int)count;
-    return fds;
-}
-
 /* What one call of launch() goes through without the GIL. */
 struct call {
     struct process_object *process;
     const struct nsd_builder *plan;
     struct nsd_launch_options options;
-    const int *close_fds;
+    int *pass_fds, *close_fds; /* PyMem_Free them */
     int close_count;
-    bool talks;
+    PyObject *streams, *input; /* NULL: there are none */
     int64_t deadline;
     PyThreadState **thread;
     enum nsd_start_stage stage; /* of an error before or beside the steps */
     bool is_running;  /* the command, so that an error is none of the launch */
     bool interrupted; /* a signal handler raised */
 };
+
+#define CALL struct call
+
+static const struct nsd_field stdio[] = {
+    NSD_INT("stdin", CALL, options.stdio[0]),
+    NSD_INT("stdout", CALL, options.stdio[1]),
+    NSD_INT("stderr", CALL, options.stdio[2]),
+};
+static const struct nsd_field descriptors[] = {
+    {.name = "", .kind = NSD_KIND_NUMBER, .size = sizeof(int), .most = INT_MAX},
+};
+static const struct nsd_field fields[] = {
+    NSD_ROW("stdio", stdio),
+    NSD_ALLOCATED("pass_fds", CALL, pass_fds, int, descriptors, INT_MAX,
+                  options.pass_count),
+    NSD_ALLOCATED("close_fds", CALL, close_fds, int, descriptors, INT_MAX, close_count),
+    NSD_OBJECT("streams", CALL, streams),
+    NSD_OBJECT("input", CALL, input),
+    NSD_LONG("deadline", CALL, deadline, .needed = true),
+    NSD_INT("terminal", CALL, options.terminal),
+};
+
+const struct nsd_field_table nsd_launch_table = {"launch", NSD_LAUNCH_TABLE, fields,
+                                                 NSD_LENGTH(fields)};
 
 static int settle(struct call *call)
 {
@@ -92,6 +89,13 @@ static int wait_and_settle(struct call *call)
     return ret == -ETIMEDOUT ? 0 : ret;
 }
 
+/* The descriptors that were to be taken over. */
+static void close_taken(const struct call *call)
+{
+    for (int i = 0; i < call->close_count; i++)
+        close(call->close_fds[i]);
+}
+
 /* The whole call, without the GIL. */
 static int start_and_talk(struct call *call, PyThreadState **thread)
 {
@@ -103,13 +107,12 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
     call->options.gives_up = gives_up;
     call->options.asked = call;
     ret = nsd_launch_start(call->plan, &call->options, &self->child, &call->stage);
-    for (int i = 0; i < call->close_count; i++)
-        close(call->close_fds[i]);
+    close_taken(call);
     if (self->child.abandoned)
         nsd_close_streams(&self->streams);
     if (ret < 0)
         return ret == -ETIMEDOUT && self->child.abandoned ? 0 : ret;
-    if (call->talks && nsd_launch_needs_no_wait(&self->child)) {
+    if (call->options.waits && nsd_launch_needs_no_wait(&self->child)) {
         call->is_running = true;
         ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
         if (ret < 0)
@@ -119,13 +122,13 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
         return self->child.reaped ? settle(call) : wait_and_settle(call);
     }
     ret = wait_and_settle(call);
-    if (ret < 0 || !call->talks || self->failed >= 0 || self->child.abandoned)
+    if (ret < 0 || !call->options.waits || self->failed >= 0 || self->child.abandoned)
         return ret;
     call->is_running = true;
     return nsd_talk(self, call->deadline, thread, &call->interrupted);
 }
 
-/* launch(plan, stdio, pass_fds, close_fds, streams, input, deadline, terminal)
+/* launch(plan, *, stdio, pass_fds, close_fds, streams, input, deadline, terminal)
  * -> Process, or (errno, stage)
  *
  * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. A command
@@ -135,50 +138,39 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
  * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start.
  * MemoryError, OSError: the command ran, but there was no room for its output, or no waiting for
  * it; or a signal handler's. A failed step: read .failed. */
-PyObject *nsd_launch(PyObject *module, PyObject *args)
+PyObject *nsd_launch(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                     PyObject *names)
 {
-    PyObject *plan, *pass_fds, *close_fds, *streams, *input;
     struct module_state *state = nsd_state(module);
-    struct call call = {.stage = NSD_START_CLONE};
+    struct call call = {.options.stdio = {-1, -1, -1}, .stage = NSD_START_CLONE};
     struct process_object *self = NULL;
-    int *passed = NULL, *closed = NULL;
     PyObject *not_started = NULL;
-    long long deadline;
-    int ret = -ENOMEM;
+    int ret;
 
-    if (!PyArg_ParseTuple(args, "O!(iii)OOOOL|i", state->plan_type, &plan,
-                          &call.options.stdio[0], &call.options.stdio[1],
-                          &call.options.stdio[2], &pass_fds, &close_fds, &streams,
-                          &input, &deadline, &call.options.terminal))
+    if (count != 1 || Py_TYPE(args[0]) != state->plan_type) {
+        PyErr_SetString(PyExc_TypeError, "launch takes a Plan, and all else by name");
         return NULL;
-    closed = take_descriptors(close_fds, &call.close_count);
-    if (closed != NULL)
-        self = nsd_new_process(state->process_type);
-    if (self != NULL && streams != Py_None &&
-        nsd_take_streams(streams, input, self) < 0)
-        Py_CLEAR(self);
-    if (self != NULL)
-        passed = take_descriptors(pass_fds, &call.options.pass_count);
-    if (passed == NULL) {
-        /* What was to be taken over is closed all the same. */
-        for (int i = 0; closed != NULL && i < call.close_count; i++)
-            close(closed[i]);
-        Py_CLEAR(self);
     }
-    if (self != NULL) {
+    if (nsd_take_fields(&nsd_launch_table, state, args + count, names, true, &call) ==
+        0)
+        self = nsd_new_process(state->process_type);
+    call.options.waits = call.streams != NULL && call.streams != Py_None;
+    if (self != NULL && call.options.waits &&
+        nsd_take_streams(call.streams, call.input, self) < 0)
+        Py_CLEAR(self);
+    if (self == NULL) {
+        close_taken(&call);
+    } else {
         PyThreadState *thread = PyEval_SaveThread();
 
         call.process = self;
-        call.plan = &((struct plan_object *)plan)->builder;
-        call.options.pass_fds = passed;
-        call.close_fds = closed;
-        call.talks = call.options.waits = streams != Py_None;
-        call.deadline = deadline;
+        call.plan = &((struct plan_object *)args[0])->builder;
+        call.options.pass_fds = call.pass_fds;
         ret = start_and_talk(&call, &thread);
         PyEval_RestoreThread(thread);
         if (ret < 0) {
             if (call.interrupted)
-                nsd_give_grace(self, deadline);
+                nsd_give_grace(self, call.deadline);
             else if (call.is_running)
                 nsd_raise(ret);
             else
@@ -186,7 +178,7 @@ PyObject *nsd_launch(PyObject *module, PyObject *args)
             Py_CLEAR(self); /* which ends and reaps the command, if there is one */
         }
     }
-    PyMem_Free(passed);
-    PyMem_Free(closed);
+    PyMem_Free(call.pass_fds);
+    PyMem_Free(call.close_fds);
     return self != NULL ? (PyObject *)self : not_started;
 }

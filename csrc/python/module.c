@@ -152,7 +152,8 @@ static PyObject *answers(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"recipe", (PyCFunction)(void (*)(void))nsd_recipe, METH_FASTCALL | METH_KEYWORDS,
      NULL},
-    {"launch", nsd_launch, METH_VARARGS, NULL},
+    {"launch", (PyCFunction)(void (*)(void))nsd_launch, METH_FASTCALL | METH_KEYWORDS,
+     NULL},
     {"identity", identity, METH_VARARGS, NULL},
     {"adopt", nsd_adopt, METH_VARARGS, NULL},
     {"unpin", unpin, METH_VARARGS, NULL},
@@ -212,7 +213,8 @@ static int execute(PyObject *module)
     state->process_type = add_type(module, &nsd_process_spec);
     if (state->plan_type == NULL || state->process_type == NULL)
         return -1;
-    if (nsd_intern_names(&nsd_request_table, state) < 0 || add_fields(module) < 0)
+    if (nsd_intern_names(&nsd_request_table, state) < 0 ||
+        nsd_intern_names(&nsd_launch_table, state) < 0 || add_fields(module) < 0)
         return -1;
     return add_namespaces(module);
 }

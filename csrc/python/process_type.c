@@ -87,7 +87,7 @@ int nsd_take_streams(PyObject *object, PyObject *input, struct process_object *s
     if (!PyArg_ParseTuple(object, "iii", &streams->input_fd, &streams->output[0].fd,
                           &streams->output[1].fd))
         return -1;
-    if (input != Py_None) {
+    if (input != NULL && input != Py_None) {
         if (PyBytes_AsStringAndSize(input, &bytes, &size) < 0)
             return -1;
         self->input = Py_NewRef(input);
