@@ -41,8 +41,15 @@ MUTANTS = [
         1,
         "chroot is the default",
         REQUEST,
-        'given["root_method"] == "chroot"',
-        'given["root_method"] != "neither"',
+        '"by_chroot": root_method == "chroot"}',
+        '"by_chroot": True}',
+    ),
+    Mutant(
+        2,
+        "a command of another root is executed by a child in Python's memory",
+        "csrc/core/direct.c",
+        "        case NSD_CHROOT:\n",
+        "        case NSD_CHROOT:\n            break;\n",
     ),
     Mutant(
         3,
@@ -69,8 +76,8 @@ MUTANTS = [
         5,
         "no session of its own",
         REQUEST,
-        "return not _is_our_terminal(stdin), -1",
-        "return False, -1",
+        'return {"new_session": not _is_our_terminal(stdin)}',
+        'return {"new_session": False}',
     ),
     Mutant(
         6,
@@ -111,8 +118,8 @@ MUTANTS = [
         10,
         "groups stay",
         "csrc/core/process.c",
-        "if (request->group_count >= 0) {",
-        "if (request->group_count > 0) {",
+        "if (request->group_count >= 0)",
+        "if (request->group_count > 0)",
     ),
     Mutant(
         11,
@@ -129,6 +136,13 @@ MUTANTS = [
         'self.envp = [_PATH, home, *(k + b"=" + v for k, v in os.environb.items() if k != b"PATH")]',
     ),
     Mutant(
+        13,
+        "a user is looked up inside",
+        STEPS,
+        "    case NSD_SETUID: /* numbers: id */\n",
+        '    case NSD_SETUID:\n        sys4(__NR_openat, -100, "/etc/passwd", 0x80000, 0);\n',
+    ),
+    Mutant(
         14,
         "inheritable capabilities stay",
         POWER,
@@ -143,6 +157,13 @@ MUTANTS = [
         '    if not isinstance(value, int):\n        raise TypeError(f"{name} must be an int',
     ),
     Mutant(15, "ids have no end", VALUES, "if not 0 <= value <= 2**32 - 2:", "if not 0 <= value:"),
+    Mutant(
+        16,
+        "the launcher, and so init, has the caller's environment",
+        "csrc/core/image.c",
+        "    char *envp[] = {NULL};",
+        "    char **envp = environ;",
+    ),
     Mutant(
         17,
         "signals are not blocked around vfork",

@@ -8,11 +8,16 @@ A copy of what is committed here is built and its tests are run, unchanged at fi
 after the other is changed as ``tests/mutants.py`` says, and the tests that the table names for
 that rule are run: one of them must fail. Prints a row for each, and ends with the number of
 those that nobody saw.
+
+A rule is broken as root, and what it keeps shut is the machine: the tests run in namespaces of
+their own, with a /dev in memory, and whatever they write to /etc, /usr and the like is forgotten.
+The machine is looked at after each of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +31,37 @@ from test_rules import functions, rows
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 
+# A machine of our own for the command that follows: an init, as the shell is one, mounts, pids.
+PROTECTED = (
+    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"),
+    *("--mount-proc", "--uts", "--ipc", "sh", "-ec"),
+    """
+    memory=$(mktemp -d)
+    mount -t tmpfs -o mode=755 nsdemo-mutate "$memory"
+    mkdir "$memory/dev" "$memory/dev/pts" "$memory/dev/shm" "$memory/dev/net"
+    for name in null zero full random urandom tty fuse loop-control net/tun; do
+        [ ! -c /dev/$name ] || cp -a /dev/$name "$memory/dev/$name"
+    done
+    for name in fd stdin stdout stderr; do
+        ln -s "$(readlink /dev/$name)" "$memory/dev/$name"
+    done
+    ln -s pts/ptmx "$memory/dev/ptmx"
+    mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts "$memory/dev/pts"
+    mount -t tmpfs -o mode=1777 shm "$memory/dev/shm"
+    for name in etc usr var root home opt srv boot; do
+        [ -d /$name ] && [ ! -L /$name ] || continue
+        mkdir -p "$memory/$name/upper" "$memory/$name/work"
+        mount -t overlay -o "lowerdir=/$name,upperdir=$memory/$name/upper" \\
+            -o "workdir=$memory/$name/work" overlay "$memory/$name"
+        mount --move "$memory/$name" /$name
+    done
+    mount --rbind "$memory/dev" /dev
+    "$@" && exit
+    exit $?
+    """,
+    "sh",
+)
+
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -35,6 +71,21 @@ def tests_of(rule: int) -> list[str]:
     for name in rows()[rule]:
         file, _, test = name.partition("::")
         found += [f"tests/{file}::{f}" for f in functions(file) if f"{f}_".startswith(f"{test}_")]
+    return found
+
+
+def machine() -> dict[str, object]:
+    """What a test of a broken rule could have changed."""
+    found: dict[str, object] = {
+        name: Path("/proc/sys/kernel", name).read_text()
+        for name in ("core_pattern", "hostname", "modprobe", "hotplug")
+        if Path("/proc/sys/kernel", name).exists()
+    }
+    for folder in ("/", "/dev", "/etc", "/usr/bin"):
+        for entry in os.scandir(folder):
+            status = entry.stat(follow_symlinks=False)
+            found[entry.path] = (status.st_mode, status.st_uid, status.st_rdev)
+    found["mounts"] = Path("/proc/self/mountinfo").read_text()
     return found
 
 
@@ -57,10 +108,9 @@ class Copy:
     def failing(self, tests: list[str], *more: str) -> list[str] | None:
         """The tests that fail; None: none was run."""
         options = ["-q", "-p", "no:cacheprovider", "--tb=no", *more]
-        prefix = ["unshare", "--mount", "--propagation", "private"]
         try:
             ran = subprocess.run(
-                [*prefix, sys.executable, "-m", "pytest", *options, *tests],
+                [*PROTECTED, sys.executable, "-m", "pytest", *options, *tests],
                 cwd=self.folder,
                 capture_output=True,
                 text=True,
@@ -120,7 +170,10 @@ def main() -> int:
             if built and not mutant.file.startswith("csrc"):
                 copy.build()
                 built = ""
+            before = machine()
             seen = copy.seen(mutant)
+            if changed := [name for name, value in machine().items() if before.get(name) != value]:
+                sys.exit(f"rule {mutant.rule}, {mutant.what}: the machine is another: {changed}")
             built = mutant.file if mutant.file.startswith("csrc") else built
             unseen += seen.startswith("NOT")
             row = f"| {mutant.rule} | {mutant.what} | `{mutant.file}` | `{seen}` |"

@@ -390,18 +390,53 @@ def test_an_eater_of_memory_is_ended(source: str, tmp_path: Path) -> None:
             "more than 1024 MB went to shared memory and files in memory",
         ),
         (
+            "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.shmat.restype = ctypes.c_void_p\n"
+            "while True:\n    at = libc.shmat(libc.shmget(0, 1 << 26, 0o1600), None, 0)\n"
+            "    ctypes.memset(at, 1, 1 << 26)\n    libc.shmdt(ctypes.c_void_p(at))",
+            "more than 1024 MB went to shared memory and files in memory",
+        ),
+        (
             "import os, socket, time\nfor _ in range(8):\n    if not os.fork(): break\nkept = []\n"
             "while True:\n    try: kept += socket.socketpair()\n"
             "    except OSError: time.sleep(0.1)",
             "sockets can hold more than 1024 MB of memory",
         ),
     ],
-    ids=["files", "no names", "sockets"],
+    ids=["files", "no names", "System V", "sockets"],
 )
 def test_memory_of_no_process_is_bounded(source: str, seen: str, tmp_path: Path) -> None:
     found = grade("s1", source, tmp_path)
     assert found.failed == [HANDED]
     assert seen in found.seen
+
+
+LEAVES = r"""
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+at = libc.shmat(libc.shmget(4711, 1 << 26, 0o1666), None, 0)
+ctypes.memset(at, 1, 1 << 26)
+number = libc.msgget(4711, 0o1666)
+sent = libc.msgsnd(number, ctypes.create_string_buffer(struct.pack("l", 1) + bytes(8000)), 8000, 0)
+semaphore = libc.semget(4711, 1, 0o1666)
+kept = 0
+while True:
+    attributes = ctypes.create_string_buffer(struct.pack("llll32x", 0, 10, 8192, 0))
+    if libc.mq_open(f"/left-{kept}".encode(), os.O_CREAT | os.O_RDWR, 0o666, attributes) < 0:
+        break
+    kept += 1
+raise SystemExit(f"{at is not None} {sent} {semaphore >= 0} {0 < kept < 100}")
+"""
+
+
+def test_nothing_is_left_of_system_v_and_of_message_queues(tmp_path: Path) -> None:
+    """They belong to the ipc namespace, which ends; the kernel bounds the queues of a user."""
+    names = ("shm", "msg", "sem")
+    before = [Path("/proc/sysvipc", name).read_text() for name in names]
+    found = grade("s1", LEAVES, tmp_path)
+    assert "it raised SystemExit: True 0 True True" in found.seen
+    after = [Path("/proc/sysvipc", name).read_text() for name in names]
+    assert [len(text.splitlines()) for text in after] == [len(t.splitlines()) for t in before]
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,63 @@ def test_more_layers_than_there_is_room_for(
     assert _layers.layers(top, (), False) == (False, one)
     assert _layers.layers(top, ("/the/place",), False) == (False, one[:1])
     assert _layers.layers(top, ("/the", "/few"), True) == (False, [])
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root has set-user-ID programs of its own, and mounts")
+def test_covering_mounts_inherit_limits() -> None:
+    """A set-user-ID program on a nosuid mount gives no power, whatever is laid over it."""
+    found = script(
+        """
+        import shutil, tempfile
+        must = lambda ret: ret == 0 or exit(f"mount: {ctypes.get_errno()}")
+        libc = ctypes.CDLL(None, use_errno=True)
+        must(libc.unshare(0x20000))
+        must(libc.mount(None, b"/", None, 0x44000, None))
+        NOSUID, NODEV, NOEXEC, BIND, REMOUNT = 2, 4, 8, 0x1000, 0x20
+        place = tempfile.mkdtemp(prefix="limits-")
+        must(libc.mount(b"none", place.encode(), b"tmpfs", 0, b"mode=755"))
+        with nsdemo.Rootfs.from_host(["id"]) as root:
+            shutil.copytree(root.path, f"{place}/root", symlinks=True)
+        root, programs = f"{place}/root", f"{place}/root/usr/bin"
+        os.chmod(f"{programs}/id", 0o4755)
+        os.mkdir(f"{root}/other")
+
+        def says(**options):
+            try:
+                done = nsdemo.run(["/usr/bin/id", "-u"], root=root, uid=12345, gid=12345,
+                                  capture_output=True, text=True, **options)
+            except PermissionError:
+                return "refused"
+            return done.stdout.strip()
+
+        cases = {
+            "as it is": {},
+            "overlay": {"overlay": True},
+            "Overlay": {"mounts": [nsdemo.Overlay("/usr/bin", [programs])]},
+            "Bind": {"mounts": [nsdemo.Bind(programs, "/usr/bin")]},
+        }
+        found = {}
+        for name, path, flags in (
+            ("open", None, 0),
+            ("nosuid", root, NOSUID),
+            ("nosuid below", programs, NOSUID),
+            ("noexec", root, NOEXEC | NODEV),
+            ("noexec below", programs, NOEXEC | NODEV),
+        ):
+            if path is not None:
+                must(libc.mount(path.encode(), path.encode(), None, BIND, None))
+                must(libc.mount(None, path.encode(), None, BIND | REMOUNT | flags, None))
+            found[name] = {case: says(**options) for case, options in cases.items()}
+            if path is not None:
+                must(libc.umount2(path.encode(), 2))
+        must(libc.umount2(place.encode(), 2))
+        os.rmdir(place)
+        report(**found)
+        """
+    ).report
+    ways = ["as it is", "overlay", "Overlay", "Bind"]
+    assert found["open"] == dict.fromkeys(ways, "0")  # the program is one
+    assert found["nosuid"] == dict.fromkeys(ways, "12345")
+    assert found["nosuid below"] == dict.fromkeys(ways, "12345")
+    assert found["noexec"] == dict.fromkeys(ways, "refused")
+    assert found["noexec below"] == dict.fromkeys(ways, "refused")

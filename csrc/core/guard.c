@@ -59,7 +59,7 @@ static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reter
     };
     struct nsd_builder plan;
     struct nsd_child first;
-    int ret, not_taken;
+    int ret, not_taken, status = -1;
 
     nsd_builder_init(&plan);
     nsd_add(&plan, NSD_WATCH);
@@ -75,9 +75,9 @@ static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reter
     *reterr_stage = NSD_START_GUARD;
     while (nsd_launch_wait(&first, deadline) == -EINTR)
         continue;
-    not_taken = nsd_why_not_taken(first.first);
-    if (!nsd_reap_until(first.first, deadline, NULL))
+    if (!nsd_reap_until(first.first, deadline, &status))
         nsd_end(first.first, NULL, NULL);
+    not_taken = nsd_why_not_taken(status);
     for (uint32_t i = 0; i < first.step_count && ret == 0; i++)
         ret = -first.trace->results[i].error;
     if (ret == 0 && first.trace->guard == 0)

@@ -179,20 +179,29 @@ static bool is_whole(const struct nsd_child *child, uint32_t last)
            first.si_pid == 0 || first.si_code == CLD_EXITED;
 }
 
-static int why_not_taken(int exit_status)
+int nsd_why_not_taken(int status)
 {
-    return exit_status > NSD_NOT_TAKEN ? NSD_NOT_TAKEN - exit_status : 0;
+    if (status < 0 || !WIFEXITED(status) || WEXITSTATUS(status) <= NSD_NOT_TAKEN)
+        return 0;
+    return NSD_NOT_TAKEN - WEXITSTATUS(status);
 }
 
-int nsd_why_not_taken(pid_t launcher)
+/* Of who says that it ends: its word comes a moment before its end. */
+static int why_first_ended(struct nsd_child *child)
 {
-    siginfo_t info = {0};
+    uint32_t state = child->trace == NULL
+                         ? 0
+                         : __atomic_load_n(&child->trace->state, __ATOMIC_ACQUIRE);
+    bool ends = (state & FUTEX_OWNER_DIED) != 0;
+    int status = -1;
 
-    if (launcher <= 0 ||
-        waitid(P_PID, (id_t)launcher, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
-        info.si_pid != launcher || info.si_code != CLD_EXITED)
+    if (child->reaped)
+        return nsd_why_not_taken(child->status);
+    if (child->first <= 0 || (!ends && !nsd_has_exited(child->first)))
         return 0;
-    return why_not_taken(info.si_status);
+    if (nsd_reap_until(child->first, nsd_now() + NSD_GRACE, &status))
+        child->first = 0;
+    return nsd_why_not_taken(status);
 }
 
 int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
@@ -225,9 +234,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     }
     /* Somebody was killed before he had done it all; or has forged who is the command. */
     if (!is_whole(child, last) || (child->forked && child->command == 0)) {
-        ret = nsd_why_not_taken(child->first);
-        if (child->reaped && WIFEXITED(child->status))
-            ret = why_not_taken(WEXITSTATUS(child->status));
+        ret = why_first_ended(child);
         *reterr_stage = ret < 0 ? NSD_START_TAKE : NSD_START_KILLED;
         if (!child->reaped)
             nsd_launch_abandon(child);

@@ -71,7 +71,7 @@ void nsd_read_clocks(struct nsd_child *child, int which);
 void nsd_reap(pid_t pid);
 bool nsd_has_exited(pid_t pid);
 
-/* Of a launcher that nobody has reaped: the errno if it could not map its plan, negative, or 0. */
-int nsd_why_not_taken(pid_t launcher);
+/* Of a launcher's wait status, or -1: the errno, negative, if it ended before the first step; or 0. */
+int nsd_why_not_taken(int status);
 
 #endif
