@@ -3,14 +3,18 @@
 A ten-line tour:
 
     >>> import nsdemo
-    >>> rootfs = nsdemo.Rootfs.from_host(["bash", "cat", "ls"])    # a root to run in
-    >>> nsdemo.chroot_run(rootfs, ["ls", "/"])                     # chapter 1: another "/"
-    >>> box = nsdemo.spawn(["bash"], root=rootfs, stdin=nsdemo.PIPE)   # 2: a container
+    >>> rootfs = nsdemo.Rootfs.from_host(["cat", "ls", "sleep"])   # a root to run in
+    >>> nsdemo.chroot_run(rootfs, ["ls", "/bin"], capture_output=True).stdout   # 1: another "/"
+    b'cat\\nls\\nsleep\\n'
+    >>> box = nsdemo.spawn(["sleep", "60"], root=rootfs)            # 2: a container
     >>> box.namespaces["pid"] == nsdemo.namespaces()["pid"]
     False
-    >>> nsdemo.enter(box, ["cat", "/proc/1/status"])               # 3: join it
-    >>> for step in box.trace: print(step)                         # what the kernel did
+    >>> nsdemo.enter(box, ["cat", "/proc/1/comm"], capture_output=True).stdout  # 3: join it
+    b'sleep\\n'
+    >>> print(box.trace[-1])                                       # what the kernel did
+    [pid ...] execve("sleep", ["sleep", "60"], envp) = 0 <... µs>
     >>> box.stop(); rootfs.remove()
+    -9
 
 Chapter 0 is ``nsdemo.doctor()``: what this machine allows, and who forbids the rest.
 """

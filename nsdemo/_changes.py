@@ -41,6 +41,13 @@ class Change(NamedTuple):
     Attributes:
         path: as seen inside. The container chose it: escape it before you show it.
         kind: "added", "modified" or "deleted".
+
+    Example:
+        >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:
+        ...     box.wait()
+        0
+        >>> box.changes()[0].path, box.changes()[0].kind
+        ('/new', 'added')
     """
 
     path: str

@@ -60,6 +60,13 @@ class Container(Generic[AnyStr]):
         root: the directory that is its ``/``, as given; None if that is the caller's.
         trace: a tuple of Step, how the container was made.
         cut: True if what ``communicate`` returned is not whole; see there.
+
+    Example:
+        >>> with nsdemo.spawn(["cat"], stdin=nsdemo.PIPE, stdout=nsdemo.PIPE, text=True) as box:
+        ...     box.communicate("hello")
+        ('hello', None)
+        >>> box.returncode
+        0
     """
 
     args: Any
@@ -165,9 +172,11 @@ class Container(Generic[AnyStr]):
             ValueError: the process is this one, or the number is a thread's.
 
         Example:
-            >>> box = nsdemo.Container.adopt(4711)
-            >>> box.enter(["hostname"])
-            >>> box.stop()
+            >>> again = nsdemo.Container.adopt(box.pid)
+            >>> again.enter(["hostname"], capture_output=True).stdout
+            b'boxy\\n'
+            >>> again.stop()
+            -9
 
         Source: pidfd_open(2), PIDFD_GET_INFO in linux/pidfd.h.
         """
@@ -391,6 +400,7 @@ class Container(Generic[AnyStr]):
         Example:
             >>> with nsdemo.spawn(["touch", "/new"], root=rootfs, overlay=True) as box:
             ...     box.wait()
+            0
             >>> box.changes()
             (Change(path='/new', kind='added'),)
 

@@ -61,6 +61,16 @@ class NamespaceError(OSError):
         step: the Step that failed.
         trace: every Step that was performed, in order; the last one is ``step``.
         hint: the whole text, for a log: what ``str()`` says, and each note on a line below.
+
+    Example:
+        >>> try:
+        ...     nsdemo.run(["true"], root="/nowhere")
+        ... except nsdemo.NamespaceError as error:
+        ...     print(error.step.operation, error.errno)
+        ...     print(error.hint)
+        open_root 2
+        [Errno 2] open the root /nowhere: No such file or directory
+        there is no /nowhere: mkdir /nowhere
     """
 
     step: Step

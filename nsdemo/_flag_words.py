@@ -19,11 +19,25 @@ _DECIMAL = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class FlagError(ValueError):
-    """A command line that cannot be understood; a note says where to look it up."""
+    """A command line that cannot be understood; a note says where to look it up.
+
+    Example:
+        >>> try:
+        ...     flags.read("spawn", ["--hostnam", "boxy"])
+        ... except flags.FlagError as error:
+        ...     print(error)
+        unrecognized arguments: --hostnam
+    """
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are a FlagError, and that stops at the first word of the command."""
+    """A parser whose mistakes are a FlagError, and that stops at the first word of the command.
+
+    Example:
+        >>> parser = flags.spawn_parser()
+        >>> parser.parse_args(["--net"]).net
+        True
+    """
 
     def __init__(self, name: str, usage: str, description: str, epilog: str = EPILOG) -> None:
         super().__init__(
@@ -194,7 +208,12 @@ def target(text: str) -> int | str:
 
 
 def number(text: str) -> int:
-    """Digits as a shell has them: no "1_0", and none of another script."""
+    """Digits as a shell has them: no "1_0", and none of another script.
+
+    Example:
+        >>> flags.number("12")
+        12
+    """
     if not _DIGITS.fullmatch(text.removeprefix("-")):
         raise ValueError
     return int(text)

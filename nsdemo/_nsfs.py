@@ -147,6 +147,10 @@ def parent(target: Any = None, namespace: str = "user") -> Identity | None:
 
     Raises ProcessLookupError if the target has ended, ValueError for a kind without parents.
 
+    Example:
+        >>> kernel.parent(box, "pid") == nsdemo.namespaces()["pid"]
+        True
+
     Source: ioctl_nsfs(2).
     """
     if namespace not in ("pid", "user"):
@@ -162,6 +166,10 @@ def user_namespaces(target: Any = None) -> tuple[UserNamespace, ...]:
     """A process's user namespace, its parent, and so on up to ours, as far as we are told.
 
     Raises ProcessLookupError if the target has ended.
+
+    Example:
+        >>> kernel.user_namespaces(box)[0] == kernel.owner(box)
+        True
 
     Source: ioctl_nsfs(2), user_namespaces(7).
     """

@@ -71,9 +71,12 @@ def release(path: StrPath, mount: Any = None) -> None:
         PermissionError: a pin is a mount, and these are not yours to take away.
 
     Example:
-        >>> nsdemo.run(["true"], net=True, persist={"net": "/run/blue"})
-        >>> nsdemo.run(["ip", "link"], net="/run/blue")     # the same one, by its path
-        >>> nsdemo.release("/run/blue")
+        >>> blue = os.path.abspath("blue")
+        >>> nsdemo.run(["hostname", "blue"], uts=True, persist={"uts": blue}).returncode
+        0
+        >>> nsdemo.run(["hostname"], uts=blue, capture_output=True).stdout     # by its path
+        b'blue\\n'
+        >>> nsdemo.release(blue)
 
     Source: umount(2), namespaces(7), "Namespace lifetime".
     """

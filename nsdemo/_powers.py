@@ -44,7 +44,8 @@ def power(target: Any = None) -> Power:
 
     Source: capabilities(7), proc_pid_status(5).
 
-        >>> sorted(kernel.power(box).effective)
+        >>> with nsdemo.spawn(["sleep", "60"], capabilities=["CAP_KILL"]) as weak:
+        ...     sorted(kernel.power(weak).effective)
         ['CAP_KILL']
     """
     pid = pid_of(target)

@@ -71,6 +71,10 @@ def pid_of(target: Any = None) -> int:
 
     Raises ProcessLookupError if it has ended, ValueError for a namespace file, which is no
     process.
+
+    Example:
+        >>> kernel.pid_of(box) == box.pid
+        True
     """
     if target is None:
         return os.getpid()
@@ -103,7 +107,12 @@ def places(pid: int) -> Iterator[str]:
 
 
 def process(pid: int) -> Process | None:
-    """One process, or None if /proc shows none (any more)."""
+    """One process, or None if /proc shows none (any more).
+
+    Example:
+        >>> kernel.process(box.pid).args
+        ('sleep', '60')
+    """
     return read_process(pid, patience(0.5))
 
 
@@ -211,7 +220,7 @@ def processes(target: Any = None) -> tuple[Process, ...]:
     Raises ProcessLookupError if the target has ended, PermissionError if it is not ours.
 
         >>> [each.inner for each in kernel.processes(box)]
-        [1, 2]
+        [1]
 
     Source: pid_namespaces(7).
     """
@@ -297,6 +306,10 @@ def mounts(target: Any = None) -> tuple[Mount, ...]:
 
     Raises ProcessLookupError if the target has ended, PermissionError if it is not ours.
 
+    Example:
+        >>> [each.point for each in kernel.mounts(box)]
+        ['/', '/proc']
+
     Source: proc_pid_mountinfo(5).
     """
     return parse_mountinfo(_read(pid_of(target), "mountinfo"))
@@ -313,6 +326,10 @@ def id_maps(target: Any = None) -> IdMaps:
     The ids outside are those of our user namespace; of our own, those of its parent.
 
     Raises ProcessLookupError if the target has ended.
+
+    Example:
+        >>> kernel.id_maps(box).uid      # (inside, outside, how many)
+        ((0, ..., ...),)
 
     Source: user_namespaces(7), "User and group ID mappings".
     """

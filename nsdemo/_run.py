@@ -30,6 +30,11 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
         cut: True if the output is not whole: what outlived the command was heard for a second,
             and had not closed its end by then. Never with a pid namespace of its own, in which
             nothing outlives it.
+
+    Example:
+        >>> done = nsdemo.run(["echo", "hello"], capture_output=True, text=True)
+        >>> done.returncode, done.stdout.strip(), done.trace[-1].operation
+        (0, 'hello', 'exec')
     """
 
     cut: bool = False

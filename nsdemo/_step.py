@@ -41,6 +41,13 @@ class Step:
         duration_ns: how long it took, in nanoseconds.
         pid: the process that did it, as the caller sees it; 0 before it was performed. Under
             init, the command may have ended before it could be asked; then the number inside.
+
+    Example:
+        >>> step = nsdemo.run(["true"]).trace[-1]
+        >>> step.operation, step.args[0], step.errno
+        ('exec', 'true', 0)
+        >>> print(step)
+        [pid ...] execve("true", ["true"], envp) = 0 <... µs>
     """
 
     __slots__ = ("args", "duration_ns", "errno", "operation", "pid", "result", "start_ns")

@@ -153,6 +153,8 @@ def doctor() -> Findings:
 
     Example:
         >>> print(nsdemo.doctor())
+             what...how, or why not...
+        yes  launcher ...
 
     Source: namespaces(7), user_namespaces(7), memfd_create(2).
     """

@@ -120,7 +120,12 @@ def _common(parser: Parser) -> None:
 
 
 def chroot_parser() -> Parser:
-    """The flags of ``nsdemo chroot``, which are those of chroot(1) and more."""
+    """The flags of ``nsdemo chroot``, which are those of chroot(1) and more.
+
+    Example:
+        >>> print(flags.chroot_parser().format_usage())
+        usage: nsdemo chroot [OPTION...] ...
+    """
     parser = Parser(
         "chroot",
         "[OPTION...] ROOT [CMD [ARG...]]",
@@ -133,7 +138,12 @@ def chroot_parser() -> Parser:
 
 
 def spawn_parser() -> Parser:
-    """The flags of ``nsdemo spawn``, which are those of unshare(1) and more."""
+    """The flags of ``nsdemo spawn``, which are those of unshare(1) and more.
+
+    Example:
+        >>> print(flags.spawn_parser().format_usage())
+        usage: nsdemo spawn [OPTION...] ...
+    """
     parser = Parser(
         "spawn",
         "[OPTION...] [CMD [ARG...]]",
@@ -213,7 +223,12 @@ def spawn_parser() -> Parser:
 
 
 def enter_parser() -> Parser:
-    """The flags of ``nsdemo enter``, which are those of nsenter(1) and more."""
+    """The flags of ``nsdemo enter``, which are those of nsenter(1) and more.
+
+    Example:
+        >>> print(flags.enter_parser().format_usage())
+        usage: nsdemo enter [OPTION...] ...
+    """
     parser = Parser(
         "enter",
         "[OPTION...] PID [CMD [ARG...]]",
@@ -244,6 +259,11 @@ class Call:
         command: the words of the command, if any.
         more: the options that are the caller's own, see ``read``.
         dry_run, trace, timeout: what to do with the plan; timeout in seconds or None.
+
+    Example:
+        >>> call = flags.read("chroot", ["--uid", "65534", "/srv/root", "ls", "/"])
+        >>> call.name, call.keywords["uid"], call.command
+        ('chroot', 65534, ['ls', '/'])
     """
 
     def __init__(
@@ -308,6 +328,10 @@ def read(
     Raises:
         FlagError: an unknown flag, a missing word, a target that is none.
         SystemExit: after --help, which is printed.
+
+    Example:
+        >>> flags.read("enter", ["box", "hostname"], {"box": box}).keywords["target"] is box
+        True
     """
     parser = PARSERS[name]()
     theirs = {action.dest for action in parser._actions}
@@ -348,7 +372,12 @@ def _no_target(text: str, variables: Mapping[str, Any] | None) -> str:
 
 
 def containers(variables: Mapping[str, Any]) -> list[str]:
-    """The names of running containers among variables."""
+    """The names of running containers among variables.
+
+    Example:
+        >>> flags.containers({"box": box, "number": 3})
+        ['box']
+    """
     return [
         name
         for name, value in variables.items()

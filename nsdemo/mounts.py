@@ -1,8 +1,8 @@
 """What can be mounted in a container: small values for ``mounts=`` of spawn, run and a Plan.
 
-    >>> box = nsdemo.run(
-    ...     ["ls", "/data"], root=rootfs, mounts=[nsdemo.Bind("/srv/data", "/data", readonly=True)]
-    ... )
+    >>> scripts = nsdemo.Bind("/etc", "/data", readonly=True)
+    >>> nsdemo.run(["ls", "-d", "/data/passwd"], root=rootfs, mounts=[scripts]).returncode
+    0
 
 Each says what, and where below the new root. A missing target is made, a directory or an empty
 file, and stays. See mount(2), mount_setattr(2), path_resolution(7).
@@ -197,7 +197,9 @@ class Tmpfs(Mount):
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
-        >>> nsdemo.run(["stat", "-fc", "%T", "/mnt"], mounts=[nsdemo.Tmpfs("/mnt", size="1m")])
+        >>> memory = nsdemo.Tmpfs("/mnt", size="1m")
+        >>> nsdemo.run(["stat", "-fc", "%T", "/mnt"], mounts=[memory], capture_output=True).stdout
+        b'tmpfs\\n'
     """
 
     __slots__ = ("mode", "size")
@@ -249,7 +251,9 @@ class Proc(Mount):
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
-        >>> nsdemo.run(["ls", "/here"], mounts=[nsdemo.Proc("/here")])
+        >>> proc = nsdemo.Proc("/mnt")
+        >>> nsdemo.run(["cat", "/mnt/1/comm"], mounts=[proc], capture_output=True).stdout
+        b'cat\\n'
     """
 
     __slots__ = ("masked",)
@@ -296,7 +300,11 @@ class Sysfs(Proc):
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
-        >>> nsdemo.run(["ls", "/sys/class/net"], net=True, mounts=[nsdemo.Sysfs("/sys")])
+        >>> sys = nsdemo.Sysfs("/sys")
+        >>> nsdemo.run(
+        ...     ["ls", "/sys/class/net"], net=True, mounts=[sys], capture_output=True
+        ... ).stdout
+        b'lo\\n'
     """
 
     __slots__ = ()
@@ -334,7 +342,8 @@ class Dev(Mount):
         shm_size: the same for shm, in which programs share memory.
 
     Example:
-        >>> nsdemo.run(["ls", "/dev"], root=rootfs, mounts=[nsdemo.Dev()])
+        >>> nsdemo.run(["ls", "/dev/null"], root=rootfs, mounts=[nsdemo.Dev()]).returncode
+        0
     """
 
     __slots__ = ("shm_size", "size")
@@ -380,8 +389,12 @@ class Overlay(Mount):
         readonly, nosuid, nodev, noexec: the flags of the mount.
 
     Example:
-        >>> both = nsdemo.Overlay("/both", lower=["/srv/patches", "/srv/data"])
-        >>> nsdemo.run(["ls", "/both"], root=rootfs, mounts=[both])
+        >>> os.makedirs("patches"), os.makedirs("data/old")
+        (None, None)
+        >>> layers = [os.path.abspath("patches"), os.path.abspath("data")]
+        >>> both = nsdemo.Overlay("/both", lower=layers)
+        >>> nsdemo.run(["ls", "/both"], root=rootfs, mounts=[both], capture_output=True).stdout
+        b'old\\n'
     """
 
     __slots__ = ("lower", "size", "upper", "work")

@@ -52,7 +52,7 @@ class Rootfs(os.PathLike[str]):
 
     Raises FileExistsError if dest is not empty.
 
-        >>> with Rootfs.from_host(["bash", "cat"]) as root:
+        >>> with nsdemo.Rootfs.from_host(["bash", "cat"]) as root:
         ...     sorted(os.listdir(os.path.join(root, "tmp")))
         []
 
@@ -120,7 +120,7 @@ class Rootfs(os.PathLike[str]):
         that is no program, TypeError for a str instead of a list, ValueError for an empty list or
         name, a NUL byte, or two programs of one name. Then nothing is left behind.
 
-            >>> with Rootfs.from_host(["cat"]) as root:
+            >>> with nsdemo.Rootfs.from_host(["cat"]) as root:
             ...     os.access(os.path.join(root, "bin/cat"), os.X_OK)
             True
 
@@ -146,7 +146,7 @@ class Rootfs(os.PathLike[str]):
 
         Raises FileNotFoundError if there is no statically linked busybox.
 
-            >>> with Rootfs.busybox() as root:
+            >>> with nsdemo.Rootfs.busybox() as root:
             ...     os.readlink(os.path.join(root, "bin/sh"))
             'busybox'
 
@@ -193,7 +193,7 @@ class Rootfs(os.PathLike[str]):
         or inside: then nothing is removed. PermissionError for files that belong to the id range of
         a user namespace.
 
-            >>> root = Rootfs()
+            >>> root = nsdemo.Rootfs()
             >>> root.remove()
             >>> os.path.exists(root)
             False

@@ -24,7 +24,16 @@ __all__ = ["Refused", "engine_container", "needs", "root_with_python"]
 
 
 class Refused(Exception):
-    """This machine refuses what a lesson is about; the text says who, and what to do."""
+    """This machine refuses what a lesson is about; the text says who, and what to do.
+
+    Example:
+        >>> raise Refused([("pid", False, "no pid namespace", "an engine", "run it outside")])
+        Traceback (most recent call last):
+        nsdemo.lessons.Refused: This lesson stops here: the machine refuses what it is about.
+          pid: no pid namespace (forbidden by an engine)
+            what to do: run it outside
+        nsdemo.doctor() shows all that works here, and all that does not.
+    """
 
     def __init__(self, refused: Sequence[tuple[str, bool, str, str, str]]) -> None:
         super().__init__(refused)
@@ -72,7 +81,10 @@ def root_with_python(programs: Sequence[str] = ()) -> nsdemo.Rootfs:
     knows those that are part of the interpreter (os, sys, time), and no others, such as json.
 
         >>> with root_with_python() as root:
-        ...     nsdemo.chroot_run(root, ["python3", "-IS"], input=b"print(6 * 7)")
+        ...     nsdemo.run(
+        ...         ["python3", "-IS"], root=root, input=b"print(6 * 7)", capture_output=True
+        ...     ).stdout
+        b'42\\n'
 
     """
     python = os.path.realpath(sys.executable)

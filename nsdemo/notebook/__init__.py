@@ -7,6 +7,9 @@ ended, somebody else's process) gives a Picture that says so; a wrong argument i
 
     >>> from nsdemo import notebook
     >>> print(notebook.card(box))
+    namespace  you (pid ...)  sleep (pid ..., inside 1)            is about
+    mount ... isolated  what is mounted where
+    ...
 
 Containers, results, plans, the doctor's findings and NamespaceErrors show themselves: it is enough
 to name one on the last line of a cell.

@@ -74,6 +74,9 @@ def card(*targets: Any) -> Picture:
     Raises TypeError for more than two targets: that is ``matrix``.
 
         >>> print(notebook.card(box))
+        namespace  you (pid ...)  sleep (pid ..., inside 1)            is about
+        mount ... isolated  what is mounted where
+        ...
 
     Source: namespaces(7).
     """
@@ -159,7 +162,12 @@ def matrix(*targets: Any, **named: Any) -> Picture:
     The first column is the caller's. Containers are given one by one, by keyword to name them, or
     as one mapping from name to target.
 
-        >>> print(notebook.matrix(pause=pause, web=web))
+        >>> with nsdemo.spawn(["sleep", "60"], net=box) as web:
+        ...     print(notebook.matrix(pause=box, web=web))
+        Namespaces: in a row, the same letter is the same namespace
+        namespace  you  pause  web
+        mount      A ...  B ...  C ...
+        ...
 
     Source: namespaces(7).
     """

@@ -26,6 +26,10 @@ def keepers(target: Any, namespace: str) -> Picture:
     Raises ValueError for a name that is no namespace.
 
         >>> print(notebook.keepers(box, "uts"))
+        What keeps uts namespace ... alive
+        what     where
+        process  pid ...  sleep 60
+        ...
 
     Source: namespaces(7), "Namespace lifetime".
     """

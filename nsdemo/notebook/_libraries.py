@@ -43,6 +43,8 @@ def libraries(rootfs: str | os.PathLike[str]) -> Picture:
 
         >>> with nsdemo.Rootfs.from_host(["bash", "cat"]) as root:
         ...     print(notebook.libraries(root))
+        Programs of ..., and what they need to start
+        bash ...
 
     Source: ld.so(8), elf(5).
     """

@@ -28,6 +28,8 @@ def mounts(target: Any, against: Any = None) -> Picture:
     process sees, from its own root.
 
         >>> print(notebook.mounts(box))
+        Mounts of sleep (pid ..., inside 1) against you (pid ...)
+        + 2 only in sleep (pid ..., inside 1); ...
 
     Source: proc_pid_mountinfo(5), mount_namespaces(7).
     """

@@ -19,7 +19,13 @@ _MOST_OUTPUT = 4000  # characters of a stream
 
 
 def container(container: nsdemo.Container[Any]) -> Picture:
-    """A running container: its namespaces and its processes. One that has ended says so."""
+    """A running container: its namespaces and its processes. One that has ended says so.
+
+    Example:
+        >>> print(notebook.container(box))
+        Container, pid ...: sleep 60
+        ...
+    """
     shown = _words(container.args)
     if container._has_ended():
         status = container.returncode
@@ -51,7 +57,13 @@ def status_words(status: int) -> str:
 
 
 def completed(process: nsdemo.CompletedProcess[Any]) -> Picture:
-    """A command that is over: status, what it printed, and how its container was made."""
+    """A command that is over: status, what it printed, and how its container was made.
+
+    Example:
+        >>> print(notebook.completed(nsdemo.run(["true"])))
+        Status 0: true
+        ...
+    """
     head = f"{status_words(process.returncode)}: {_words(process.args)}"
     head = head[0].upper() + head[1:]
     texts, parts = [head], [f"<p><strong>{escape(head)}</strong></p>"]
@@ -76,7 +88,16 @@ def _lines_of(stream: str | bytes) -> str:
 
 
 def failure(error: nsdemo.NamespaceError) -> Picture:
-    """A NamespaceError: the step that failed, the cause, and what can be done about it."""
+    """A NamespaceError: the step that failed, the cause, and what can be done about it.
+
+    Example:
+        >>> try:
+        ...     nsdemo.run(["true"], root="/nowhere")
+        ... except nsdemo.NamespaceError as error:
+        ...     print(notebook.failure(error))
+        The container could not be set up; the command never ran
+        ...
+    """
     trace = getattr(error, "trace", ())
     step = getattr(error, "step", None)
     notes = [clean(note, 1000) for note in getattr(error, "__notes__", ())]
@@ -101,7 +122,12 @@ _KINDS = {"step": "nsd-bad", "cause": "nsd-bad", "hint": "nsd-good"}
 
 
 def findings(found: nsdemo.Findings) -> Picture:
-    """The doctor's table."""
+    """The doctor's table.
+
+    Example:
+        >>> print(notebook.findings(nsdemo.doctor()))
+        What this machine allows: ...
+    """
     rows = [
         (
             row.name,

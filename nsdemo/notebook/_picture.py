@@ -75,6 +75,11 @@ class Picture:
         text: the text before it is fitted to a terminal.
         html: the picture as HTML, without the style sheet that ``_repr_html_()`` adds.
         svg: the drawing, to be saved in a file; None if the picture is a table.
+
+    Example:
+        >>> picture = notebook.card(box)
+        >>> picture.text.split()[0], picture.svg.startswith("<svg ")
+        ('namespace', True)
     """
 
     __slots__ = ("html", "svg", "text")

@@ -23,6 +23,9 @@ def power(*targets: Any) -> Picture:
     says in which rows the processes differ; the last rows are seccomp's mode and no_new_privs.
 
         >>> print(notebook.power(box))
+        Power of you (pid ...) and sleep (pid ..., inside 1)
+        ...
+        no_new_privs no no same
 
     Source: capabilities(7), seccomp(2), prctl(2).
     """

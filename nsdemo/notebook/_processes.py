@@ -45,6 +45,9 @@ def processes(target: Any = None) -> Picture:
     namespace of its own is shown with its descendants: its pids are the same on both sides.
 
         >>> print(notebook.processes(box))
+        Processes of sleep (pid ...). 1 process.
+        outside  inside  command
+        ...
 
     Source: pid_namespaces(7), proc_pid_status(5).
     """

@@ -44,7 +44,10 @@ def roots(*targets: Any) -> Picture:
 
     Raises TypeError without a target, or for more than eight.
 
-        >>> print(notebook.roots(jail, box))
+        >>> print(notebook.roots(box))
+        The process's / against the / of its mount namespace
+        you (pid ...)
+        ...
 
     Source: chroot(2), pivot_root(2), setns(2).
     """

@@ -42,6 +42,8 @@ def timeline(source: Any) -> Picture:
     Raises TypeError for anything else.
 
         >>> print(notebook.timeline(box))
+        Timeline of system calls: ... steps by ... processes, ... µs in the kernel; none failed.
+        ...
     """
     steps = _steps_of(source)
     steps = [step for step in steps if step.pid or step.errno]
@@ -188,6 +190,9 @@ def plan(plan: nsdemo.Plan) -> Picture:
     Raises TypeError if it is no Plan.
 
         >>> print(notebook.plan(nsdemo.spawn(["sh"], dry_run=True)))
+        A plan of ... steps: nothing has run
+        ...
+        # equals: unshare ...
     """
     if not isinstance(plan, nsdemo.Plan):
         raise TypeError(f"plan() shows a Plan, not {type(plan).__name__}")

@@ -34,6 +34,8 @@ def id_maps(target: Any = None) -> Picture:
     without an arrow does not exist inside; its files show as those of 65534, nobody.
 
         >>> print(notebook.id_maps(box))
+        Id maps of sleep (pid ..., inside 1)
+        uid 0 ...
 
     Source: user_namespaces(7).
     """
@@ -138,6 +140,8 @@ def ownership(*targets: Any) -> Picture:
     that this one owns, and over all below.
 
         >>> print(notebook.ownership(box))
+        User namespaces, and what each owns
+        user ..., made by uid ...
 
     Source: user_namespaces(7), ioctl_nsfs(2).
     """
