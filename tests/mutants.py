@@ -67,10 +67,10 @@ MUTANTS = [
     ),
     Mutant(
         4,
-        "not hidden again after a change of ids",
-        STEPS,
-        "return ret == 0 && launch->hides ? hide(launch) : ret;",
-        "return ret;",
+        "who joins keeps power until his command runs",
+        PRIMITIVES,
+        "            (gives_power_up(request) && !nsd_joins(request, CLONE_NEWUSER)));\n}\n",
+        "            false);\n}\n",
     ),
     Mutant(
         5,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import IS_ROOT, SLOW, script
+from targets import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,6 +258,27 @@ def test_a_launch_whose_first_process_was_killed_is_no_success(options: str, lat
     found = script(KILLED % options, str(int(late))).report
     assert "NamespaceError" in found["error"]["type"], found
     assert "killed" in found["error"]["text"]
+    assert found["left"] == []
+
+
+def test_the_start_of_the_guard_is_covered() -> None:
+    """It is started with the first command, and somebody may keep it from that."""
+    delay = "inject=setsid:delay_enter=6000000"  # the first thing that it does
+    found = script(
+        """
+        before = snapshot()
+        del before["shared memory"]
+        error, start = None, time.monotonic()
+        try:
+            nsdemo.run(["true"], timeout=0.6)
+        except subprocess.TimeoutExpired as over:
+            error = facts_of(over)
+        report(error=error, seconds=time.monotonic() - start, left=leftovers(before))
+        """,
+        under=[tool("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=setsid", "-e", delay],
+    ).report
+    assert found["error"], found
+    assert 0.6 <= found["seconds"] < 5
     assert found["left"] == []
 
 

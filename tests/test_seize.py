@@ -169,3 +169,14 @@ def test_who_watches_keeps_the_power_to_end_whom_it_watches(prison: Path) -> Non
         assert "CapEff:\t0000000000000000\n" not in status
         names = sorted(p.name for p in Path(f"/proc/{trace['setuid']}/fd").iterdir())
         assert names == ["0", "1"]
+
+
+@only_root
+def test_who_mounts_a_proc_in_a_joined_pid_namespace_has_power_until_then(prison: Path) -> None:
+    """docs/SECURITY.md says so. Without a new /proc there is none: "pid" above."""
+    options: dict[str, Any] = {"mounts": [nsdemo.Proc("/proc")], "capabilities": [], **NULL}
+    found = lie_in_wait(
+        prison, lambda box: nsdemo.run(["true"], pid=box, **options), early=15, seconds=20
+    )
+    assert "found power" in str(found)
+    assert "found memory" not in str(found)

@@ -47,9 +47,11 @@ static void forget_in_child(void)
 }
 
 /* The guard is started as any plan is; what the launcher shares with us then are the wards. */
-static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reterr_stage)
+static int start_guard(int64_t until, struct nsd_trace **ret_trace,
+                       enum nsd_start_stage *reterr_stage)
 {
-    const int64_t deadline = nsd_now() + PATIENCE;
+    const int64_t patience = nsd_now() + PATIENCE;
+    const int64_t deadline = until < patience ? until : patience;
     /* Ours may be closed, and a guard must not hold a terminal open for a moment. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct nsd_launch_options options = {
@@ -80,8 +82,10 @@ static int start_guard(struct nsd_trace **ret_trace, enum nsd_start_stage *reter
     not_taken = nsd_why_not_taken(status);
     for (uint32_t i = 0; i < first.step_count && ret == 0; i++)
         ret = -first.trace->results[i].error;
+    if (ret == 0 && first.trace->guard == 0 && not_taken == 0) /* killed on its way */
+        not_taken = nsd_now() < until ? -ECHILD : -ETIMEDOUT;
     if (ret == 0 && first.trace->guard == 0)
-        ret = not_taken < 0 ? not_taken : -ECHILD; /* killed on its way */
+        ret = not_taken;
     if (ret < 0) {
         munmap(first.trace, first.trace_size);
         return ret;
@@ -148,13 +152,14 @@ static int take_place(struct nsd_trace *trace, const struct guard *guard)
 /* It was killed, and the one beside it at the same moment; or it had nothing to do and left.
  * Another gets its wards, which lie in that one's pages from now on, at the address where they
  * were. */
-static int relieve(struct guard *guard, enum nsd_start_stage *reterr_stage)
+static int relieve(struct guard *guard, int64_t deadline,
+                   enum nsd_start_stage *reterr_stage)
 {
     struct nsd_trace *trace;
     int ret;
 
     reap_guard(guard);
-    ret = start_guard(&trace, reterr_stage);
+    ret = start_guard(deadline, &trace, reterr_stage);
     if (ret < 0)
         return ret;
     ret = take_place(trace, guard);
@@ -166,10 +171,11 @@ static int relieve(struct guard *guard, enum nsd_start_stage *reterr_stage)
 }
 
 /* One more, since there is none, or the others are full. */
-static int add_guard(enum nsd_start_stage *reterr_stage)
+static int add_guard(int64_t deadline, enum nsd_start_stage *reterr_stage)
 {
     struct guard *guard = malloc(sizeof(*guard));
-    int ret = guard == NULL ? -ENOMEM : start_guard(&guard->trace, reterr_stage);
+    int ret =
+        guard == NULL ? -ENOMEM : start_guard(deadline, &guard->trace, reterr_stage);
 
     if (ret < 0) {
         free(guard);
@@ -205,7 +211,8 @@ static struct nsd_ward *free_ward(const struct guard *guard)
     return NULL;
 }
 
-int nsd_ward_take(struct nsd_ward **ret_ward, enum nsd_start_stage *reterr_stage)
+int nsd_ward_take(int64_t deadline, struct nsd_ward **ret_ward,
+                  enum nsd_start_stage *reterr_stage)
 {
     struct nsd_ward *ward = NULL;
     int ret = 0;
@@ -222,12 +229,12 @@ int nsd_ward_take(struct nsd_ward **ret_ward, enum nsd_start_stage *reterr_stage
     for (struct guard *guard = ours.newest; guard != NULL && ret == 0;
          guard = guard->older)
         if (!is_on_guard(guard))
-            ret = relieve(guard, reterr_stage);
+            ret = relieve(guard, deadline, reterr_stage);
     for (struct guard *guard = ours.newest; guard != NULL && ret == 0 && ward == NULL;
          guard = guard->older)
         ward = free_ward(guard);
     if (ret == 0 && ward == NULL) {
-        ret = add_guard(reterr_stage);
+        ret = add_guard(deadline, reterr_stage);
         if (ret == 0)
             ward = free_ward(ours.newest);
     }

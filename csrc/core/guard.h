@@ -22,9 +22,10 @@
 #include "launch.h"
 
 /* Takes a ward, and starts a guard if there is none, or if it is full or has gone; NULL if none is
- * needed. 0, or a negative errno with *reterr_stage. Whoever takes one gives it back; any thread
- * may. */
-int nsd_ward_take(struct nsd_ward **ret_ward, enum nsd_start_stage *reterr_stage);
+ * needed. 0, or a negative errno with *reterr_stage: -ETIMEDOUT after `deadline` (CLOCK_MONOTONIC
+ * ns). Whoever takes one gives it back; any thread may. */
+int nsd_ward_take(int64_t deadline, struct nsd_ward **ret_ward,
+                  enum nsd_start_stage *reterr_stage);
 
 /* The command has this pid, and no later process that is given it. */
 void nsd_ward_is(struct nsd_ward *ward, pid_t command);

@@ -225,11 +225,16 @@ static enum nsd_end what_ends(const struct nsd_start *start)
     return child->own_group ? NSD_ENDS_GROUP : NSD_ENDS_COMMAND;
 }
 
+static int64_t deadline_of(const struct nsd_launch_options *options)
+{
+    return options->deadline == 0 ? NSD_FOREVER : options->deadline;
+}
+
 /* Until the child has left our memory. */
 static int wait_for_child(struct nsd_start *start)
 {
     const struct nsd_launch_options *options = start->options;
-    int64_t deadline = options->deadline == 0 ? NSD_FOREVER : options->deadline;
+    int64_t deadline = deadline_of(options);
     struct nsd_child *child = start->child;
     int ret;
 
@@ -266,7 +271,8 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
     int error;
 
     if (end != NSD_ENDS_NOTHING) {
-        int ret = nsd_ward_take(&child->ward, reterr_stage);
+        int ret =
+            nsd_ward_take(deadline_of(start->options), &child->ward, reterr_stage);
 
         if (ret < 0)
             return ret;
@@ -333,7 +339,7 @@ int nsd_launch_start(const struct nsd_builder *plan,
     }
     if (ret == 0)
         ret = start_child(&start, reterr_stage);
-    if (ret_child->borrower != NULL)
+    if (ret_child->borrower != NULL || ret == -ETIMEDOUT)
         nsd_launch_abandon(ret_child);
     /* Closed behind our back: the child made another. */
     if (start.slate != NULL && !ret_child->abandoned &&

@@ -57,9 +57,15 @@ void nsd_keep_permitted(void)
             sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
 }
 
-/* numbers: the capabilities to keep, a bit each
- *
- * The kernel says which ones it knows: EINVAL comes behind the last. */
+/* The kernel says which capabilities it knows: EINVAL comes behind the last, which is not an
+ * older one than that of Linux 3.16. Somebody else may say so of one in the middle. */
+static bool is_behind_last(long number)
+{
+    return number > CAP_AUDIT_READ &&
+           sys5(__NR_prctl, PR_CAPBSET_READ, number + 1, 0, 0, 0) == -EINVAL;
+}
+
+/* numbers: the capabilities to keep, a bit each */
 long nsd_drop_bounding(const struct nsd_step *step)
 {
     uint64_t kept = (uint64_t)step->number[0];
@@ -68,7 +74,7 @@ long nsd_drop_bounding(const struct nsd_step *step)
     for (long number = 0; ret == 0 && number < 64; number++) {
         long had = sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
 
-        if (had == -EINVAL && number > 0)
+        if (had == -EINVAL && is_behind_last(number))
             break;
         if (had < 0)
             return had;

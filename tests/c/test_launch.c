@@ -489,7 +489,7 @@ static void a_full_guard_is_relieved_by_another(void)
 
     CHECK(wards != NULL);
     for (uint32_t i = 0; i <= NSD_WARD_COUNT; i++) {
-        CHECK_NUMBER(nsd_ward_take(&wards[i], &stage), 0);
+        CHECK_NUMBER(nsd_ward_take(NSD_FOREVER, &wards[i], &stage), 0);
         CHECK_NUMBER(wards[i]->pid, -1);
         nsd_ward_is(wards[i], getpid());
         CHECK(wards[i]->since > 0);
@@ -500,7 +500,7 @@ static void a_full_guard_is_relieved_by_another(void)
     }
     for (uint32_t i = 0; i <= NSD_WARD_COUNT; i++)
         nsd_ward_give_back(wards[i]);
-    CHECK_NUMBER(nsd_ward_take(&again, &stage), 0);
+    CHECK_NUMBER(nsd_ward_take(NSD_FOREVER, &again, &stage), 0);
     nsd_ward_give_back(again);
     nsd_ward_give_back(NULL);
     free(wards);
