@@ -204,13 +204,14 @@ def outcomes(
     the case is told."""
 
     def of(case: Callable[[str], Callable[..., Any]]) -> dict[str, Any]:
-        place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
+        place = tempfile.mkdtemp(prefix=places, dir="/tmp")
         mounts_of_our_own()
         end = PEERS[peer](place)
         if ordinary:
             become_ordinary()
         return outcome_of(case(place), end, by_signal=by_signal)
 
+    places = f"deaf-{os.getpid()}-"
     leash, ours = os.pipe()
     _leashes[:] = [leash]
     readers = {}
@@ -227,7 +228,7 @@ def outcomes(
         os.close(writing)
         readers[name] = reading, pid
     found = {}
-    over = time.monotonic() + 12 * SLOW
+    over = time.monotonic() + 50 * SLOW
     for name, (reading, pid) in readers.items():
         if select.select([reading], [], [], max(0, over - time.monotonic()))[0]:
             found[name] = json.loads(os.read(reading, 1 << 16))
@@ -241,7 +242,7 @@ def outcomes(
     os.close(leash)
     _leashes.clear()
     for name in os.listdir("/tmp"):
-        if name.startswith("deaf-"):
+        if name.startswith(places):  # another's would be unmounted, in its namespace
             with contextlib.suppress(OSError):
                 os.rmdir(f"/tmp/{name}")
     return found

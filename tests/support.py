@@ -11,6 +11,7 @@ import errno
 import gc
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -225,6 +226,12 @@ def eventually(check: Callable[[], Any], seconds: float = 5) -> Any:
     while not (value := check()) and time.monotonic() < end:
         time.sleep(0.005)
     return value
+
+
+def processor_time() -> float:
+    """Seconds that our children have used, once they have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 _counter = 0

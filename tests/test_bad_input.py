@@ -39,7 +39,7 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def at_once() -> Iterator[None]:
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 40
 
 
 def refused(

@@ -146,7 +146,7 @@ def test_s2_probes_that_never_end_are_ended(tmp_path: Path) -> None:
     source = PROBES + BY_IDENTITY + "def forever(box):\n    while True: pass\n"
     found = grade("s2", source + "probes['uts'] = forever\n", tmp_path, timeout=2)
     assert found.failed == [HANDED]
-    assert found.seconds < 6
+    assert "it ran for too long" in found.seen
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ def test_a_pid_1_without_a_handler_is_killed(name: str) -> None:
         began = time.monotonic()
         process.send_signal(getattr(signal, f"SIG{name}"))
         process.communicate(timeout=DEADLINE)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     assert process.returncode == 128 + signal.SIGKILL
 
 

@@ -17,6 +17,8 @@ from targets import tool
 if TYPE_CHECKING:
     from pathlib import Path
 
+ENDED = 30 * SLOW  # who waits is never answered, but by a lease's holder: after 45 s
+
 # Wherever a path of the set-up can be; k is timeout=, or nothing.
 RUNS = """
 {
@@ -56,7 +58,7 @@ def ended_well(outcomes: dict[str, Any], kind: str) -> None:
         assert isinstance(found, dict), f"{name}: {found}"
         assert found["error"], (name, found)
         assert found["error"]["type"][0] == kind, (name, found)
-        assert found["seconds"] < 6 * SLOW, (name, found)
+        assert found["seconds"] < ENDED, (name, found)
         # Nothing but what the kernel keeps, and that is named.
         assert found["children"] == found["unended"], (name, found)
         for pid in found["unended"]:
@@ -89,7 +91,7 @@ def outcomes(
             cases.pop("persist", None)  # only root pins
         report(**deaf.outcomes(cases, {peer!r}, ordinary={ordinary}, by_signal={by_signal}))
     """
-    found: dict[str, Any] = script(body).report
+    found: dict[str, Any] = script(body, timeout=120).report
     return found
 
 
@@ -126,7 +128,7 @@ def test_a_fifo_keeps_nobody_waiting() -> None:
     for name, one in found.items():
         if name != "the command's own":
             assert not one["error"] or one["error"]["type"][0] != "TimeoutExpired", (name, one)
-            assert one["seconds"] < 6 * SLOW
+            assert one["seconds"] < ENDED
         assert one["left"] == [], (name, one)
 
 
@@ -182,7 +184,7 @@ def test_a_joiner_that_is_stopped_from_inside(rootfs: Path) -> None:
         str(rootfs),
     ).report
     assert "over" in found["ends"]
-    assert found["longest"] < 6 * SLOW
+    assert found["longest"] < ENDED
     assert found["left"] == []
 
 
@@ -352,4 +354,4 @@ def test_the_end_of_python_waits_for_nobody() -> None:
         timeout=20,
     )
     assert done.report == {"unended": 1}
-    assert time.monotonic() - start < 10 * SLOW
+    assert time.monotonic() - start < ENDED

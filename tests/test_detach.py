@@ -218,7 +218,7 @@ def test_a_container_of_another_python(how: dict[str, Any], expected: int) -> No
         told = {told_by(box.wait), told_by(box.poll)}
         assert told in ([{expected}] if kernel_tells() else [{expected}, {None}])
         assert told == {box.returncode}
-        assert time.monotonic() - started < 5 * SLOW
+        assert time.monotonic() - started < 60 * SLOW
         box.terminate()
         box.kill()
 

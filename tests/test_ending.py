@@ -66,7 +66,7 @@ def test_stop_of_a_pid_1_that_would_not_notice() -> None:
     box = nsdemo.spawn(["sleep", "1000"], **QUIET)
     began = time.monotonic()
     assert box.stop() == -signal.SIGKILL
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_stop_of_a_command_that_refuses() -> None:
@@ -75,7 +75,7 @@ def test_stop_of_a_command_that_refuses() -> None:
     )
     began = time.monotonic()
     assert box.stop(timeout=0.2) == -signal.SIGKILL
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 10
 
 
 def test_stop_without_a_pid_namespace(marker: str) -> None:
@@ -248,9 +248,9 @@ def test_a_signal_that_wakes_nobody_is_answered(wait: str) -> None:
         def handler(number, frame):
             raise InterruptedError("by the handler")
         signal.signal(signal.SIGUSR1, handler)
-        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        with nsdemo.spawn(["sleep", "5"], stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE) as box:
+        with nsdemo.spawn(["sleep", "60"], stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE) as box:
             subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -USR1 {{os.getpid()}}"])
             begun = time.monotonic()
             try:
@@ -262,7 +262,7 @@ def test_a_signal_that_wakes_nobody_is_answered(wait: str) -> None:
     """
     found = script(body).report
     assert found["raised"]
-    assert found["seconds"] < 3
+    assert found["seconds"] < 30
 
 
 def test_what_a_handler_raises_is_raised_as_it_is() -> None:

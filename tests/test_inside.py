@@ -127,10 +127,10 @@ def test_a_loop_of_links(root: Path) -> None:
 
 def test_a_bomb_of_links_is_bounded(root: Path) -> None:
     (root / "up").symlink_to("etc/../" * 500 + "up")
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(OSError, match=os.strerror(errno.ENAMETOOLONG)):
         open_path(root, "up")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_deep_path_is_bounded(root: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_lease_does_not_make_us_wait(root: Path) -> None:
         started = time.monotonic()
         with pytest.raises(BlockingIOError):
             read_program(root, "etc/motd")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30, "the kernel waits 45 s for the holder of a lease"
         holder.send_signal(signal.SIGKILL)
 
 

@@ -168,7 +168,7 @@ def test_a_signal_gives_the_terminal_back(
 
 def test_interact_ends_with_the_command(terminals: list[Terminal], root: Path) -> None:
     """Whoever keeps its terminal open, and whatever he writes there."""
-    script = "trap '' HUP; (trap '' HUP; sleep 1.5; exec yes) & echo END; exit 6"
+    script = "trap '' HUP; (trap '' HUP; sleep 6; exec yes) & echo END; exit 6"
     terminal = Terminal(
         nsdemo_command(
             "spawn", "--no-pid", "--dev", "/dev", "--root", str(root), "sh", "-c", script
@@ -178,7 +178,7 @@ def test_interact_ends_with_the_command(terminals: list[Terminal], root: Path) -
     terminal.expect("END")
     begun = time.monotonic()
     assert terminal.process.wait(9) == 6
-    assert time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun < 5
 
 
 def test_interact_outlives_a_closed_terminal(terminals: list[Terminal], root: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_leaked_grandchild_holds_stdout(way: str) -> None:
     else:
         box = nsdemo.spawn(command, pid=False, stdout=nsdemo.PIPE, **QUIET)
         found = box.wait(), box.communicate()[0]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert found[1] == b"out\n"
     assert found[0] == 4
     assert (done if way == "run" else box).cut is True
@@ -136,11 +136,14 @@ def test_who_outlives_the_command_is_heard(call: str) -> None:
 def test_in_a_pid_namespace_nothing_is_cut() -> None:
     """All end with PID 1, and what they had written is there, however much: nobody waits."""
     command = ["sh", "-c", "sleep 1000 & head -c 60000 /dev/zero; exec head -c 5000 /dev/zero"]
-    began = time.monotonic()
-    for init in (False, True, False, True):
-        done = nsdemo.run(command, init=init, capture_output=True, **QUIET)
-        assert (len(done.stdout), done.cut) == (65000, False)
-    assert time.monotonic() - began < 4, "a second for each"
+    for init in (False, True):
+        seconds = []
+        for _ in range(3):
+            began = time.monotonic()
+            done = nsdemo.run(command, init=init, capture_output=True, **QUIET)
+            seconds.append(time.monotonic() - began)
+            assert (len(done.stdout), done.cut) == (65000, False)
+        assert min(seconds) < 1, "it waits a second for who is not there"
 
 
 def test_what_is_cut_ends_between_characters() -> None:
