@@ -67,7 +67,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """The tests of a file run on one worker, in their order; those of the engines on another.
 
-    So whatever is made once for a file, or for an engine, is made once in a run.
+    So whatever is made once for a file, an engine or a compiler is made once in a run.
     """
     if config.getoption("dist") != "load":
         return None
@@ -75,7 +75,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "engines" if _of_an_engine(nodeid) else nodeid.split("::")[0]
+            if _of_an_engine(nodeid):
+                return "engines"
+            file, _, test = nodeid.partition("::")
+            compiler = next((name for name in ("[gcc", "[clang") if name in test), "")
+            return file + compiler
 
     return ByFile(config, log)
 

@@ -40,7 +40,7 @@ SHARED_MACHINE = (
 QUIET: dict[str, Any] = {"stdin": nsdemo.DEVNULL}
 CAP_SYS_ADMIN = 21
 CLONE_NEWNS = 0x20000
-MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 1 << 1, 1 << 2, 1 << 14, 1 << 18
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 1, 1 << 2, 1 << 14, 1 << 18, 1 << 20
 OWN_MEMORY = "nsdemo-tests"  # the source of the tmpfs that covers /dev/shm
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36
 
@@ -145,9 +145,13 @@ def own_machine() -> bool:
     """
     if not _may_mount() or _libc.unshare(CLONE_NEWNS) != 0:
         return False
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    shared = any(words[4] == "/" and words[6].startswith("shared:") for words in lines)
     for source, target, kind, flags, data in (
         (None, b"/", None, MS_REC | MS_PRIVATE, None),
         (OWN_MEMORY.encode(), b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777"),
+        # As they were, but among themselves.
+        (None, b"/", None, MS_REC | (MS_SHARED if shared else MS_PRIVATE), None),
     ):
         if _libc.mount(source, target, kind, flags, data) != 0:
             raise OSError(ctypes.get_errno(), f"mount on {target.decode()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,45 +56,66 @@ def compiler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return name
 
 
+class Objects:
+    """What a compiler has made of each source, made when first asked for: programs share them."""
+
+    def __init__(self, compiler: str, folder: Path) -> None:
+        self.compiler = compiler
+        self.folder = folder
+        self._made: dict[Path, Path] = {}
+
+    def of(self, sources: list[Path]) -> list[Path]:
+        new = [source for source in sources if source not in self._made]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            self._made.update(zip(new, pool.map(self._compile, new), strict=True))
+        return [self._made[source] for source in sources]
+
+    def _compile(self, source: Path) -> Path:
+        target = self.folder / f"{source.parent.name}-{source.stem}.o"
+        includes = [f"-I{CSRC}", f"-I{HERE / 'c'}"]
+        command = [self.compiler, *SANITIZED, *WARNINGS, *includes, "-c", source, "-o", target]
+        subprocess.run(command, check=True)
+        return target
+
+    def link(self, program: str) -> Path:
+        sources = [HERE / "c" / f"{program}.c", *(CSRC / name for name in PROGRAMS[program])]
+        extra = []
+        if program in ("test_launch", "test_trace"):
+            sources.append(self._image())
+            extra = ["-pthread"]
+        if program == "test_launch":
+            extra.append("-Wl,--wrap=clone")
+        target = self.folder / program
+        command = [self.compiler, *SANITIZED, *self.of(sources), *extra, "-o", target]
+        subprocess.run(command, check=True)
+        return target
+
+    def _image(self) -> Path:
+        """The launcher that is installed, as the C file that the core links."""
+        source = self.folder / "image.c"
+        if not source.exists():
+            data = Path(nsdemo.__file__).with_name("_launcher").read_bytes()
+            source.write_text(
+                '#include "core/image.h"\n'
+                f"const size_t nsd_image_size = {len(data)};\n"
+                f"const unsigned char nsd_image[] = {{{','.join(map(str, data))}}};\n"
+            )
+        return source
+
+
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher that is installed, as the C file that the core links."""
-    data = Path(nsdemo.__file__).with_name("_launcher").read_bytes()
-    source = tmp_path_factory.mktemp("image") / "image.c"
-    source.write_text(
-        '#include "core/image.h"\n'
-        f"const size_t nsd_image_size = {len(data)};\n"
-        f"const unsigned char nsd_image[] = {{{','.join(map(str, data))}}};\n"
-    )
-    return source
-
-
-def build(compiler: str, program: str, image: Path, folder: Path) -> Path:
-    target = folder / program
-    sources = [CSRC / name for name in PROGRAMS[program]]
-    extra: list[str | Path] = []
-    if program in ("test_launch", "test_trace"):
-        extra = [image, "-pthread"]
-    if program == "test_launch":
-        extra.append("-Wl,--wrap=clone")
-    subprocess.run(
-        [
-            *(compiler, *SANITIZED, *WARNINGS, f"-I{CSRC}", f"-I{HERE / 'c'}"),
-            *(HERE / "c" / f"{program}.c", *sources, *extra, "-o", target),
-        ],
-        check=True,
-    )
-    return target
+def objects(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return Objects(compiler, tmp_path_factory.mktemp(f"objects-{compiler}"))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program(compiler: str, program: str, image: Path, tmp_path: Path) -> None:
+def test_program(objects: Objects, program: str) -> None:
     environment = os.environ | {
         "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     ran = subprocess.run(
-        [build(compiler, program, image, tmp_path)],
+        [objects.link(program)],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -515,7 +515,7 @@ def test_a_joiner_leaves_nothing_whether_it_is_refused_or_not(
 
 def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
     # They live long enough to be listed and then read, on a machine as slow as this.
-    loop = f"while :; do sleep {0.02 * SLOW**2} & (true); sleep {0.01 * SLOW}; done"
+    loop = f"while :; do sleep {0.1 * SLOW**2} & (true); sleep {0.01 * SLOW}; done"
     text = f"{TREE.split(';')[0]}; echo ready; {loop}"
     with shell(rootfs, text) as box:
         seen: set[int] = set()
