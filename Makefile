@@ -15,7 +15,7 @@ build: .venv ## what pip makes of the checkout: again after each change in csrc
 	NSDEMO_WERROR=1 $(PYTHON) -m pip install -q -e '.[test,dev,docs]'
 
 test: ## all tests (TESTS='tests/test_plan.py -k walk': some)
-	$(PYTHON) -m pytest $(TESTS)
+	$(PYTHON) -m pytest -n auto $(TESTS)
 
 test-c: ## the core and the steps alone, under sanitizers
 	$(PYTHON) -m pytest tests/test_c.py
