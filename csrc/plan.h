@@ -183,6 +183,9 @@ struct nsd_result {
  * that process is killed, exits, or executes the command. */
 #define NSD_LAUNCHED 0x00000000u
 
+/* In nsd_trace.ignored: somebody has looked. It is the bit of SIGKILL, which nobody ignores. */
+#define NSD_IS_KNOWN 0x100u
+
 struct nsd_trace {
     uint32_t state;
     int32_t command; /* pid of the second process, written by the kernel (clone) */
@@ -192,8 +195,8 @@ struct nsd_trace {
     uint32_t plan_offset;  /* where struct nsd_plan_head begins: whole pages */
     uint32_t failed;       /* 1: a process gave up before the command was executed */
     uint32_t guard; /* a robust futex, too: tid of the guard, marked when it is gone */
-    uint64_t ignored;   /* signals that Python ignores, bit N-1 for N */
-    uint32_t asked;     /* how many pins the command's process has asked for */
+    uint64_t ignored; /* signals that Python ignores, bit N-1 for N, and NSD_IS_KNOWN */
+    uint32_t asked;   /* how many pins the command's process has asked for */
     uint32_t answered;  /* a futex: how many the core has tried */
     int32_t answer;     /* and what came of the last: 1 with a new file, or -errno */
     uint32_t is_set_id; /* 1: the command is a program that the kernel lets go of */

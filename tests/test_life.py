@@ -121,6 +121,24 @@ def test_the_command_begins_with_no_signal_blocked_or_ignored(how: dict[str, Any
     assert masks(found["mine"])["SigBlk"] == blocked, "ours are as they were"
 
 
+def test_little_code_is_left_of_who_stays() -> None:
+    """A page of the program's, and what the kernel maps into every process."""
+
+    def code(pid: str) -> int:
+        rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+        (found,) = (row.split() for row in rows if row.startswith("VmExe:"))
+        return int(found[1])
+
+    def staying() -> list[str]:
+        children = Path("/proc/thread-self/children").read_text().split()
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in children}
+        return [pid for pid in children if names[pid] in ("nsdemo-init", "nsdemo-watch")]
+
+    with nsdemo.spawn(["sleep", "600"], init=True, **QUIET):
+        assert eventually(lambda: len(staying()) >= 2)
+        assert eventually(lambda: all(0 < code(pid) <= 16 for pid in staying())), staying()
+
+
 def test_die_with_parent_costs_no_thread() -> None:
     before = os.listdir("/proc/self/task")
     with (

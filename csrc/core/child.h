@@ -54,6 +54,7 @@ struct nsd_child {
     bool early_failed;
     char *said;                       /* by newuidmap; NULL: nothing */
     uint32_t waiting_state;           /* trace->state as it was when the launch began */
+    uint64_t ignored;                 /* on the short way: as in struct nsd_trace */
     struct nsd_foreground foreground; /* if the command shares our session */
     uint64_t counter[2]; /* CPU counter and CLOCK_MONOTONIC, before and after */
     int64_t clock[2];    /* ns */

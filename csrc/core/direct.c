@@ -118,7 +118,7 @@ void nsd_child_perform(struct nsd_start *start)
         .plan_size = start->size,
         .results = start->child->results,
         .self = NSD_FIRST,
-        .ignored = nsd_ignored_signals(),
+        .ignored = &start->child->ignored,
     };
     uint32_t i = 0;
 

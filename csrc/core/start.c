@@ -2,6 +2,7 @@
  * while the calling thread waits for that.
  */
 #include "../counter.h"
+#include "../steps/steps.h"
 #include "borrowed.h"
 #include "direct.h"
 #include "guard.h"
@@ -305,6 +306,10 @@ static int start_child(struct nsd_start *start, enum nsd_start_stage *reterr_sta
         child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
     if (child->ward != NULL && !child->forked)
         nsd_ward_is(child->ward, child->first);
+    if (start->direct || start->slate != NULL)
+        __atomic_store_n(start->direct ? &child->ignored
+                                       : &start->slate->trace->ignored,
+                         nsd_ignored_signals(), __ATOMIC_RELAXED);
     if (is_step)
         result->value = child->first;
     return wait_for_child(start);

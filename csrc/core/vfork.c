@@ -167,25 +167,7 @@ static long child_plan(const struct nsd_start *start)
     trace->state = child->waiting_state = (uint32_t)sys0(__NR_getpid) | FUTEX_WAITERS;
     trace->magic = NSD_MAGIC;
     trace->plan_offset = (uint32_t)child->trace_size;
-    trace->ignored = nsd_ignored_signals();
     return fd;
-}
-
-uint64_t nsd_ignored_signals(void)
-{
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        uint64_t mask;
-    } action;
-    uint64_t ignored = 0;
-
-    for (int i = 1; i <= 64; i++)
-        if (sys4(__NR_rt_sigaction, i, NULL, &action, sizeof(action.mask)) == 0 &&
-            action.handler == SIG_IGN)
-            ignored |= (uint64_t)1 << (i - 1);
-    return ignored;
 }
 
 /* What has to be done before the launcher: nsd_early_steps. */

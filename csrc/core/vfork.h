@@ -21,9 +21,6 @@ struct nsd_start {
     int error;
 };
 
-/* The signals that this process ignores, bit N-1 for signal N. */
-uint64_t nsd_ignored_signals(void);
-
 /* Runs in the vfork child; never returns. argument is a struct nsd_start. */
 int nsd_child_main(void *argument);
 

@@ -51,35 +51,12 @@ static void rename_to(struct nsd_launch *launch, const char *name)
     launch->name[i] = '\0';
 }
 
-/* Where the kernel cannot wait just now (ENOMEM), nobody has ended. */
-static void wait_for_end(struct pollfd *pidfds, unsigned int count)
-{
-    const struct __kernel_timespec moment = {.tv_nsec = 100 * 1000 * 1000};
-    long ret;
-
-    while ((ret = sys5(__NR_ppoll, pidfds, count, 0, 0, 0)) < 0)
-        if (ret != -EINTR)
-            sys2(__NR_nanosleep, &moment, 0);
-}
-
-/* By its number where a filter refuses the other: it runs, so the number is its own. */
-static void kill_process(int pidfd, long pid)
-{
-    const struct __kernel_timespec now = {0};
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    long ret = sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
-
-    if (ret < 0 && ret != -ESRCH && sys5(__NR_ppoll, &ended, 1, &now, 0, 0) == 0)
-        sys2(__NR_kill, pid, SIGKILL);
-}
-
 /* Holds two pidfds and waits for the end of either (of one, if there is no parent to watch).
  * The parent's death is seen through its pidfd: a pipe may be kept open by somebody's worker,
  * PR_SET_PDEATHSIG fires when a mere thread ends, getppid() races. */
 _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
 {
     long command = sys2(__NR_pidfd_open, launch->command, 0);
-    int32_t group = launch->ends_group ? launch->command : 0;
     struct pollfd either[2];
 
     if (command < 0)
@@ -96,13 +73,7 @@ _Noreturn void nsd_stay_as_watchdog(struct nsd_launch *launch)
         sys3(__NR_dup3, launch->parent, 1, O_CLOEXEC);
     close_from(launch, launch->parent < 0 ? 1 : 2);
     rename_to(launch, "nsdemo-watch");
-    wait_for_end(either, 2);
-    if (either[0].revents == 0) {
-        kill_process(0, launch->command);
-        if (group != 0)
-            sys2(__NR_kill, -group, SIGKILL);
-    }
-    nsd_exit(0);
+    nsd_watch(launch, either);
 }
 
 /* A pidfd of a ward's process, if that is still there. A pid that was taken away from us and given
@@ -127,7 +98,7 @@ static void end_ward(const struct nsd_ward *ward)
 
     if (pidfd < 0)
         return;
-    kill_process((int)pidfd, ward->pid);
+    nsd_kill_process((int)pidfd, ward->pid);
     if (ward->group != 0)
         sys2(__NR_kill, -ward->pid, SIGKILL);
     sys1(__NR_close, pidfd);
@@ -201,7 +172,7 @@ static bool wait_for_other(bool has_other)
     struct pollfd either[2] = {{.fd = PARENT, .events = POLLIN},
                                {.fd = has_other ? OTHER : -1, .events = POLLIN}};
 
-    wait_for_end(either, 2);
+    nsd_wait_for_end(either, 2);
     return either[0].revents == 0;
 }
 
@@ -255,7 +226,7 @@ static void see_first_off(void)
     struct pollfd first = {.fd = (int)pidfd, .events = POLLIN};
 
     if (pidfd >= 0 && sys0(__NR_getppid) == first_pid)
-        wait_for_end(&first, 1);
+        nsd_wait_for_end(&first, 1);
     if (pidfd >= 0)
         sys1(__NR_close, pidfd);
 }
@@ -301,35 +272,8 @@ _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *res
     nsd_exit(0);
 }
 
-#define SI_KERNEL 0x80 /* asm-generic/siginfo.h, which is at odds with linux/signal.h */
-
-/* What of a siginfo_t is asked for here. */
-union received {
-    struct {
-        int32_t signal, error, code;
-    } of;
-    uint64_t room[16];
-};
-
-/* What was sent to init, and init alone, is for the command. What the terminal sends goes to a
- * process group, and so to the command already, unless it was born after that. */
-static void forward(const struct nsd_launch *launch, long command, long signal,
-                    const union received *info)
-{
-    bool came_before = (launch->pending >> (signal - 1) & 1) != 0;
-
-    if (signal != SIGCHLD && (info->of.code != SI_KERNEL || came_before))
-        sys2(__NR_kill, command, signal);
-}
-
-/* PID 1: reaps whatever is left to it, forwards what it is sent, and ends as the command
- * ended. The kernel drops a signal that PID 1 has no handler for, unless it is blocked: all
- * are, and sigtimedwait takes them one by one. PID 1 cannot die of a signal of its own, so
- * the true status goes to the trace, and the exit status says 128+N as a shell does. */
 _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
 {
-    const uint64_t every_signal = ~(uint64_t)0;
-
     hide();
     forget_plan(launch);
     close_from(launch, 0);
@@ -338,30 +282,5 @@ _Noreturn void nsd_stay_as_init(struct nsd_launch *launch, long command)
     nsd_keep_only(1 << CAP_KILL);
     rename_to(launch, "nsdemo-init");
     nsd_announce(launch); /* by now whoever looks at it sees what it is */
-    for (;;) {
-        int status = 0;
-        long pid = sys4(__NR_wait4, -1, &status, WNOHANG, 0);
-
-        if (pid == command) {
-            int signal = status & 0x7f;
-
-            launch->trace->status = status;
-            __atomic_store_n(&launch->trace->has_status, 1, __ATOMIC_RELEASE);
-            nsd_exit(signal == 0 ? (status >> 8) & 0xff : 128 + signal);
-        }
-        if (pid == 0) {
-            union received info;
-            long signal;
-
-            info.of.code = 0;
-            signal = sys4(__NR_rt_sigtimedwait, &every_signal, &info, 0, 8);
-
-            if (signal > 0) {
-                forward(launch, command, signal, &info);
-                launch->pending &= ~((uint64_t)1 << (signal - 1));
-            }
-        } else if (pid < 0 && pid != -EINTR) {
-            nsd_exit(255);
-        }
-    }
+    nsd_be_init(launch, command);
 }

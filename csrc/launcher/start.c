@@ -27,13 +27,14 @@
 
 #define PROT_RW (PROT_READ | PROT_WRITE)
 
-static struct nsd_launch the_launch;
-static char second_stack[8 * 1024] __attribute__((aligned(16)));
-static char thread_stack[8 * 1024] __attribute__((aligned(16)));
-static char third_stack[8 * 1024] __attribute__((aligned(16)));
-
-static struct robust_list held;
-static struct robust_list_head holding;
+/* In one page, all but the mounts that are held. */
+static struct {
+    struct robust_list_head holding;
+    struct robust_list held;
+    uintptr_t
+        image; /* where the program begins; 0: it is not known, or pages are larger */
+    struct nsd_launch launch;
+} ours __attribute__((aligned(NSD_PAGE)));
 
 _Static_assert(sizeof(struct nsd_trace) <= NSD_PAGE, "wards begin on page 1");
 
@@ -82,12 +83,6 @@ __asm__(".globl _start\n"
         "    brk #0\n"
         "1:  ret\n");
 #endif
-
-_Noreturn void nsd_exit(int status)
-{
-    sys1(__NR_exit_group, status);
-    __builtin_trap(); /* a seccomp filter forbids even that */
-}
 
 /* Tells Python that the command has been executed. */
 void nsd_announce(struct nsd_launch *launch)
@@ -213,7 +208,7 @@ static long clone_second(struct nsd_launch *launch, uint32_t index)
         flags |= CLONE_VFORK;
     if (!with_init && !apart && !needs_memory_of_its_own(launch, index))
         flags |= CLONE_VM;
-    pid = fork_on(flags, second_stack + sizeof(second_stack), &launch->trace->command,
+    pid = fork_on(flags, nsd_stacks.second + NSD_STACK_SIZE, &launch->trace->command,
                   &next);
     if (next.notes != NULL && pid >= 0)
         nsd_take_notes(launch, next.notes, index);
@@ -296,7 +291,7 @@ static _Noreturn void go_on_in_thread(struct nsd_launch *launch, uint32_t index)
     launch->in_thread = true;
     ret =
         sys_clone(CLONE_VM | CLONE_VFORK | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
-                  thread_stack + sizeof(thread_stack), NULL, continue_in_thread, &next);
+                  nsd_stacks.thread + NSD_STACK_SIZE, NULL, continue_in_thread, &next);
     launch->in_thread = false;
     if (ret < 0)
         result->error = (int32_t)-ret;
@@ -316,7 +311,7 @@ static _Noreturn void fork_third(struct nsd_launch *launch, uint32_t index)
     next = (struct continuation){launch, NSD_THIRD, index, false, NULL};
     sys2(__NR_rt_sigpending, &launch->pending, sizeof(launch->pending));
     pid = fork_on(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
-                  third_stack + sizeof(third_stack), &launch->trace->command_inner,
+                  nsd_stacks.third + NSD_STACK_SIZE, &launch->trace->command_inner,
                   &next);
     launch->self = NSD_SECOND;
     if (pid < 0)
@@ -403,10 +398,10 @@ static _Noreturn void proceed(struct nsd_launch *launch, uint32_t index)
  * on any way out. */
 void nsd_hold(uint32_t *futex)
 {
-    held.next = (struct robust_list *)&holding;
-    holding.list.next = &held;
-    holding.futex_offset = (long)((uintptr_t)futex - (uintptr_t)&held);
-    sys2(__NR_set_robust_list, &holding, sizeof(holding));
+    ours.held.next = (struct robust_list *)&ours.holding;
+    ours.holding.list.next = &ours.held;
+    ours.holding.futex_offset = (long)((uintptr_t)futex - (uintptr_t)&ours.held);
+    sys2(__NR_set_robust_list, &ours.holding, sizeof(ours.holding));
 }
 
 /* Reads a number and wipes it: ps shows these arguments as long as somebody stays. */
@@ -477,15 +472,16 @@ _Noreturn void nsd_main(uintptr_t *stack)
     sys1(__NR_close, fd);
     if (base < 0 && base > -4096)
         nsd_exit(NSD_NOT_TAKEN - (int)base); /* there is no trace to note it in */
-    the_launch.name = argv[0];
-    the_launch.self = NSD_FIRST;
-    if (take_trace(&the_launch, (struct nsd_trace *)base, (size_t)size) < 0)
+    nsd_find_image(&ours.launch, stack);
+    ours.launch.name = argv[0];
+    ours.launch.self = NSD_FIRST;
+    if (take_trace(&ours.launch, (struct nsd_trace *)base, (size_t)size) < 0)
         explain();
-    nsd_hold(&the_launch.trace->state);
-    the_launch.head = (struct nsd_plan_head *)(base + (long)the_launch.trace_size);
-    if (!nsd_lay_out(&the_launch) || first >= (long)the_launch.head->step_count)
+    nsd_hold(&ours.launch.trace->state);
+    ours.launch.head = (struct nsd_plan_head *)(base + (long)ours.launch.trace_size);
+    if (!nsd_lay_out(&ours.launch) || first >= (long)ours.launch.head->step_count)
         explain();
-    the_launch.ignored = the_launch.trace->ignored;
-    hide_at_once(&the_launch, (uint32_t)first);
-    proceed(&the_launch, (uint32_t)first);
+    ours.launch.ignored = &ours.launch.trace->ignored;
+    hide_at_once(&ours.launch, (uint32_t)first);
+    proceed(&ours.launch, (uint32_t)first);
 }

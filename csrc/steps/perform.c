@@ -38,15 +38,40 @@ bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
     return ret >= 0 || is_tolerated(step, ret);
 }
 
+/* As the kernel has it. */
+struct action {
+    uint64_t handler; /* 0: SIG_DFL, 1: SIG_IGN */
+    uint64_t flags, restorer, mask;
+};
+
+uint64_t nsd_ignored_signals(void)
+{
+    struct action action;
+    uint64_t ignored = NSD_IS_KNOWN;
+
+    for (int i = 1; i <= 64; i++)
+        if (sys4(__NR_rt_sigaction, i, 0, &action, sizeof(action.mask)) == 0 &&
+            action.handler == 1)
+            ignored |= (uint64_t)1 << (i - 1);
+    return ignored;
+}
+
+/* The calling thread, which has nothing else to do meanwhile, looks which they are; if it has not
+ * come to that yet, we do: for us the same ones are ignored. */
 void nsd_default_signals(struct nsd_launch *launch)
 {
-    const struct {
-        uint64_t handler; /* SIG_DFL */
-        uint64_t flags, restorer, mask;
-    } action = {0};
+    const struct action action = {0};
+    uint64_t ignored = 0;
 
-    for (int i = 1; launch->ignored != 0; i++, launch->ignored >>= 1)
-        if ((launch->ignored & 1) != 0)
+    if (launch->defaults)
+        return;
+    launch->defaults = true;
+    if (launch->ignored != NULL)
+        ignored = __atomic_load_n(launch->ignored, __ATOMIC_RELAXED);
+    if ((ignored & NSD_IS_KNOWN) == 0)
+        ignored = nsd_ignored_signals();
+    for (int i = 1; ignored != 0; i++, ignored >>= 1)
+        if ((ignored & 1) != 0 && i != SIGKILL)
             sys4(__NR_rt_sigaction, i, &action, 0, sizeof(action.mask));
 }
 
@@ -58,12 +83,17 @@ static char **paths_of(const struct nsd_launch *launch)
 
 /* Is the first of the paths that there is a set-user-ID or set-group-ID program? The kernel does
  * not end such a one with its parent. This only chooses who does: the first process then stays. */
-static bool is_set_id(const struct nsd_launch *launch)
+static bool is_set_id(struct nsd_launch *launch)
 {
-    for (char **path = paths_of(launch); *path != NULL; path++) {
-        struct stat file;
+    char **paths = paths_of(launch);
 
-        if (sys4(__NR_newfstatat, AT_FDCWD, *path, &file, 0) == 0)
+    for (long i = 0; paths[i] != NULL; i++) {
+        struct stat file;
+        long ret = sys4(__NR_newfstatat, AT_FDCWD, paths[i], &file, 0);
+
+        if (ret != -ENOENT && launch->absent < 0)
+            launch->absent = i;
+        if (ret == 0)
             return (file.st_mode & SET_ID) != 0;
     }
     return false;
@@ -94,12 +124,15 @@ long nsd_get_ready(struct nsd_launch *launch)
     return sys4(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
 }
 
-/* Asking is cheaper than trying, where a filter cannot mind it. */
-static bool leads_nowhere(const char *path)
+/* Asking is cheaper than trying, where a filter cannot mind it, and of the last one. */
+static bool leads_nowhere(const struct nsd_launch *launch, char **paths, long i)
 {
     struct stat file;
 
-    return sys4(__NR_newfstatat, AT_FDCWD, path, &file, 0) == -ENOENT;
+    if (launch->absent >= 0)
+        return i < launch->absent;
+    return paths[i + 1] != NULL &&
+           sys4(__NR_newfstatat, AT_FDCWD, paths[i], &file, 0) == -ENOENT;
 }
 
 /* Tries each path as execvp(3) does. */
@@ -120,7 +153,7 @@ void nsd_execute(struct nsd_launch *launch)
     for (long i = 0; ready == 0 && paths[i] != NULL; i++) {
         long ret = -ENOENT;
 
-        if (!asks || paths[i + 1] == NULL || !leads_nowhere(paths[i]))
+        if (!asks || !leads_nowhere(launch, paths, i))
             ret = sys3(__NR_execve, paths[i], argv, envp);
         if (ret == -ENOENT || (ret == -ENOTDIR && paths[1] != NULL))
             continue;
@@ -183,6 +216,7 @@ bool nsd_lay_out(struct nsd_launch *launch)
             sys3(__NR_fcntl, head->slot[i], F_SETFD, FD_CLOEXEC);
     }
     launch->highest = head->highest;
+    launch->absent = -1;
     launch->parent = -1;
     launch->helper = -1;
     return true;

@@ -33,10 +33,10 @@ struct nsd_launch {
     char **vectors; /* argv, envp, paths: turned from offsets into pointers */
     const char *text;
     uint32_t text_size;
-    char *name; /* argv[0], what ps shows */
+    char *name;      /* argv[0], what ps shows */
+    uintptr_t image; /* where the launcher's program begins; 0: that is not known */
     enum nsd_process self;
     int slot[NSD_SLOTS];
-    struct nsd_held held[NSD_HELD];
     int held_count;
     int parent; /* pidfd of the Python process, -1 without a watchdog */
     int helper; /* socket of the helper that writes id maps, or -1 */
@@ -47,10 +47,14 @@ struct nsd_launch {
     int32_t command; /* pid of the second process */
     uint64_t
         pending; /* what init was sent before the command was born; bit N-1 for N */
-    uint64_t ignored; /* signals that Python ignores, likewise */
+    const uint64_t *ignored; /* as in struct nsd_trace; NULL: not known */
+    bool defaults;           /* the signals have been set to their defaults */
     bool hides;     /* nobody may read us through /proc until the command is executed */
     bool ready;     /* for the command: nothing but execve is left to do */
     bool in_thread; /* who goes on is a thread of the first process */
+    long
+        absent; /* so many of the paths lead nowhere, and the next does: -1 before the look */
+    struct nsd_held held[NSD_HELD]; /* last: what comes before it fits in one page */
 };
 
 /* Finds the steps of a plan and their texts as it lies in memory, before anybody has laid it out;
@@ -74,6 +78,9 @@ long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step);
 
 /* Performs step number index and notes its result; false: the plan ends here. */
 bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index);
+
+/* Which signals this process ignores, as in struct nsd_trace. */
+uint64_t nsd_ignored_signals(void);
 
 /* An ignored signal stays ignored across execve, and CPython ignores some; a command expects
  * the defaults. Handlers are reset by execve itself. */
