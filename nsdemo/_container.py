@@ -369,12 +369,16 @@ class Container(Generic[AnyStr]):
         if self._process.has_init:
             return True
         try:
-            with open(f"/proc/{self.pid}/status", encoding="utf-8", errors="replace") as status:
-                fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+                status = file.read(8192) or b""
         except OSError:  # /proc does not show it (hidepid), or is not there
             return True
-        inner = fields.get("NSpid", "0").split()[-1]
-        return inner != "1" or bool(int(fields.get("SigCgt", "0"), 16) >> (sig - 1) & 1)
+
+        def field(name: bytes) -> bytes:
+            return status.partition(b"\n" + name + b":\t")[2].partition(b"\n")[0] or b"0"
+
+        inner = field(b"NSpid").split()[-1]
+        return inner != b"1" or bool(int(field(b"SigCgt"), 16) >> (sig - 1) & 1)
 
     def enter(self, args: Sequence[Any], **options: Any) -> CompletedProcess[Any]:
         """Run a command inside: ``nsdemo.enter`` with this container as the target."""

@@ -204,6 +204,16 @@ static int why_first_ended(struct nsd_child *child)
     return nsd_why_not_taken(status);
 }
 
+/* Who has forked the command and ends. Often it has by now, and there is time: the command has just
+ * begun. */
+static bool is_seen_off(struct nsd_child *child)
+{
+    if (child->tidies_late)
+        return waitpid(child->first, NULL, WNOHANG) != 0;
+    nsd_see_off(child->first);
+    return true;
+}
+
 int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                       enum nsd_start_stage *reterr_stage)
 {
@@ -247,12 +257,8 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
                (child->results[last].end != 0 && child->trace->is_set_id == 0));
     if (child->results[last].end == 0) /* the process that kept notes is the command */
         child->results[last].end = child->counter[1];
-    if (!child->forked) {
+    if (!child->forked || (!child->has_watchdog && is_seen_off(child)))
         child->first = 0;
-    } else if (!child->has_watchdog && !child->tidies_late) {
-        nsd_see_off(child->first);
-        child->first = 0;
-    }
     if (child->pidfd < 0)
         child->pidfd = (int)syscall(SYS_pidfd_open, child->command, 0);
     if (child->pidfd < 0 && errno != ESRCH) {
