@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _core
 from ._errors import explained
+from ._targets import must_be_answered
 from ._values import CLONE_FLAGS, KEYWORDS, StrPath, absolute_path, encode_path, names_to_flags
 
 
@@ -83,6 +84,7 @@ def release(path: StrPath, mount: Any = None) -> None:
     encoded = encode_path("path", path)
     try:
         if mount is None:
+            must_be_answered(os.path.dirname(os.fsdecode(encoded)) or ".", None)
             _core.unpin(encoded)
         else:
             from ._visit import release_in

@@ -49,6 +49,7 @@ STARTS = """
 "root": lambda at: lambda: nsdemo.spawn(["true"], root=f"{at}/x"),
 "init": lambda at: lambda: nsdemo.spawn(["true"], cwd=f"{at}/x", init=True),
 "overlay": lambda at: lambda: nsdemo.spawn(["true"], root=f"{at}/x", overlay=True),
+"release": lambda at: lambda: nsdemo.release(f"{at}/x"),
 "plan": lambda at: nsdemo.Plan().chdir(f"{at}/x").exec(["true"]).start,
 }"""
 
