@@ -32,6 +32,8 @@ ALLOWED_SKIPS = {
 }
 
 MOST_WORKERS = 8
+# With workers these come first, lest one is still busy with them when the others are done.
+LONGEST = ("test_c.py", "test_check_", "test_package.py", "test_learn.py", "test_faults.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="the long form runs with --long"))
         if item.get_closest_marker("browser") and not config.getoption("--browser"):
             item.add_marker(pytest.mark.skip(reason="the browser tests run with --browser"))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not _takes_long(item.nodeid))
     gc.collect()
     gc.freeze()  # what has been collected stays: the search for leftovers need not go through it
 
@@ -73,6 +77,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
+    config.option.loadscopereorder = False  # ours is the order of the collection
+
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             if _of_an_engine(nodeid):
@@ -82,6 +88,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return file + compiler
 
     return ByFile(config, log)
+
+
+def _takes_long(nodeid: str) -> bool:
+    return _of_an_engine(nodeid) or nodeid.rpartition("::")[0].rpartition("/")[2].startswith(
+        LONGEST
+    )
 
 
 def _of_an_engine(nodeid: str) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from checking import grade, identity, place, python_of, run, users
+from checking import either, grade, identity, place, python_of, run, users
 from support import (
     IMPORTABLE,
     IS_ROOT,
@@ -203,7 +203,7 @@ CHEATS_S3 = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS_S3)
-@users
+@either
 def test_s3_is_not_fooled(cheat: str, ordinary: bool, tmp_path: Path) -> None:
     source, failed = CHEATS_S3[cheat]
     found = grade("s3", source, tmp_path, ordinary)
@@ -358,7 +358,7 @@ def test_a_solution_has_no_id_of_the_graders(tmp_path: Path) -> None:
     ],
     ids=["busy", "asleep", "deaf to signals", "a flood of output", "a fork bomb"],
 )
-@users
+@either
 def test_what_never_ends_is_ended(source: str, ordinary: bool, tmp_path: Path) -> None:
     found = grade("s1", source, tmp_path, ordinary, timeout=1.5)
     assert found.failed == [HANDED]

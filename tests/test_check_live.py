@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from checking import live, users
+from checking import either, live, users
 
 import nsdemo
 from nsdemo import check
@@ -220,7 +220,7 @@ CHEATS_S3 = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS_S3)
-@users
+@either
 def test_s3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_S3[cheat]
     found = live(check_of("s3", lines), ordinary)
@@ -323,7 +323,7 @@ CHEATS_C1 = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS_C1)
-@users
+@either
 def test_c1_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_C1[cheat]
     found = live(check_of_bash(lines), ordinary)
@@ -370,7 +370,7 @@ CHEATS_C3 = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS_C3)
-@users
+@either
 def test_c3_fails_what_only_looks_right(cheat: str, ordinary: bool) -> None:
     lines, failed = CHEATS_C3[cheat]
     found = live(check_of("c3", lines), ordinary)
