@@ -62,6 +62,11 @@ class Objects:
     def __init__(self, compiler: str, folder: Path) -> None:
         self.compiler = compiler
         self.folder = folder
+        self.flags = SANITIZED
+        if place := os.environ.get("NSDEMO_COVERAGE"):  # for gcov: .ci/long
+            self.folder = Path(place)
+            self.folder.mkdir(exist_ok=True)
+            self.flags = [*SANITIZED, "--coverage"]
         self._made: dict[Path, Path] = {}
 
     def of(self, sources: list[Path]) -> list[Path]:
@@ -73,7 +78,7 @@ class Objects:
     def _compile(self, source: Path) -> Path:
         target = self.folder / f"{source.parent.name}-{source.stem}.o"
         includes = [f"-I{CSRC}", f"-I{HERE / 'c'}"]
-        command = [self.compiler, *SANITIZED, *WARNINGS, *includes, "-c", source, "-o", target]
+        command = [self.compiler, *self.flags, *WARNINGS, *includes, "-c", source, "-o", target]
         subprocess.run(command, check=True)
         return target
 
@@ -86,7 +91,7 @@ class Objects:
         if program == "test_launch":
             extra.append("-Wl,--wrap=clone")
         target = self.folder / program
-        command = [self.compiler, *SANITIZED, *self.of(sources), *extra, "-o", target]
+        command = [self.compiler, *self.flags, *self.of(sources), *extra, "-o", target]
         subprocess.run(command, check=True)
         return target
 

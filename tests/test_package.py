@@ -120,7 +120,15 @@ def wheel(builder: str, sdist: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_sdist_has_all_that_a_build_and_a_test_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".ci/run"}
+    wanted = {
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        ".ci/run",
+        ".ci/long",
+    }
     wanted |= {".devcontainer/Dockerfile", ".devcontainer/devcontainer.json", ".dockerignore"}
     wanted |= {
         str(path.relative_to(PROJECT))
