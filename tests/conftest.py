@@ -33,7 +33,7 @@ ALLOWED_SKIPS = {
 
 MOST_WORKERS = 8
 # With workers these come first, lest one is still busy with them when the others are done.
-LONGEST = ("test_c.py", "test_check_", "test_package.py", "test_learn.py", "test_faults.py")
+LONGEST = ("test_c.py", "test_check_", "test_lessons.py", "test_package.py", "test_learn.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
