@@ -30,6 +30,11 @@ table.__path__ = [str(PACKAGE)]
 OPTIONS = importlib.import_module("table._options").OPTIONS
 NAMESPACES = importlib.import_module("table._options").NAMESPACES
 With = importlib.import_module("table._option").With
+READERS = {"switch", "store_true"} | {
+    node.name
+    for node in ast.parse((PACKAGE / "_flag_words.py").read_text()).body
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+}
 
 
 def of(call: Call) -> list[Any]:
@@ -366,23 +371,25 @@ def reference() -> str:
     lines = [
         "# The options of the calls\n",
         f"<!-- {HEAD} -->\n",
-        "What `chroot_run`, `spawn`, `run` and `enter` take, by name; what of it the command line",
-        "(`nsdemo chroot`, `spawn`, `enter`) and the notebook's magics have as flags.",
-        "`PARITY.md` says which option of unshare(1), nsenter(1), chroot(1) or bwrap(1) each is.\n",
+        "What `chroot_run`, `spawn`, `run` and `enter` take, by name, and the flags of it that the",
+        "command line (`nsdemo chroot`, `spawn`, `enter`) and the notebook's magics have.",
+        "[PARITY.md](../PARITY.md) says which option of unshare(1), nsenter(1), chroot(1) or",
+        "bwrap(1) each is.\n",
         "| option | calls | type | default | flags |",
         "|---|---|---|---|---|",
     ]
     for option in OPTIONS:
-        for calls, row in variants(option):
+        for calls, row in variants(option, "type", "default"):
             flags = " ".join(
                 f"`{name}`"
                 for flag in option.flags
                 if set(flag.calls or option.calls) & set(calls)
-                for name in flag.names.split()
+                for name in [*flag.names.split(), *opposite(flag)]
             )
             default = "" if row.default is None else f"`{row.default}`"
             kind = cell(expanded(row.type))
-            lines.append(f"| `{row.name}` | {', '.join(calls)} | `{kind}` | {default} | {flags} |")
+            where = "all" if len(calls) == len(CALLS) else ", ".join(calls)
+            lines.append(f"| `{row.name}` | {where} | `{kind}` | {default} | {flags} |")
     lines.append("\n## What they mean\n")
     for option in OPTIONS:
         if isinstance(option.doc, With):
@@ -391,21 +398,26 @@ def reference() -> str:
         lines += wrapped(option.doc, 0, "- " + ", ".join(f"**{n}**" for n in names) + ": ")
         lines += [
             line
-            for calls, row in variants(option)
+            for calls, row in variants(option, "doc")
             if row.doc != option.doc and not isinstance(row.doc, With)
             for line in wrapped(row.doc, 2, f"- {', '.join(calls)}: ")
         ]
     return joined(*lines).replace("``", "`")
 
 
-def variants(option: Any) -> list[tuple[list[str], Any]]:
-    """(the calls in which it is the same, what it is there)."""
+def opposite(flag: Any) -> list[str]:
+    """The other half of a switch."""
+    return [flag.names.replace("--", "--no-", 1)] if flag.reads == "switch" else []
+
+
+def variants(option: Any, *columns: str) -> list[tuple[list[str], Any]]:
+    """(the calls in which these columns are the same, the row there)."""
     found: list[tuple[list[str], Any]] = []
     for call in CALLS:
         if call.name in option.calls:
             row = option.within(call.name)
             for calls, known in found:
-                if (known.type, known.default, known.doc) == (row.type, row.default, row.doc):
+                if all(getattr(known, column) == getattr(row, column) for column in columns):
                     calls.append(call.name)
                     break
             else:
@@ -433,6 +445,9 @@ def missing() -> Iterator[str]:
         for flag in option.flags:
             if not flag.help:
                 yield f"{option.name}: no words for --help say what {flag.names} means"
+            if flag.reads is not None and flag.reads not in READERS:
+                what = f"{flag.reads} to read {flag.names}"
+                yield f"{option.name}: nsdemo/_flag_words.py has no {what}"
 
 
 def main(words: list[str]) -> int:

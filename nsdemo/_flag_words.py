@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import nsdemo
+
+if TYPE_CHECKING:
+    from ._option import Flag
 
 EPILOG = """\
 exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
@@ -16,6 +20,9 @@ exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
 
 _DIGITS = re.compile(r"[0-9]+")
 _DECIMAL = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+_WHOLE = ("auto", "subids", "all")
+_OWN = {"uid_map": os.geteuid, "gid_map": os.getegid}
 
 
 class FlagError(ValueError):
@@ -61,6 +68,27 @@ class Parser(argparse.ArgumentParser):
     def switch(self, name: str, help: str) -> None:
         """--NAME and --no-NAME."""
         self.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=help)
+
+    def add_flag(self, flag: Flag, keyword: str) -> None:
+        """A flag of the table of options."""
+        names = flag.names.split()
+        if flag.reads == "switch":
+            self.switch(names[0].removeprefix("--"), flag.help)
+            return
+        settings: dict[str, Any] = {"dest": keyword, "help": flag.help}
+        reader = globals().get(flag.reads) if flag.reads else None
+        if isinstance(reader, type):
+            settings["action"] = reader
+        elif reader is not None:
+            settings["type"] = reader
+        elif flag.reads:
+            settings["action"] = flag.reads
+        if flag.many:
+            settings["action"] = "append"
+        for name in ("metavar", "choices", "nargs"):
+            if (value := getattr(flag, name)) is not None:
+                settings[name] = value
+        self.option(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise FlagError."""
@@ -202,6 +230,58 @@ class LimitOption(argparse.Action):
         setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), **found})
 
 
+def _entry(text: str) -> tuple[int, int, int]:
+    """INSIDE:OUTSIDE:COUNT, or OUTSIDE,INSIDE,COUNT as util-linux 2.38 has it."""
+    colons = text.count(":") == 2
+    words = text.split(":" if colons else ",")
+    if len(words) != 3:
+        raise ValueError
+    first, second, count = map(number, words)
+    return (first, second, count) if colons else (second, first, count)
+
+
+class MapOption(argparse.Action):
+    """Adds to uid_map, to gid_map, or to both; of these options each may be given many times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name = (option_string or "").removeprefix("--")
+        both = name in ("map-auto", "map-subids", "map-root-user", "map-current-user")
+        for keyword in ("uid_map", "gid_map") if both else (self.dest,):
+            own = _OWN[keyword]()
+            new: Any
+            try:
+                if name in ("map-auto", "map-subids") or values in _WHOLE:
+                    new = name[4:] if both else values
+                elif name in ("map-user", "map-group"):
+                    new = (number(values), own, 1)
+                elif both:
+                    new = (0 if name == "map-root-user" else own, own, 1)
+                else:
+                    new = _entry(values)
+            except ValueError:
+                what = "a number" if name in ("map-user", "map-group") else "INSIDE:OUTSIDE:COUNT"
+                parser.error(f"--{name} takes {what}, not {values!r}")
+            before = getattr(namespace, keyword, [])
+            setattr(namespace, keyword, _joined(parser, before, new, (0, own, 1)))
+
+
+def _joined(parser: argparse.ArgumentParser, before: Any, new: Any, root: Any) -> Any:
+    """A map with one entry more. "auto" and "subids" have the caller as root in them already."""
+    given = [*([before] if before in _WHOLE else before), new]
+    words = [each for each in given if each in _WHOLE]
+    if not words:
+        return given
+    if any(each not in (words[0], root) for each in given) or (root in given and "all" in words):
+        parser.error(f"{words[0]} is a whole map of ids: nothing can be added to it")
+    return words[0]
+
+
 def target(text: str) -> int | str:
     """A pid, or the path of a namespace file."""
     return int(text) if _DIGITS.fullmatch(text) else text
@@ -265,6 +345,14 @@ def userspec(text: str) -> tuple[int | None, int | None]:
 
 
 userspec.__name__ = "UID:GID in numbers"
+
+
+def uid_and_gid(text: str) -> tuple[int, int]:
+    uid, _, gid = text.partition(":")
+    return number(uid), number(gid)
+
+
+uid_and_gid.__name__ = "UID:GID in numbers"
 
 
 FlagError.__module__ = Parser.__module__ = "nsdemo.flags"

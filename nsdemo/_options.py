@@ -119,7 +119,7 @@ OPTIONS = (
     option(
         "owner: tuple[int, int] | None = None",
         "(uid, gid) that the new user namespace belongs to; root only. None: the caller.",
-        Flag("--owner", "whose the user namespace is; for root", "pair", "UID:GID"),
+        Flag("--owner", "whose the user namespace is; for root", "uid_and_gid", "UID:GID"),
         calls=USERS,
         other={CHROOT: Other(doc=With("uid_map"))},
     ),

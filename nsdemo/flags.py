@@ -16,25 +16,9 @@ from typing import Any
 
 import nsdemo
 
-from ._flag_words import (
-    FlagError,
-    LandlockOption,
-    LimitOption,
-    MountOption,
-    NamespaceSwitch,
-    Pair,
-    Parser,
-    PlaceSwitch,
-    file_content,
-    groups,
-    names,
-    number,
-    octal,
-    seconds,
-    target,
-    userspec,
-)
-from ._user_flags import add_user_options
+from ._flag_words import FlagError, Parser, number, seconds, target
+from ._option import CHROOT, ENTER, SPAWN
+from ._options import NAMESPACES, OPTIONS
 
 __all__ = [
     "Call",
@@ -49,74 +33,15 @@ __all__ = [
     "spawn_parser",
 ]
 
-NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
 
-
-def _common(parser: Parser) -> None:
-    """What all three calls take."""
-    parser.option("--wd", "--cwd", dest="cwd", metavar="DIR", help="working directory inside")
-    parser.option("--env", action=Pair, metavar="NAME=VALUE", help="add to the environment")
-    parser.option("--clear-env", action="store_true", help="begin with an empty environment")
-    parser.option(
-        "--setuid", "--uid", dest="uid", type=number, metavar="UID", help="become this user"
-    )
-    parser.option(
-        "--setgid", "--gid", dest="gid", type=number, metavar="GID", help="become this group"
-    )
-    parser.option(
-        "--groups", type=groups, metavar="G,...", help="supplementary groups ('' for none)"
-    )
-    parser.option("--umask", type=octal, metavar="MODE", help="file mode mask, octal")
-    parser.option(
-        "--no-new-privs",
-        action="store_true",
-        help="let no program give it more power, setuid or not",
-    )
-    parser.option(
-        "--capabilities", type=names, metavar="CAP,...", help="keep these alone ('' for none)"
-    )
-    parser.option(
-        "--ambient", type=names, metavar="CAP,...", help="keep these when it is not root, too"
-    )
-    parser.option(
-        "--rlimit",
-        dest="rlimits",
-        action=LimitOption,
-        metavar="NAME=SOFT[:HARD]",
-        help="set a limit of getrlimit(2)",
-    )
-    parser.option(
-        "--seccomp",
-        type=file_content,
-        metavar="FILE",
-        help="a BPF program that judges system calls",
-    )
-    parser.option(
-        "--securebits", type=names, metavar="NAME,...", help="what root gains by being root"
-    )
-    for way, what in (("read", "read and executed"), ("write", "changed, too")):
-        parser.option(
-            f"--landlock-{way}",
-            action=LandlockOption,
-            dest="landlock",
-            metavar="PATH",
-            help=f"nothing may be opened but this and its like; this may be {what}",
-        )
-    parser.option(
-        "--pass-fd",
-        dest="pass_fds",
-        action="append",
-        type=number,
-        metavar="FD",
-        help="keep FD open",
-    )
-    parser.switch("tty", "a terminal of its own (default: where there is one)")
-    parser.switch(
-        "start-new-session", "a session of its own (default: unless stdin is the terminal)"
-    )
-    parser.option("--timeout", type=seconds, metavar="SECONDS", help="end it after so long")
-    parser.option("--dry-run", action="store_true", help="print the system calls; run nothing")
-    parser.option("--trace", action="store_true", help="print what the kernel did, at the end")
+def _parser(call: str, name: str, words: str, description: str) -> Parser:
+    """A parser with the flags that the table of options has for a call."""
+    parser = Parser(name, words, description)
+    for option in OPTIONS:
+        for flag in option.flags:
+            if call in (flag.calls or option.calls):
+                parser.add_flag(flag, flag.keyword or option.name)
+    return parser
 
 
 def chroot_parser() -> Parser:
@@ -126,15 +51,12 @@ def chroot_parser() -> Parser:
         >>> print(flags.chroot_parser().format_usage())
         usage: nsdemo chroot [OPTION...] ...
     """
-    parser = Parser(
+    return _parser(
+        CHROOT,
         "chroot",
         "[OPTION...] ROOT [CMD [ARG...]]",
         "Run a command (default: sh) with ROOT as its /. No jail: for that, spawn --root.",
     )
-    parser.option("--userspec", type=userspec, metavar="UID:GID", help="ids to become")
-    add_user_options(parser)
-    _common(parser)
-    return parser
 
 
 def spawn_parser() -> Parser:
@@ -144,82 +66,14 @@ def spawn_parser() -> Parser:
         >>> print(flags.spawn_parser().format_usage())
         usage: nsdemo spawn [OPTION...] ...
     """
-    parser = Parser(
+    return _parser(
+        SPAWN,
         "spawn",
         "[OPTION...] [CMD [ARG...]]",
         "Run a command (default: a shell) in new namespaces, with a fresh /proc and,\n"
         "with --root, under a root of its own. New by default: mount, uts, ipc, pid;\n"
         "user, too, for an ordinary user. TARGET, a pid or a namespace file, is joined.",
     )
-    for name in NAMESPACES:
-        parser.option(
-            f"--{name}",
-            f"--no-{name}",
-            dest=name,
-            action=NamespaceSwitch,
-            nargs="?",
-            metavar="TARGET",
-            help=f"{name} namespace: a new one, the target's, or ours",
-        )
-    add_user_options(parser)
-    parser.option("--join", type=target, metavar="PID", help="join all namespaces and the root")
-    parser.switch("fork", "fork after unsharing (default); without it, see what breaks")
-    parser.option(
-        "--mount-proc",
-        "--no-mount-proc",
-        dest="mount_proc",
-        action=PlaceSwitch,
-        nargs="?",
-        metavar="DIR",
-        help="mount a new /proc (default: with new mount and pid namespaces), or one at DIR",
-    )
-    parser.option("--root", metavar="DIR", help="the directory that becomes /")
-    parser.option("--root-method", choices=("pivot_root", "chroot"), help="default: pivot_root")
-    parser.option(
-        "--propagation",
-        choices=("private", "slave", "shared", "unchanged"),
-        help="of all mounts; default: private",
-    )
-    parser.option("--hostname", metavar="NAME", help="host name inside")
-    parser.option("--domainname", metavar="NAME", help="NIS domain name inside")
-    for clock in ("monotonic", "boottime"):
-        parser.option(
-            f"--{clock}",
-            type=seconds,
-            metavar="SECONDS",
-            help=f"offset of the {clock} clock inside",
-        )
-    parser.switch("init", "stay as a PID 1 that reaps; the command is its child")
-    for option, values, what in (
-        ("bind", ("SOURCE", "TARGET"), "SOURCE is seen at TARGET, with all below it"),
-        ("ro-bind", ("SOURCE", "TARGET"), "the same, read-only"),
-        ("tmpfs", ("TARGET",), "an empty file system in memory"),
-        ("proc", ("TARGET",), "a /proc at TARGET"),
-        ("masked-proc", ("TARGET",), "the same, without what tells about the machine"),
-        ("dev", ("TARGET",), "a /dev with null, zero, random, tty, pts, shm and the like"),
-        ("sysfs", ("TARGET",), "a /sys at TARGET"),
-        ("masked-sysfs", ("TARGET",), "the same, without firmware and the power meter"),
-    ):
-        parser.option(
-            f"--{option}",
-            action=MountOption,
-            dest="mounts",
-            nargs=len(values),
-            metavar=values if len(values) > 1 else values[0],
-            help=what,
-        )
-    parser.switch("overlay", "changes below --root go to memory; the directory stays as it is")
-    parser.option("--overlay-size", metavar="SIZE", help="at most so much of them, such as 64m")
-    parser.switch("readonly-root", "only what is mounted by these options can be written to")
-    parser.switch("die-with-parent", "end everything when nsdemo ends, even by SIGKILL (default)")
-    parser.option(
-        "--persist",
-        action=Pair,
-        metavar="NAMESPACE=FILE",
-        help="keep a new namespace alive on FILE; repeatable",
-    )
-    _common(parser)
-    return parser
 
 
 def enter_parser() -> Parser:
@@ -229,19 +83,13 @@ def enter_parser() -> Parser:
         >>> print(flags.enter_parser().format_usage())
         usage: nsdemo enter [OPTION...] ...
     """
-    parser = Parser(
+    return _parser(
+        ENTER,
         "enter",
         "[OPTION...] PID [CMD [ARG...]]",
         "Run a command (default: sh) inside the container of process PID: in all its\n"
         "namespaces that are not ours already, and under its root.",
     )
-    parser.option("-t", "--target", type=target, metavar="PID", help="the process, if not a word")
-    for name in NAMESPACES:
-        parser.switch(name, f"join its {name} namespace (default)")
-    parser.switch("root", "follow its root directory (default)")
-    parser.switch("join-cgroup", "move to its cgroups first")
-    _common(parser)
-    return parser
 
 
 PARSERS = {"chroot": chroot_parser, "spawn": spawn_parser, "enter": enter_parser}

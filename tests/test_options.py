@@ -82,6 +82,11 @@ def test_a_written_file_that_was_edited_is_named(copy: Path, name: str) -> None:
             '""',
             "root: no words for --help say what --root means",
         ),
+        (
+            '"octal", "MODE"',
+            '"octad", "MODE"',
+            "umask: nsdemo/_flag_words.py has no octad to read --umask",
+        ),
     ],
 )
 def test_what_a_row_lacks_is_said(copy: Path, old: str, new: str, says: str) -> None:

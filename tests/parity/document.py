@@ -9,6 +9,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rows_bwrap import BWRAP
+from rows_own import OWN
 from rows_util_linux import CHROOT, NSENTER, UNSHARE
 from view import Row
 
@@ -42,7 +43,12 @@ def table(rows: list[Row]) -> str:
 
 def page() -> str:
     sections = [f"## {SAYS[name]}\n\n{table(rows)}" for name, rows in TABLES.items()]
-    return "\n".join([HEAD, *sections])
+    own = "\n".join(["| flag | what is like it |", "|---|---|", *own_rows()]) + "\n"
+    return "\n".join([HEAD, *sections, f"## Flags that are nsdemo's own\n\n{own}"])
+
+
+def own_rows() -> list[str]:
+    return [f"| `{flag}` | {answer} |" for flag, answer in OWN.items()]
 
 
 if __name__ == "__main__":

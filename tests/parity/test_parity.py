@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from document import PAGE, TABLES, page
+from rows_own import OWN, without_a_row
 from support import IS_ROOT
 from targets import tool
 from view import Ground, Row
 
 import nsdemo
+from nsdemo._option import Flag, option
+from nsdemo._options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +97,22 @@ def test_the_kernel_sees_the_same(row: Row, ground: Ground) -> None:
         pytest.skip("only root has the power to compare it")
     assert row.compare is not None
     row.compare(ground)
+
+
+ROWS = {row.option for rows in TABLES.values() for row in rows}
+
+
+def test_every_flag_of_the_table_of_options_is_in_the_page() -> None:
+    assert without_a_row(OPTIONS, ROWS) == {}
+    names = {name for option in OPTIONS for flag in option.flags for name in flag.names.split()}
+    assert OWN.keys() <= names
+    assert not OWN.keys() & ROWS
+
+
+def test_a_flag_without_a_row_is_named() -> None:
+    row = option("colour: str | None = None", "of the walls.", Flag("--colour", "the walls'"))
+    says = "--colour: say in tests/parity/rows_own.py what is like it"
+    assert without_a_row([*OPTIONS, row], ROWS) == {"--colour": says}
 
 
 def test_the_page_is_made_of_the_rows() -> None:
