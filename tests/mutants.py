@@ -151,10 +151,11 @@ MUTANTS = [
     ),
     Mutant(
         15,
-        "True is a number",
+        "whatever int() takes is a number",
         VALUES,
-        '    if isinstance(value, bool) or not isinstance(value, int):\n        raise TypeError(f"{name} must be an int',
-        '    if not isinstance(value, int):\n        raise TypeError(f"{name} must be an int',
+        "    if isinstance(value, bool) or not isinstance(value, int):\n"
+        '        raise TypeError(f"{name} must be an int, not {type(value).__name__}")\n',
+        "    value = int(value)\n",
     ),
     Mutant(15, "ids have no end", VALUES, "if not 0 <= value <= 2**32 - 2:", "if not 0 <= value:"),
     Mutant(
@@ -162,7 +163,7 @@ MUTANTS = [
         "the launcher, and so init, has the caller's environment",
         "csrc/core/image.c",
         "    char *envp[] = {NULL};",
-        "    char **envp = environ;",
+        "    extern char **environ;\n    char **envp = environ;",
     ),
     Mutant(
         17,

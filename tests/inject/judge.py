@@ -90,7 +90,8 @@ def judge_error(case: Any, found: dict[str, Any]) -> str:
         return ""  # there is none where we are, and the launcher finds none inside
     if facts["operation"] == "start" and case.call == "pidfd_open" and facts["errno"] == ECHILD:
         return ""  # who was to watch has ended, which is noticed
-    if (case.call, case.error, facts["errno"]) == ("openat", errno.ENOENT, errno.ESRCH):
+    is_gone = case.call in ("openat", "readlinkat") and case.error == errno.ENOENT
+    if is_gone and facts["errno"] == errno.ESRCH:
         return ""  # a process that has no directory in /proc has ended
     if facts["errno"] != case.error:
         return f"errno {facts['errno']} is raised, not {case.error}: {facts['text']}"
