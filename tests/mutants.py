@@ -176,8 +176,8 @@ MUTANTS = [
         18,
         "mounts are not private",
         PRIMITIVES,
-        "        .propagation = MS_REC | MS_PRIVATE,",
-        "        .propagation = -1,",
+        "    if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation >= 0)\n",
+        "    if ((request->unshare & CLONE_NEWNS) != 0 && request->propagation < -1)\n",
     ),
     Mutant(
         19,
