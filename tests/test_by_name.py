@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import tracemalloc
 from typing import Any
@@ -176,3 +177,12 @@ def test_nothing_is_left_of_wrong_wishes() -> None:
     tracemalloc.stop()
     assert after == before
     assert end - start < 100_000  # what is not freed would be 60 MB
+
+
+def test_everything_at_the_door_says_what_it_is() -> None:
+    for owner in (_core, _core.Plan, _core.Process):
+        for name, value in vars(owner).items():
+            if not name.startswith("_") and name not in ("NAMESPACES", "FIELDS", "OPERATIONS"):
+                assert value.__doc__, f"{owner.__name__}.{name}"
+    for call in (_core.recipe, _core.launch, _core.Plan.users, _core.Process.wait):
+        assert inspect.signature(call)

@@ -401,3 +401,10 @@ def test_a_row_that_does_not_fit_its_member_does_not_compile(row: str, fits: boo
     )
     assert (ran.returncode == 0) is fits, ran.stderr
     assert fits or "_Generic" in ran.stderr or "association" in ran.stderr
+
+
+@in_checkout
+def test_what_has_many_parts_goes_by_name() -> None:
+    for path in c_files("python"):
+        for text in re.findall(r'PyArg_\w+\([^"]*"([^"]*)"', path.read_text()):
+            assert sum(map(str.isalpha, text.split(":")[0])) < 14, f"{path.name}: {text}"

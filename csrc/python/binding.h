@@ -57,6 +57,9 @@ extern PyType_Spec nsd_process_spec;
 PyObject *nsd_plan_from_builder(PyTypeObject *type, struct nsd_builder *builder,
                                 PyObject *keep);
 
+/* A copy of a Plan's steps to append to; *ret_copy. */
+struct nsd_builder *nsd_copied(PyObject *object, struct nsd_builder *ret_copy);
+
 /* Appends the command: sequences of bytes. 0, or -1 with an exception set. */
 int nsd_add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
                     PyObject *paths);
@@ -82,12 +85,14 @@ PyObject *nsd_unended(PyObject *module, PyObject *unused);
 int nsd_talk(struct process_object *self, int64_t deadline, PyThreadState **thread,
              bool *ret_interrupted);
 
-PyObject *nsd_adopt(PyObject *module, PyObject *args);
-
-/* request.c */
-void nsd_free_request(struct nsd_request *request);
+/* request.c; the second to the fifth are methods of Plan */
 PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
                      PyObject *names);
+PyObject *nsd_plan_setgroups(PyObject *object, PyObject *ids);
+PyObject *nsd_plan_seccomp(PyObject *object, PyObject *filter);
+PyObject *nsd_plan_users(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                         PyObject *names);
+PyObject *nsd_plan_files(PyObject *object, PyObject *args);
 
 /* launch.c */
 PyObject *nsd_launch(PyObject *module, PyObject *const *args, Py_ssize_t count,

@@ -128,16 +128,6 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
     return nsd_talk(self, call->deadline, thread, &call->interrupted);
 }
 
-/* launch(plan, *, stdio, pass_fds, close_fds, streams, input, deadline, terminal)
- * -> Process, or (errno, stage)
- *
- * stdio: three descriptors or -1. close_fds: closed as soon as the launcher has them. A command
- * that does not run by the deadline (CLOCK_MONOTONIC ns) never will; read .abandoned. With
- * streams (three descriptors of ours or -1, else None) the call goes on: it talks to the
- * command until that has ended or the deadline is over; read .ended.
- * terminal: a socket, see core/launch.h; or 0. (errno, stage): the launcher did not start.
- * MemoryError, OSError: the command ran, but there was no room for its output, or no waiting for
- * it; or a signal handler's. A failed step: read .failed. */
 PyObject *nsd_launch(PyObject *module, PyObject *const *args, Py_ssize_t count,
                      PyObject *names)
 {

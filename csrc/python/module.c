@@ -20,7 +20,6 @@ struct module_state *nsd_state(PyObject *module)
     return PyModule_GetState(module);
 }
 
-/* identity(pid, kind) -> (device, inode); pid 0: the calling thread */
 static PyObject *identity(PyObject *module, PyObject *args)
 {
     struct nsd_identity found;
@@ -38,7 +37,19 @@ static PyObject *identity(PyObject *module, PyObject *args)
                          (unsigned long long)found.inode);
 }
 
-/* unpin(path) */
+static PyObject *adopt(PyObject *module, PyObject *args)
+{
+    struct process_object *self;
+    int pid, pidfd, is_init;
+
+    if (!PyArg_ParseTuple(args, "iip", &pid, &pidfd, &is_init))
+        return NULL;
+    self = nsd_new_process(nsd_state(module)->process_type);
+    if (self != NULL)
+        nsd_child_adopt(&self->child, pid, pidfd, is_init != 0);
+    return (PyObject *)self;
+}
+
 static PyObject *unpin(PyObject *module, PyObject *args)
 {
     const char *path;
@@ -53,7 +64,6 @@ static PyObject *unpin(PyObject *module, PyObject *args)
     return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
-/* kind_of_file(fd) -> index of the namespace, or OSError EINVAL */
 static PyObject *kind_of_file(PyObject *module, PyObject *argument)
 {
     long fd = PyLong_AsLong(argument);
@@ -68,7 +78,6 @@ static PyObject *kind_of_file(PyObject *module, PyObject *argument)
     return kind < 0 ? nsd_raise(kind) : PyLong_FromLong(kind);
 }
 
-/* process_birth(pid) -> a number that no later process with this pid has, or OSError ESRCH */
 static PyObject *process_birth(PyObject *module, PyObject *argument)
 {
     long pid = PyLong_AsLong(argument);
@@ -84,7 +93,6 @@ static PyObject *process_birth(PyObject *module, PyObject *argument)
     return ret < 0 ? nsd_raise(ret) : PyLong_FromLongLong(birth);
 }
 
-/* foreign_namespaces(pid, flags) -> those of the flags that differ from ours */
 static PyObject *foreign_namespaces(PyObject *module, PyObject *args)
 {
     int pid, wanted, flags, ret;
@@ -96,7 +104,6 @@ static PyObject *foreign_namespaces(PyObject *module, PyObject *args)
     return ret < 0 ? nsd_raise(ret) : PyLong_FromLong(flags);
 }
 
-/* has_capability(number) -> bool: in the calling thread's effective set */
 static PyObject *has_capability(PyObject *module, PyObject *argument)
 {
     long number = PyLong_AsLong(argument);
@@ -110,8 +117,6 @@ static PyObject *has_capability(PyObject *module, PyObject *argument)
     return ret < 0 ? NULL : PyBool_FromLong(ret);
 }
 
-/* environment_term() -> TERM as bytes, or None: without os.environ's decoding and exceptions,
- * on the way of every launch */
 static PyObject *environment_term(PyObject *module, PyObject *unused)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): who changes it from Python holds the GIL, too */
@@ -122,7 +127,6 @@ static PyObject *environment_term(PyObject *module, PyObject *unused)
     return term == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(term);
 }
 
-/* answers(path, deadline) -> bool: is a file opened, or that refused, by then? */
 static PyObject *answers(PyObject *module, PyObject *args)
 {
     struct nsd_errand *errand;
@@ -151,19 +155,70 @@ static PyObject *answers(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"recipe", (PyCFunction)(void (*)(void))nsd_recipe, METH_FASTCALL | METH_KEYWORDS,
-     NULL},
+     "recipe($module, kind, argv, envp, paths, keep, /, **wishes)\n--\n\n"
+     "The Plan of a call: its steps in the one order that works.\n\n"
+     "kind is \"spawn\", \"chroot_run\", \"release\" or \"root\"; argv, envp\n"
+     "and paths are sequences of bytes, the command; keep is an object as long\n"
+     "as which the descriptors in the wishes are open, or None. The wishes are\n"
+     "fields of FIELDS; what is left out is as nsd_request_init\n"
+     "(csrc/core/primitives.c) has it.\n\n"
+     "TypeError: a name that is no field, a field that is missing or of\n"
+     "another type. OverflowError: a number that does not fit. ValueError: a\n"
+     "NUL byte, too many rows, no such recipe, steps that cannot be performed.\n"
+     "OSError: a string that is too long for execve."},
     {"launch", (PyCFunction)(void (*)(void))nsd_launch, METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"identity", identity, METH_VARARGS, NULL},
-    {"adopt", nsd_adopt, METH_VARARGS, NULL},
-    {"unpin", unpin, METH_VARARGS, NULL},
-    {"kind_of_file", kind_of_file, METH_O, NULL},
-    {"process_birth", process_birth, METH_O, NULL},
-    {"foreign_namespaces", foreign_namespaces, METH_VARARGS, NULL},
-    {"has_capability", has_capability, METH_O, NULL},
-    {"environment_term", environment_term, METH_NOARGS, NULL},
-    {"answers", answers, METH_VARARGS, NULL},
-    {"unended", nsd_unended, METH_NOARGS, NULL},
+     "launch($module, plan, /, *, stdio=(-1, -1, -1), pass_fds=(), close_fds=(), "
+     "streams=None, input=None, deadline, terminal=0)\n--\n\n"
+     "Starts a plan: a Process, or (errno, stage) if the launcher did not\n"
+     "start.\n\n"
+     "stdio are three descriptors, -1 for our own; the command gets pass_fds,\n"
+     "too; close_fds are closed as soon as the launcher has them. A command\n"
+     "that does not run by the deadline (ns of CLOCK_MONOTONIC) never will:\n"
+     "read .abandoned. With streams (three descriptors of ours, or -1) the\n"
+     "call goes on, and gives the command its input and reads what it says\n"
+     "until it has ended or the deadline is over: read .ended. terminal is a\n"
+     "socket for our end of the command's own terminal, or 0.\n\n"
+     "A step that failed is no exception: read .failed. MemoryError, OSError:\n"
+     "the command ran, but there was no room for its output, or no waiting for\n"
+     "it. What a signal handler raises ends the launch."},
+    {"identity", identity, METH_VARARGS,
+     "identity($module, pid, kind, /)\n--\n\n"
+     "(device, inode) of a namespace; pid 0 is the calling thread, kind an\n"
+     "index of NAMESPACES. OSError: ESRCH, ENOENT (not in this kernel), EACCES\n"
+     "(somebody else's)."},
+    {"adopt", adopt, METH_VARARGS,
+     "adopt($module, pid, pidfd, is_init, /)\n--\n\n"
+     "A Process that is not our child; the pidfd is taken over."},
+    {"unpin", unpin, METH_VARARGS,
+     "unpin($module, path, /)\n--\n\n"
+     "Unmounts the namespace that is pinned at a path (bytes), and removes its\n"
+     "file. OSError."},
+    {"kind_of_file", kind_of_file, METH_O,
+     "kind_of_file($module, fd, /)\n--\n\n"
+     "The index in NAMESPACES of what a descriptor is. OSError: EINVAL if it\n"
+     "is no namespace."},
+    {"process_birth", process_birth, METH_O,
+     "process_birth($module, pid, /)\n--\n\n"
+     "A number that no later process with this pid has. OSError: ESRCH."},
+    {"foreign_namespaces", foreign_namespaces, METH_VARARGS,
+     "foreign_namespaces($module, pid, flags, /)\n--\n\n"
+     "Those of the CLONE_NEW* flags whose namespaces of the process are not\n"
+     "the calling thread's. OSError as identity."},
+    {"has_capability", has_capability, METH_O,
+     "has_capability($module, number, /)\n--\n\n"
+     "Will a launcher hold the capability (CAP_*) that the calling thread has?"},
+    {"environment_term", environment_term, METH_NOARGS,
+     "environment_term($module, /)\n--\n\n"
+     "TERM as bytes, or None: without os.environ's decoding, on the way of\n"
+     "every launch."},
+    {"answers", answers, METH_VARARGS,
+     "answers($module, path, deadline, /)\n--\n\n"
+     "Is a file (bytes) opened, or that refused, by the deadline (ns of\n"
+     "CLOCK_MONOTONIC)?"},
+    {"unended", nsd_unended, METH_NOARGS,
+     "unended($module, /)\n--\n\n"
+     "Pids of our children that were killed and have not ended, sixteen at\n"
+     "most."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -247,27 +302,30 @@ static void release(void *module)
 
 PyMODINIT_FUNC PyInit__core(void); /* no header declares it */
 
+/* Slot 3 is Py_mod_multiple_interpreters, and 2 Py_MOD_PER_INTERPRETER_GIL_SUPPORTED. */
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)execute},
+    {0, NULL},
+};
+static PyModuleDef_Slot slots_with_interpreters[] = {
+    {Py_mod_exec, (void *)execute},
+    {3, (void *)2},
+    {0, NULL},
+};
+
 PyMODINIT_FUNC PyInit__core(void)
 {
-    /* Slot 3 is Py_mod_multiple_interpreters, and 2 Py_MOD_PER_INTERPRETER_GIL_SUPPORTED. */
-    static PyModuleDef_Slot slots[] = {
-        {Py_mod_exec, (void *)execute},
-        {0, NULL},
-        {0, NULL},
-    };
     static struct PyModuleDef definition = {
         PyModuleDef_HEAD_INIT,
         .m_name = "nsdemo._core",
         .m_doc = "What nsdemo asks of its C core; use the functions of nsdemo instead.",
         .m_size = sizeof(struct module_state),
         .m_methods = methods,
-        .m_slots = slots,
         .m_traverse = traverse,
         .m_clear = clear,
         .m_free = release,
     };
 
-    if (Py_Version >= 0x030c0000)
-        slots[1] = (PyModuleDef_Slot){3, (void *)2};
+    definition.m_slots = Py_Version >= 0x030c0000 ? slots_with_interpreters : slots;
     return PyModuleDef_Init(&definition);
 }

@@ -1,12 +1,7 @@
 /* plan_type.c - _core.Plan: a struct nsd_builder as an immutable Python object. */
-#include "fields.h"
-
-#include "../core/files.h"
-#include "../core/process.h"
-#include "../core/where.h"
+#include "binding.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <string.h>
 
 static const char *const operation_names[NSD_OPERATION_COUNT] = {
@@ -141,7 +136,6 @@ static PyObject *step_as_tuple(const struct nsd_builder *builder,
     return result;
 }
 
-/* steps() -> [(operation, flags, (n, n, n), (text, text, text, text))] */
 static PyObject *plan_steps(PyObject *object, PyObject *unused)
 {
     struct plan_object *self = (struct plan_object *)object;
@@ -174,7 +168,6 @@ static PyObject *vector_as_list(const struct nsd_builder *builder,
     return list;
 }
 
-/* command() -> (argv, envp, paths) */
 static PyObject *plan_command(PyObject *object, PyObject *unused)
 {
     const struct nsd_builder *builder = &((struct plan_object *)object)->builder;
@@ -185,14 +178,12 @@ static PyObject *plan_command(PyObject *object, PyObject *unused)
                          vector_as_list(builder, &builder->paths));
 }
 
-/* A copy of self to append to. */
-static struct nsd_builder *copied(PyObject *object, struct nsd_builder *ret_copy)
+struct nsd_builder *nsd_copied(PyObject *object, struct nsd_builder *ret_copy)
 {
     nsd_builder_copy(ret_copy, &((struct plan_object *)object)->builder);
     return ret_copy;
 }
 
-/* append(operation, flags, numbers, texts) -> Plan */
 static PyObject *plan_append(PyObject *object, PyObject *args)
 {
     const char *name, *text[4] = {NULL};
@@ -212,73 +203,11 @@ static PyObject *plan_append(PyObject *object, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "a guard is not made by a plan");
         return NULL;
     }
-    step = nsd_add_step(copied(object, &builder), (enum nsd_operation)operation,
+    step = nsd_add_step(nsd_copied(object, &builder), (enum nsd_operation)operation,
                         (const int64_t[3]){number[0], number[1], number[2]}, text);
     step->flags = flags;
     return nsd_plan_from_builder(Py_TYPE(object), &builder,
                                  ((struct plan_object *)object)->keep);
-}
-
-/* What one field of a request asks for. */
-static PyObject *append_field(PyObject *object, const char *name, PyObject *value,
-                              void (*add)(struct nsd_builder *builder,
-                                          const struct nsd_request *request))
-{
-    struct nsd_request request;
-    struct nsd_builder builder;
-    PyObject *plan = NULL;
-
-    nsd_request_init(&request);
-    if (nsd_take_field(&nsd_request_table, name, value, &request) == 0) {
-        add(copied(object, &builder), &request);
-        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
-                                     ((struct plan_object *)object)->keep);
-    }
-    nsd_free_request(&request);
-    return plan;
-}
-
-/* setgroups(ids) -> Plan */
-static PyObject *plan_setgroups(PyObject *object, PyObject *ids)
-{
-    return append_field(object, "groups", ids, nsd_add_groups);
-}
-
-static void add_filter(struct nsd_builder *builder, const struct nsd_request *request)
-{
-    nsd_add_seccomp(builder, request->power.filter, request->power.filter_count);
-}
-
-/* seccomp(filter) -> Plan */
-static PyObject *plan_seccomp(PyObject *object, PyObject *filter)
-{
-    return append_field(object, "filter", filter, add_filter);
-}
-
-/* users(**wishes) -> Plan: a new user namespace, and who is who in it */
-static PyObject *plan_users(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                            PyObject *names)
-{
-    const struct plan_object *self = (struct plan_object *)object;
-    struct nsd_request request;
-    struct nsd_builder builder;
-    PyObject *plan = NULL;
-
-    nsd_request_init(&request);
-    if (count != 0) {
-        PyErr_SetString(PyExc_TypeError, "users takes the fields of a request by name");
-    } else if (nsd_take_fields(&nsd_request_table,
-                               PyType_GetModuleState(Py_TYPE(object)), args, names, 0,
-                               &request) == 0) {
-        nsd_builder_copy(&builder, &self->builder);
-        nsd_add_map_helper(&builder, &request.users);
-        nsd_add_owner(&builder, &request.users);
-        nsd_add_unshare(&builder, CLONE_NEWUSER);
-        nsd_add_maps(&builder, &request.users);
-        plan = nsd_plan_from_builder(Py_TYPE(object), &builder, self->keep);
-    }
-    nsd_free_request(&request);
-    return plan;
 }
 
 static int add_vector(struct nsd_builder *builder, struct nsd_vector *vector,
@@ -311,7 +240,6 @@ int nsd_add_command(struct nsd_builder *builder, PyObject *argv, PyObject *envp,
     return 0;
 }
 
-/* exec(argv, envp, paths) -> Plan; lists of bytes */
 static PyObject *plan_exec(PyObject *object, PyObject *args)
 {
     PyObject *argv, *envp, *paths;
@@ -319,7 +247,7 @@ static PyObject *plan_exec(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "OOO", &argv, &envp, &paths))
         return NULL;
-    if (nsd_add_command(copied(object, &builder), argv, envp, paths) < 0) {
+    if (nsd_add_command(nsd_copied(object, &builder), argv, envp, paths) < 0) {
         nsd_builder_free(&builder);
         return NULL;
     }
@@ -328,7 +256,6 @@ static PyObject *plan_exec(PyObject *object, PyObject *args)
                                  ((struct plan_object *)object)->keep);
 }
 
-/* without(operation) -> Plan: the same without its steps of that kind */
 static PyObject *plan_without(PyObject *object, PyObject *argument)
 {
     PyObject *name = PyUnicode_AsUTF8String(argument);
@@ -342,7 +269,7 @@ static PyObject *plan_without(PyObject *object, PyObject *argument)
     Py_DECREF(name);
     if (operation < 0)
         return NULL;
-    copied(object, &builder);
+    nsd_copied(object, &builder);
     for (uint32_t i = 0; builder.error == 0 && i < builder.step_count; i++)
         if (builder.steps[i].operation != (uint32_t)operation)
             builder.steps[kept++] = builder.steps[i];
@@ -351,7 +278,6 @@ static PyObject *plan_without(PyObject *object, PyObject *argument)
                                  ((struct plan_object *)object)->keep);
 }
 
-/* steps_only() -> Plan: the same for reading, without the descriptors and their owners */
 static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
 {
     struct nsd_builder builder;
@@ -359,13 +285,12 @@ static PyObject *plan_steps_only(PyObject *object, PyObject *unused)
     (void)unused;
     if (((struct plan_object *)object)->keep == NULL)
         return Py_NewRef(object);
-    copied(object, &builder);
+    nsd_copied(object, &builder);
     for (int i = 0; i < NSD_SLOTS; i++)
         builder.slot[i] = -1;
     return nsd_plan_from_builder(Py_TYPE(object), &builder, NULL);
 }
 
-/* launcher_at() -> how many steps come before the launcher; -1: all, it is not needed */
 static PyObject *plan_launcher_at(PyObject *object, PyObject *unused)
 {
     const struct nsd_builder *plan = &((struct plan_object *)object)->builder;
@@ -374,18 +299,16 @@ static PyObject *plan_launcher_at(PyObject *object, PyObject *unused)
     return PyLong_FromLong(nsd_is_direct(plan) ? -1 : (long)nsd_early_steps(plan));
 }
 
-/* map_root() -> Plan */
 static PyObject *plan_map_root(PyObject *object, PyObject *unused)
 {
     struct nsd_builder builder;
 
     (void)unused;
-    nsd_add_map_root(copied(object, &builder));
+    nsd_add_map_root(nsd_copied(object, &builder));
     return nsd_plan_from_builder(Py_TYPE(object), &builder,
                                  ((struct plan_object *)object)->keep);
 }
 
-/* with_slot(slot, fd, owner) -> Plan: the launcher gets fd; owner keeps it open */
 static PyObject *plan_with_slot(PyObject *object, PyObject *args)
 {
     int slot, fd;
@@ -399,7 +322,7 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
                      NSD_TERMINAL_SLOT);
         return NULL;
     }
-    copied(object, &builder)->slot[slot] = fd;
+    nsd_copied(object, &builder)->slot[slot] = fd;
     keep = ((struct plan_object *)object)->keep;
     keep = PyTuple_Pack(2, owner, keep == NULL ? Py_None : keep);
     if (keep == NULL) {
@@ -411,7 +334,6 @@ static PyObject *plan_with_slot(PyObject *object, PyObject *args)
     return plan;
 }
 
-/* slot(slot) -> fd: what the plan holds there, or -1 */
 static PyObject *plan_slot(PyObject *object, PyObject *slot)
 {
     long n = PyLong_AsLong(slot);
@@ -422,52 +344,59 @@ static PyObject *plan_slot(PyObject *object, PyObject *slot)
         n < 0 || n >= NSD_SLOTS ? -1 : ((struct plan_object *)object)->builder.slot[n]);
 }
 
-/* files(files, root, has_user, has_ipc, first_slot) -> Plan */
-static PyObject *plan_files(PyObject *object, PyObject *args)
-{
-    PyObject *files, *root, *plan = NULL;
-    struct nsd_place place = {.root_slot = -1};
-    struct nsd_request request;
-    struct nsd_builder builder;
-    int has_user, has_ipc;
-
-    if (!PyArg_ParseTuple(args, "OOppi", &files, &root, &has_user, &has_ipc,
-                          &place.first_source))
-        return NULL;
-    place.has_user = has_user != 0;
-    place.has_ipc = has_ipc != 0;
-    nsd_request_init(&request);
-    if (nsd_take_field(&nsd_request_table, "root", root, &request) == 0 &&
-        nsd_take_field(&nsd_request_table, "files", files, &request) == 0) {
-        place.root = request.root;
-        nsd_add_sources(copied(object, &builder), request.files, request.file_count,
-                        &place);
-        nsd_add_files(&builder, request.files, request.file_count, &place);
-        if (place.root == NULL && request.file_count > 0)
-            nsd_add_where_we_are(&builder);
-        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
-                                     ((struct plan_object *)object)->keep);
-    }
-    nsd_free_request(&request);
-    return plan;
-}
-
 static PyMethodDef plan_methods[] = {
-    {"steps", plan_steps, METH_NOARGS, NULL},
-    {"command", plan_command, METH_NOARGS, NULL},
-    {"append", plan_append, METH_VARARGS, NULL},
-    {"setgroups", plan_setgroups, METH_O, NULL},
-    {"seccomp", plan_seccomp, METH_O, NULL},
-    {"exec", plan_exec, METH_VARARGS, NULL},
-    {"files", plan_files, METH_VARARGS, NULL},
-    {"map_root", plan_map_root, METH_NOARGS, NULL},
-    {"users", (PyCFunction)(void (*)(void))plan_users, METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"launcher_at", plan_launcher_at, METH_NOARGS, NULL},
-    {"steps_only", plan_steps_only, METH_NOARGS, NULL},
-    {"without", plan_without, METH_O, NULL},
-    {"with_slot", plan_with_slot, METH_VARARGS, NULL},
-    {"slot", plan_slot, METH_O, NULL},
+    {"steps", plan_steps, METH_NOARGS,
+     "steps($self, /)\n--\n\n"
+     "[(operation, flags, (n, n, n), (text, text, text, text))] of each step;\n"
+     "a text that is absent is None, a filter in hexadecimal."},
+    {"command", plan_command, METH_NOARGS,
+     "command($self, /)\n--\n\n"
+     "(argv, envp, paths), lists of str."},
+    {"append", plan_append, METH_VARARGS,
+     "append($self, operation, flags, numbers, texts, /)\n--\n\n"
+     "A Plan with one step more: three numbers, four texts or None.\n"
+     "ValueError: there is no such operation, or what a number or a text of a\n"
+     "step leads to does not exist."},
+    {"setgroups", nsd_plan_setgroups, METH_O,
+     "setgroups($self, ids, /)\n--\n\n"
+     "A Plan with one step more; a tuple of int."},
+    {"seccomp", nsd_plan_seccomp, METH_O,
+     "seccomp($self, filter, /)\n--\n\n"
+     "A Plan with one step more; a BPF program as bytes, 8 an instruction."},
+    {"exec", plan_exec, METH_VARARGS,
+     "exec($self, argv, envp, paths, /)\n--\n\n"
+     "A Plan with the command: sequences of bytes; the first of the paths that\n"
+     "can be executed is."},
+    {"files", nsd_plan_files, METH_VARARGS,
+     "files($self, files, root, has_user, has_ipc, first_slot, /)\n--\n\n"
+     "A Plan with the mounts of the field \"files\" below root (bytes; None:\n"
+     "ours). has_user, has_ipc: is there such a new namespace? Their sources\n"
+     "are opened from first_slot on."},
+    {"map_root", plan_map_root, METH_NOARGS,
+     "map_root($self, /)\n--\n\n"
+     "A Plan with the maps of a new user namespace in which the caller is\n"
+     "root, and nobody else is."},
+    {"users", (PyCFunction)(void (*)(void))nsd_plan_users,
+     METH_FASTCALL | METH_KEYWORDS,
+     "users($self, /, **wishes)\n--\n\n"
+     "A Plan with a new user namespace, and who is who in it: those fields of\n"
+     "FIELDS. Raises as recipe."},
+    {"launcher_at", plan_launcher_at, METH_NOARGS,
+     "launcher_at($self, /)\n--\n\n"
+     "How many steps come before the launcher; -1: all, it is not needed."},
+    {"steps_only", plan_steps_only, METH_NOARGS,
+     "steps_only($self, /)\n--\n\n"
+     "The same for reading, without descriptors and their owners."},
+    {"without", plan_without, METH_O,
+     "without($self, operation, /)\n--\n\n"
+     "A Plan without its steps of that kind. ValueError: there is none."},
+    {"with_slot", plan_with_slot, METH_VARARGS,
+     "with_slot($self, slot, fd, owner, /)\n--\n\n"
+     "A Plan whose launcher gets fd in that slot; owner keeps it open.\n"
+     "ValueError: there is no such slot."},
+    {"slot", plan_slot, METH_O,
+     "slot($self, slot, /)\n--\n\n"
+     "The descriptor in a slot, or -1."},
     {NULL, NULL, 0, NULL},
 };
 

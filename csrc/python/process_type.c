@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <structmember.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -174,21 +176,6 @@ struct process_object *nsd_new_process(PyTypeObject *type)
     return self;
 }
 
-/* adopt(pid, pidfd, is_init) -> Process that is not our child; the pidfd is taken over */
-PyObject *nsd_adopt(PyObject *module, PyObject *args)
-{
-    struct process_object *self;
-    int pid, pidfd, is_init;
-
-    if (!PyArg_ParseTuple(args, "iip", &pid, &pidfd, &is_init))
-        return NULL;
-    self = nsd_new_process(nsd_state(module)->process_type);
-    if (self != NULL)
-        nsd_child_adopt(&self->child, pid, pidfd, is_init != 0);
-    return (PyObject *)self;
-}
-
-/* wait(deadline) -> bool: has it ended? deadline in CLOCK_MONOTONIC ns; 0 polls; -1: no end */
 static PyObject *process_wait(PyObject *object, PyObject *argument)
 {
     struct process_object *self = (struct process_object *)object;
@@ -209,9 +196,6 @@ static PyObject *process_wait(PyObject *object, PyObject *argument)
     return PyBool_FromLong(ret == 0);
 }
 
-/* communicate(streams or None, input, deadline) -> bool: has it ended? None: go on where the
- * last call timed out. The descriptors are taken over, but not by a RuntimeError: another thread
- * is in such a call. */
 static PyObject *process_communicate(PyObject *object, PyObject *args)
 {
     struct process_object *self = (struct process_object *)object;
@@ -244,7 +228,6 @@ static PyObject *process_communicate(PyObject *object, PyObject *args)
     return ret < 0 ? nsd_raise(ret) : PyBool_FromLong(is_over(self));
 }
 
-/* grace(): after a Ctrl-C, a moment to end by itself; the second time there is none */
 static PyObject *process_grace(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -253,8 +236,6 @@ static PyObject *process_grace(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* output() -> (bytes, bytes): what has been read until now. Of a command that has ended it is
- * handed out once, and not kept a second time. */
 static PyObject *process_output(PyObject *object, PyObject *unused)
 {
     struct process_object *self = (struct process_object *)object;
@@ -297,7 +278,6 @@ static PyObject *process_kill(PyObject *object, PyObject *unused)
     return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
-/* unended() -> pids of our children that were killed and have not ended */
 PyObject *nsd_unended(PyObject *module, PyObject *unused)
 {
     pid_t pids[16];
@@ -315,7 +295,6 @@ PyObject *nsd_unended(PyObject *module, PyObject *unused)
     return tuple;
 }
 
-/* end() -> pids: kills the command and reaps it, or leaves that to a later call; as unended() */
 static PyObject *process_end(PyObject *object, PyObject *unused)
 {
     Py_BEGIN_ALLOW_THREADS
@@ -324,7 +303,6 @@ static PyObject *process_end(PyObject *object, PyObject *unused)
     return nsd_unended(NULL, unused);
 }
 
-/* stopping(): from now on the process group ends with the command */
 static PyObject *process_stopping(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -332,7 +310,6 @@ static PyObject *process_stopping(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* detach(): from now on it ends with nobody */
 static PyObject *process_detach(PyObject *object, PyObject *unused)
 {
     int ret;
@@ -344,7 +321,6 @@ static PyObject *process_detach(PyObject *object, PyObject *unused)
     return ret < 0 ? nsd_raise(ret) : Py_NewRef(Py_None);
 }
 
-/* close(): gives back the descriptors of a command that has ended; its results stay */
 static PyObject *process_close(PyObject *object, PyObject *unused)
 {
     struct process_object *self = (struct process_object *)object;
@@ -362,7 +338,6 @@ static PyObject *process_close(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* results() -> [(index, errno, value, start_ns, duration_ns, pid)] of the steps performed */
 static PyObject *process_results(PyObject *object, PyObject *unused)
 {
     const struct nsd_child *child = &((struct process_object *)object)->child;
@@ -400,63 +375,101 @@ static PyObject *get_returncode(PyObject *object, void *unused)
                                                : WEXITSTATUS(status));
 }
 
-#define GETTER(name, expression)                                                       \
-    static PyObject *get_##name(PyObject *object, void *unused)                        \
-    {                                                                                  \
-        const struct process_object *self = (struct process_object *)object;           \
-                                                                                       \
-        (void)unused;                                                                  \
-        return expression;                                                             \
-    }
+static PyObject *get_inherited(PyObject *object, void *unused)
+{
+    const struct nsd_child *child = &((struct process_object *)object)->child;
 
-GETTER(pid, PyLong_FromLong(self->child.command))
-GETTER(owner, PyLong_FromLong(self->child.owner.pid))
-GETTER(first_pid, PyLong_FromLong(self->child.first_pid))
-GETTER(pidfd, PyLong_FromLong(self->child.pidfd))
-GETTER(failed, PyLong_FromLong(self->failed))
-GETTER(has_init, PyBool_FromLong(self->child.has_init))
-GETTER(abandoned, PyBool_FromLong(self->child.abandoned))
-GETTER(inherited,
-       PyBool_FromLong(!self->child.adopted && !nsd_child_is_ours(&self->child)))
-GETTER(adopted, PyBool_FromLong(self->child.adopted))
-GETTER(detached, PyBool_FromLong(self->child.detached))
-GETTER(ended, PyBool_FromLong(self->child.reaped))
-GETTER(status_lost, PyBool_FromLong(self->child.status_lost))
-GETTER(cut, PyBool_FromLong(self->streams.cut))
-GETTER(said, self->child.said == NULL ? Py_NewRef(Py_None)
-                                      : PyBytes_FromString(self->child.said))
+    (void)unused;
+    return PyBool_FromLong(!child->adopted && !nsd_child_is_ours(child));
+}
+
+static PyObject *get_said(PyObject *object, void *unused)
+{
+    const char *said = ((struct process_object *)object)->child.said;
+
+    (void)unused;
+    return said == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(said);
+}
 
 static PyMethodDef process_methods[] = {
-    {"wait", process_wait, METH_O, NULL},
-    {"communicate", process_communicate, METH_VARARGS, NULL},
-    {"grace", process_grace, METH_NOARGS, NULL},
-    {"output", process_output, METH_NOARGS, NULL},
-    {"send_signal", process_send_signal, METH_O, NULL},
-    {"kill", process_kill, METH_NOARGS, NULL},
-    {"end", process_end, METH_NOARGS, NULL},
-    {"stopping", process_stopping, METH_NOARGS, NULL},
-    {"detach", process_detach, METH_NOARGS, NULL},
-    {"close", process_close, METH_NOARGS, NULL},
-    {"results", process_results, METH_NOARGS, NULL},
+    {"wait", process_wait, METH_O,
+     "wait($self, deadline, /)\n--\n\n"
+     "Has it ended? deadline in ns of CLOCK_MONOTONIC; 0 polls, -1 is no end.\n"
+     "OSError."},
+    {"communicate", process_communicate, METH_VARARGS,
+     "communicate($self, streams, input, deadline, /)\n--\n\n"
+     "Has it ended, and all been read? streams as for launch, taken over;\n"
+     "None: go on where the last call timed out. MemoryError. RuntimeError:\n"
+     "another thread is in such a call, and nothing was taken over."},
+    {"grace", process_grace, METH_NOARGS,
+     "grace($self, /)\n--\n\n"
+     "After a Ctrl-C, a moment to end by itself; the second time there is\n"
+     "none."},
+    {"output", process_output, METH_NOARGS,
+     "output($self, /)\n--\n\n"
+     "(stdout, stderr) as read until now, bytes. Of a command that has ended\n"
+     "they are handed out once."},
+    {"send_signal", process_send_signal, METH_O,
+     "send_signal($self, signal, /)\n--\n\n"
+     "Nothing happens once it has been reaped. OSError."},
+    {"kill", process_kill, METH_NOARGS,
+     "kill($self, /)\n--\n\n"
+     "SIGKILL for the command, and for its process group if it has one of its\n"
+     "own. OSError."},
+    {"end", process_end, METH_NOARGS,
+     "end($self, /)\n--\n\n"
+     "Kills the command and reaps it, or leaves that to a later call. As\n"
+     "unended()."},
+    {"stopping", process_stopping, METH_NOARGS,
+     "stopping($self, /)\n--\n\n"
+     "From now on its process group ends with the command."},
+    {"detach", process_detach, METH_NOARGS,
+     "detach($self, /)\n--\n\n"
+     "From now on it ends with nobody. OSError: ECHILD in a fork."},
+    {"close", process_close, METH_NOARGS,
+     "close($self, /)\n--\n\n"
+     "Gives back the descriptors of a command that has ended; its results\n"
+     "stay."},
+    {"results", process_results, METH_NOARGS,
+     "results($self, /)\n--\n\n"
+     "[(index, errno, value, start, duration, pid)] of the steps performed,\n"
+     "times in ns."},
     {NULL, NULL, 0, NULL},
 };
 
+#define MEMBER(name, type, member, doc)                                                \
+    {                                                                                  \
+        (name), (type), offsetof(struct process_object, member), READONLY, (doc)       \
+    }
+
+_Static_assert(sizeof(bool) == 1, "as T_BOOL has it");
+
+static PyMemberDef process_members[] = {
+    MEMBER("pid", T_INT, child.command,
+           "of the command; that of PID 1 inside, if there is a pid namespace"),
+    MEMBER("owner", T_INT, child.owner.pid, "pid of the process whose child it is"),
+    MEMBER("first_pid", T_INT, child.first_pid, "the launcher's first process"),
+    MEMBER("pidfd", T_INT, child.pidfd, "of the command, or -1"),
+    MEMBER("failed", T_LONG, failed, "index of the step that failed, or -1"),
+    MEMBER("has_init", T_BOOL, child.has_init, "is the command started by our PID 1?"),
+    MEMBER("abandoned", T_BOOL, child.abandoned,
+           "the launch was, so there is no command"),
+    MEMBER("adopted", T_BOOL, child.adopted, "it is not our child"),
+    MEMBER("detached", T_BOOL, child.detached, "it may outlive us"),
+    MEMBER("ended", T_BOOL, child.reaped, "it has ended, and been reaped"),
+    MEMBER("status_lost", T_BOOL, child.status_lost,
+           "somebody else's waitpid() took its status"),
+    MEMBER("cut", T_BOOL, streams.cut,
+           "somebody who outlived the command may have had more to say"),
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyGetSetDef process_getset[] = {
-    {"pid", get_pid, NULL, NULL, NULL},
-    {"owner", get_owner, NULL, NULL, NULL},
-    {"first_pid", get_first_pid, NULL, NULL, NULL},
-    {"pidfd", get_pidfd, NULL, NULL, NULL},
-    {"failed", get_failed, NULL, NULL, NULL},
-    {"has_init", get_has_init, NULL, NULL, NULL},
-    {"abandoned", get_abandoned, NULL, NULL, NULL},
-    {"inherited", get_inherited, NULL, NULL, NULL},
-    {"adopted", get_adopted, NULL, NULL, NULL},
-    {"detached", get_detached, NULL, NULL, NULL},
-    {"ended", get_ended, NULL, NULL, NULL},
-    {"status_lost", get_status_lost, NULL, NULL, NULL},
-    {"cut", get_cut, NULL, NULL, NULL},
-    {"said", get_said, NULL, NULL, NULL},
-    {"returncode", get_returncode, NULL, NULL, NULL},
+    {"inherited", get_inherited, NULL, "a fork has the struct, and not the child",
+     NULL},
+    {"said", get_said, NULL, "what newuidmap wrote, bytes, or None", NULL},
+    {"returncode", get_returncode, NULL, "as subprocess has it; None: not yet, or lost",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -464,6 +477,7 @@ static PyType_Slot process_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t) "A launched command."},
     {Py_tp_dealloc, (void *)process_dealloc},
     {Py_tp_methods, process_methods},
+    {Py_tp_members, process_members},
     {Py_tp_getset, process_getset},
     {0, NULL},
 };

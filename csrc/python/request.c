@@ -1,9 +1,11 @@
 /* request.c - the request of a call, by the names of its fields; and the plan that the core
- * makes. What a field means is in core/primitives.h, and what it is if nobody asks in
+ * makes, or that is made by hand. What a field means is in core/primitives.h, and what it is if nobody asks in
  * nsd_request_init. */
 #include "fields.h"
 
 #include "../core/files.h"
+#include "../core/process.h"
+#include "../core/where.h"
 
 #include <linux/sched.h>
 #include <sys/prctl.h>
@@ -128,7 +130,7 @@ _Static_assert(NSD_LENGTH(fields) <= NSD_MAX_FIELDS,
 const struct nsd_field_table nsd_request_table = {"request", NSD_REQUEST_TABLE, fields,
                                                   NSD_LENGTH(fields)};
 
-void nsd_free_request(struct nsd_request *request)
+static void free_request(struct nsd_request *request)
 {
     PyMem_Free((void *)(uintptr_t)request->files);
     PyMem_Free((void *)(uintptr_t)request->groups);
@@ -154,7 +156,6 @@ static const struct recipe *recipe_of(PyObject *kind)
     return NULL;
 }
 
-/* recipe(kind, argv, envp, paths, keep, **wishes) -> Plan */
 PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
                      PyObject *names)
 {
@@ -190,6 +191,94 @@ PyObject *nsd_recipe(PyObject *module, PyObject *const *args, Py_ssize_t count,
     } else {
         nsd_builder_free(&builder);
     }
-    nsd_free_request(&request);
+    free_request(&request);
+    return plan;
+}
+
+/* What one field of a request asks for. */
+static PyObject *append_field(PyObject *object, const char *name, PyObject *value,
+                              void (*add)(struct nsd_builder *builder,
+                                          const struct nsd_request *request))
+{
+    struct nsd_request request;
+    struct nsd_builder builder;
+    PyObject *plan = NULL;
+
+    nsd_request_init(&request);
+    if (nsd_take_field(&nsd_request_table, name, value, &request) == 0) {
+        add(nsd_copied(object, &builder), &request);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                     ((struct plan_object *)object)->keep);
+    }
+    free_request(&request);
+    return plan;
+}
+
+PyObject *nsd_plan_setgroups(PyObject *object, PyObject *ids)
+{
+    return append_field(object, "groups", ids, nsd_add_groups);
+}
+
+static void add_filter(struct nsd_builder *builder, const struct nsd_request *request)
+{
+    nsd_add_seccomp(builder, request->power.filter, request->power.filter_count);
+}
+
+PyObject *nsd_plan_seccomp(PyObject *object, PyObject *filter)
+{
+    return append_field(object, "filter", filter, add_filter);
+}
+
+PyObject *nsd_plan_users(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                         PyObject *names)
+{
+    const struct plan_object *self = (struct plan_object *)object;
+    struct nsd_request request;
+    struct nsd_builder builder;
+    PyObject *plan = NULL;
+
+    nsd_request_init(&request);
+    if (count != 0) {
+        PyErr_SetString(PyExc_TypeError, "users takes the fields of a request by name");
+    } else if (nsd_take_fields(&nsd_request_table,
+                               PyType_GetModuleState(Py_TYPE(object)), args, names, 0,
+                               &request) == 0) {
+        nsd_builder_copy(&builder, &self->builder);
+        nsd_add_map_helper(&builder, &request.users);
+        nsd_add_owner(&builder, &request.users);
+        nsd_add_unshare(&builder, CLONE_NEWUSER);
+        nsd_add_maps(&builder, &request.users);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder, self->keep);
+    }
+    free_request(&request);
+    return plan;
+}
+
+PyObject *nsd_plan_files(PyObject *object, PyObject *args)
+{
+    PyObject *mounts, *root, *plan = NULL;
+    struct nsd_place place = {.root_slot = -1};
+    struct nsd_request request;
+    struct nsd_builder builder;
+    int has_user, has_ipc;
+
+    if (!PyArg_ParseTuple(args, "OOppi", &mounts, &root, &has_user, &has_ipc,
+                          &place.first_source))
+        return NULL;
+    place.has_user = has_user != 0;
+    place.has_ipc = has_ipc != 0;
+    nsd_request_init(&request);
+    if (nsd_take_field(&nsd_request_table, "root", root, &request) == 0 &&
+        nsd_take_field(&nsd_request_table, "files", mounts, &request) == 0) {
+        place.root = request.root;
+        nsd_add_sources(nsd_copied(object, &builder), request.files, request.file_count,
+                        &place);
+        nsd_add_files(&builder, request.files, request.file_count, &place);
+        if (place.root == NULL && request.file_count > 0)
+            nsd_add_where_we_are(&builder);
+        plan = nsd_plan_from_builder(Py_TYPE(object), &builder,
+                                     ((struct plan_object *)object)->keep);
+    }
+    free_request(&request);
     return plan;
 }
