@@ -43,9 +43,6 @@ WITHOUT = {
     "notebook.show_errors": "needs the shell of IPython",
 }
 
-# A newline in them ends their indentation.
-BROKEN = ("enter", "run", "spawn")
-
 # What an ordinary user is refused, and by whom.
 ROOT_ALONE = {
     "release": "only root mounts in the mount namespace of everybody",
@@ -92,11 +89,7 @@ def is_member(name: str) -> bool:
 
 def examples(name: str) -> list[doctest.Example]:
     text = inspect.getdoc(DOCUMENTED[name][1]) or ""
-    try:
-        return doctest.DocTestParser().get_examples(text, name)
-    except ValueError:
-        assert name in BROKEN
-        return []
+    return doctest.DocTestParser().get_examples(text, name)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +126,7 @@ def test_every_function_and_class_has_an_example() -> None:
     """Of a class, one; its methods may have their own."""
     modules = {"nsdemo", *MODULES}
     public = [name for name in DOCUMENTED if name not in modules and not is_member(name)]
-    assert {name for name in public if not examples(name)} - {*BROKEN} == {*WITHOUT}
+    assert {name for name in public if not examples(name)} == {*WITHOUT}
 
 
 def test_no_example_is_skipped() -> None:

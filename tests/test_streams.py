@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import QUIET, SLOW, descriptors, new_marker, processes_with, script
+from support import QUIET, SLOW, descriptors, eventually, new_marker, processes_with, script
 
 import nsdemo
 
@@ -82,7 +82,7 @@ def test_a_leaked_grandchild_holds_stdout(way: str) -> None:
     assert found[1] == b"out\n"
     assert found[0] == 4
     assert (done if way == "run" else box).cut is True
-    for pid in processes_with(marker):
+    for pid in eventually(lambda: processes_with(marker)):
         os.kill(pid, 9)
 
 
