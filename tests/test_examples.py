@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support import IS_ROOT
+from support import IS_ROOT, eventually
 
 import nsdemo
 from nsdemo import check, flags, kernel, notebook
@@ -115,6 +115,8 @@ def test_example(
     said = io.StringIO()
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     with nsdemo.spawn(["sleep", "60"], root=root, hostname="boxy", net=True) as box:
+        # Its name is there a moment after its execution is noticed.
+        assert eventually(lambda: b"sleep" in Path(f"/proc/{box.pid}/cmdline").read_bytes())
         test = doctest.DocTest(examples(name), {**names, "box": box}, name, None, 0, None)
         result = runner.run(test, out=said.write)
         box.kill()
