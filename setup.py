@@ -126,7 +126,7 @@ setup(
                 for folder in ("core", "python", "steps")
                 for path in Path("csrc", folder).glob("*.c")
             ),
-            depends=[str(path) for path in Path("csrc").rglob("*.[ch]")],
+            depends=[str(path) for path in Path("csrc").rglob("*.*")],
             include_dirs=["csrc"],
             define_macros=[
                 ("_GNU_SOURCE", None),

@@ -11,8 +11,8 @@
  * The core maps only the first part, and believes none of it without a check: a container
  * may write to it where it can reach it.
  *
- * To add a system call: an operation here, a function in steps/steps.c, its words in
- * nsdemo/_explain.py. The compiler and a test name what was forgotten.
+ * To add a system call: a row in operations.def, its function in steps/, a class for its words
+ * in nsdemo/_operations.py. The compiler, or the import, names what was forgotten.
  */
 #ifndef NSD_PLAN_H
 #define NSD_PLAN_H
@@ -31,73 +31,9 @@
 #define NSD_LAYER_SLOT 69    /* what the last layer_at lies over, */
 #define NSD_MEMORY_SLOT 70   /* and the file system in memory of all of them */
 
-/* X(NAME, name as Python shows it): the numbers and texts of each are described beside
- * its function in steps/steps.c, steps/files.c, steps/users.c or steps/terminal.c. */
-#define NSD_OPERATIONS(X)                                                              \
-    X(CLONE, "clone")                                                                  \
-    X(OPEN_PROCESS, "open_process")                                                    \
-    X(OPEN_ROOT, "open_root")                                                          \
-    X(WATCH, "watch")                                                                  \
-    X(MAP_HELPER, "map_helper")                                                        \
-    X(OWNER, "owner")                                                                  \
-    X(MAP_IDS, "map_ids")                                                              \
-    X(JOIN_CGROUP, "join_cgroup")                                                      \
-    X(JOIN, "join")                                                                    \
-    X(UNSHARE, "unshare")                                                              \
-    X(WRITE_PROC, "write")                                                             \
-    X(ENTER_TIME, "enter_time")                                                        \
-    X(HIDE, "hide")                                                                    \
-    X(GUARD, "guard")                                                                  \
-    X(THREAD, "thread")                                                                \
-    X(FORK, "fork")                                                                    \
-    X(PIN, "pin")                                                                      \
-    X(UNPIN, "unpin")                                                                  \
-    X(BECOME_ROOT, "become_root")                                                      \
-    X(LOOPBACK_UP, "loopback_up")                                                      \
-    X(SETHOSTNAME, "sethostname")                                                      \
-    X(SETDOMAINNAME, "setdomainname")                                                  \
-    X(PROPAGATION, "propagation")                                                      \
-    X(BIND, "bind")                                                                    \
-    X(MOUNT, "mount")                                                                  \
-    X(OPEN_SOURCE, "open_source")                                                      \
-    X(BIND_AT, "bind_at")                                                              \
-    X(MOUNT_AT, "mount_at")                                                            \
-    X(MASK_AT, "mask_at")                                                              \
-    X(LINK_AT, "link_at")                                                              \
-    X(OVERLAY_AT, "overlay_at")                                                        \
-    X(LAYER_AT, "layer_at")                                                            \
-    X(HAND_OVER, "hand_over")                                                          \
-    X(READONLY, "readonly")                                                            \
-    X(PIVOT_ROOT, "pivot_root")                                                        \
-    X(CHROOT, "chroot")                                                                \
-    X(INIT, "init")                                                                    \
-    X(CHDIR, "chdir")                                                                  \
-    X(SETSID, "setsid")                                                                \
-    X(TERMINAL, "terminal")                                                            \
-    X(SETPGID, "setpgid")                                                              \
-    X(UMASK, "umask")                                                                  \
-    X(DROP_INHERITABLE, "drop_inheritable")                                            \
-    X(RLIMIT, "rlimit")                                                                \
-    X(DROP_BOUNDING, "drop_bounding")                                                  \
-    X(SETGROUPS, "setgroups")                                                          \
-    X(SETGID, "setgid")                                                                \
-    X(KEEP_CAPABILITIES, "keep_capabilities")                                          \
-    X(SETUID, "setuid")                                                                \
-    X(CAPSET, "capset")                                                                \
-    X(SECUREBITS, "securebits")                                                        \
-    X(NO_NEW_PRIVS, "no_new_privs")                                                    \
-    X(DIE_WITH_PARENT, "die_with_parent")                                              \
-    X(LANDLOCK, "landlock")                                                            \
-    X(LANDLOCK_ALLOW, "landlock_allow")                                                \
-    X(LANDLOCK_RESTRICT, "landlock_restrict")                                          \
-    X(SECCOMP, "seccomp")                                                              \
-    X(EXEC, "exec")                                                                    \
-    X(END, "end")
-
 enum nsd_operation {
-#define X(name, word) NSD_##name,
-    NSD_OPERATIONS(X)
-#undef X
+#define ROW(name, word, function, way, numbers, texts) NSD_##name,
+#include "operations.def"
     NSD_OPERATION_COUNT
 };
 

@@ -259,7 +259,7 @@ class Proc(Mount):
     __slots__ = ("masked",)
     _type = b"proc"
     _hidden = b"acpi:asound:kcore:keys:latency_stats:timer_list:timer_stats:sched_debug:scsi"
-    _closed: bytes | None = b"bus:fs:irq:sys:sysrq-trigger"
+    _closed = b"bus:fs:irq:sys:sysrq-trigger"
 
     masked: bool
 
@@ -310,7 +310,7 @@ class Sysfs(Proc):
     __slots__ = ()
     _type = b"sysfs"
     _hidden = b"firmware:devices/virtual/powercap"
-    _closed = None
+    _closed = b""
 
     def __init__(
         self,

@@ -14,7 +14,8 @@ class Mutant(NamedTuple):
     new: str
 
 
-ROOT, FILES, STEPS = "csrc/steps/root.c", "csrc/steps/files.c", "csrc/steps/steps.c"
+ROOT, FILES = "csrc/steps/root.c", "csrc/steps/files.c"
+PROCESS, NAMESPACES = "csrc/steps/process.c", "csrc/steps/namespaces.c"
 PERFORM, POWER, TERMINAL = "csrc/steps/perform.c", "csrc/steps/power.c", "csrc/steps/terminal.c"
 PRIMITIVES, USERS, VFORK = "csrc/core/primitives.c", "csrc/core/users.c", "csrc/core/vfork.c"
 BORROWED, KEPT = "csrc/core/borrowed.c", "csrc/core/kept.c"
@@ -61,7 +62,7 @@ MUTANTS = [
     Mutant(
         4,
         "nobody is hidden",
-        STEPS,
+        PROCESS,
         "    launch->hides = true;\n    return sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);",
         "    launch->hides = true;\n    return 0;",
     ),
@@ -89,7 +90,7 @@ MUTANTS = [
     Mutant(
         6,
         "whatever lies in /proc is written to",
-        STEPS,
+        NAMESPACES,
         "if (ret == 0 && filesystem.f_type != type && filesystem.f_type != or_type)",
         "if (0)",
     ),
@@ -138,9 +139,10 @@ MUTANTS = [
     Mutant(
         13,
         "a user is looked up inside",
-        STEPS,
-        "    case NSD_SETUID: /* numbers: id */\n",
-        '    case NSD_SETUID:\n        sys4(__NR_openat, -100, "/etc/passwd", 0x80000, 0);\n',
+        PROCESS,
+        "long nsd_setuid(struct nsd_launch *launch, const struct nsd_step *step)\n{\n",
+        "long nsd_setuid(struct nsd_launch *launch, const struct nsd_step *step)\n{\n"
+        '    sys4(__NR_openat, -100, "/etc/passwd", 0x80000, 0);\n',
     ),
     Mutant(
         14,
@@ -182,21 +184,21 @@ MUTANTS = [
     Mutant(
         19,
         "nobody looks when a process was born",
-        STEPS,
+        PROCESS,
         "if (ret == 0 && birth != step->number[1])",
         "if (0)",
     ),
     Mutant(
         20,
         "a FIFO is waited for",
-        STEPS,
+        NAMESPACES,
         "O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY",
         "O_WRONLY | O_NOFOLLOW | O_NOCTTY",
     ),
     Mutant(
         21,
         "no_new_privs is not set",
-        STEPS,
+        POWER,
         "return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);",
         "return 0;",
     ),

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 import nsdemo
-from nsdemo import _explain
+from nsdemo import _core, _explain
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 CSRC = PROJECT / "csrc"
 PACKAGE = Path(nsdemo.__file__).parent
 LAUNCHER = PACKAGE / "_launcher"
+TABLE = CSRC / "operations.def"
+SHARED = ("plan.h", "operations.def", "counter.h")
 
 in_checkout = pytest.mark.skipif(not CSRC.is_dir(), reason="the C sources are not here")
 
@@ -57,8 +59,10 @@ def constant(name: str) -> list[str]:
 
 
 def operations() -> dict[str, str]:
-    """NAME -> word, from plan.h."""
-    return dict(re.findall(r'\bX\((\w+), "(\w+)"\)', (CSRC / "plan.h").read_text()))
+    """NAME -> the function that does it, from the table."""
+    rows = re.findall(r'^ROW\((\w+), "\w+", (\w+)', TABLE.read_text(), re.MULTILINE)
+    assert len(rows) == len(_core.OPERATIONS)
+    return dict(rows)
 
 
 # Dependencies point one way
@@ -72,7 +76,7 @@ def test_the_launcher_and_the_steps_include_the_kernel_and_the_plan_only() -> No
                 assert KERNEL_HEADER.fullmatch(name.strip("<>")), f"{path.name}: {name}"
         own = ("steps/", "launcher/") if path.parent.name == "launcher" else ("steps/",)
         for header in project_includes(path):
-            assert header in ("plan.h", "counter.h") or header.startswith(own), path
+            assert header in SHARED or header.startswith(own), path
 
 
 @in_checkout
@@ -80,7 +84,7 @@ def test_the_core_knows_neither_python_nor_the_launcher() -> None:
     for path in c_files("core"):
         assert "<Python.h>" not in includes(path), path
         for header in project_includes(path):
-            assert header in ("plan.h", "counter.h") or header.startswith(("core/", "steps/")), path
+            assert header in SHARED or header.startswith(("core/", "steps/")), path
 
 
 @in_checkout
@@ -89,13 +93,13 @@ def test_only_the_binding_includes_python() -> None:
         if "<Python.h>" in includes(path):
             assert path == CSRC / "python" / "binding.h"
     for path in c_files("python"):
-        for header in project_includes(path):
+        for header in project_includes(path) - {"operations.def"}:
             assert header.startswith(("core/", "python/")), path
 
 
 @in_checkout
 def test_the_plan_is_data() -> None:
-    assert includes(CSRC / "plan.h") == {"<stdint.h>"}
+    assert includes(CSRC / "plan.h") == {"<stdint.h>", '"operations.def"'}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -302,21 +306,54 @@ def test_the_core_is_built_for_the_other_machine(tmp_path: Path) -> None:
 
 
 @in_checkout
-def test_every_operation_is_performed_somewhere() -> None:
-    steps = (CSRC / "steps" / "steps.c").read_text()
-    start = (CSRC / "launcher" / "start.c").read_text()
-    direct = (CSRC / "core" / "direct.c").read_text()
-    for name in operations():
-        assert f"case NSD_{name}:" in steps, name
-        assert f"case NSD_{name}:" in direct, name
-        if name in ("FORK", "INIT", "EXEC", "GUARD", "THREAD", "END"):
-            assert f"NSD_{name}" in start, name
+def test_what_is_no_function_of_the_steps_is_elsewhere() -> None:
+    start = (CSRC / "launcher" / "start.c").read_text() + (CSRC / "core" / "vfork.c").read_text()
+    elsewhere = [name for name, function in operations().items() if function == "nsd_elsewhere"]
+    assert elsewhere
+    for name in elsewhere:
+        assert f"== NSD_{name}" in start, name
+
+
+ONE_MORE = 'ROW(JUGGLE, "juggle", nsd_juggle, LONG, , )\nROW(END,'
 
 
 @in_checkout
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("ROW(END,", ONE_MORE, "nsd_juggle"),
+        ('ROW(UMASK, "umask", nsd_umask, SHORT, NUMBER(mask), )\n', "", "nsd_umask"),
+    ],
+    ids=["a row without its function", "a function without its row"],
+)
+def test_a_row_and_its_function_need_each_other(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("there is no C compiler with nm (on Debian: apt-get install gcc)")
+    copy = tmp_path / "csrc"
+    shutil.copytree(CSRC, copy)
+    table = (copy / TABLE.name).read_text()
+    assert old in table
+    (copy / TABLE.name).write_text(table.replace(old, new))
+    sources = [copy / path.relative_to(CSRC) for path in c_files("launcher", "steps")]
+    built = subprocess.run(
+        [
+            *(compiler, *constant("WARNINGS"), "-Werror", *constant("LAUNCHER_FLAGS")),
+            *("-o", tmp_path / "launcher"),
+            *(path for path in sources if path.suffix == ".c"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode != 0
+    assert said in built.stderr
+
+
 def test_every_operation_has_its_words() -> None:
     text = Path(_explain.__file__).read_text(encoding="utf-8")
-    for word in operations().values():
+    for word, *_ in _core.OPERATIONS:
         for function in ("system_call", "describe"):
             body = text[text.index(f"def {function}(") :]
             body = body[: body.index("\ndef ", 1)]

@@ -21,79 +21,29 @@
 #include <linux/sched.h>
 #include <string.h>
 
+enum way {
+    LONG,
+    SHORT,
+    SHORT_IF_PROC, /* any other file system may hold what somebody else has written */
+};
+
+static const unsigned char ways[] = {
+#define ROW(name, word, function, way, numbers, texts) way,
+#include "../operations.def"
+};
+
 bool nsd_is_direct(const struct nsd_builder *plan)
 {
     for (int i = 0; i < NSD_SLOTS; i++)
         if (plan->slot[i] >= 0)
             return false;
     for (uint32_t i = 0; i < plan->step_count; i++) {
-        switch ((enum nsd_operation)plan->steps[i].operation) {
-        case NSD_CLONE:
-        case NSD_WRITE_PROC:
-        case NSD_LOOPBACK_UP:
-        case NSD_SETHOSTNAME:
-        case NSD_SETDOMAINNAME:
-        case NSD_PROPAGATION:
-        case NSD_CHDIR:
-        case NSD_SETSID:
-        case NSD_SETPGID:
-        case NSD_UMASK:
-        case NSD_DROP_INHERITABLE:
-        case NSD_NO_NEW_PRIVS: /* the flag is of a thread, not of the memory */
-        case NSD_DIE_WITH_PARENT:
-        case NSD_EXEC:
-            break;
-        case NSD_MOUNT: /* any other file system may hold what somebody else has written */
-            if (strcmp(nsd_builder_text(plan, plan->steps[i].text[2]), "proc") != 0)
-                return false;
-            break;
-        case NSD_OPEN_ROOT:
-        case NSD_BIND:
-        case NSD_PIVOT_ROOT:
-        case NSD_CHROOT:
-        case NSD_OPEN_PROCESS:
-        case NSD_WATCH:
-        case NSD_MAP_HELPER: /* is a process that stays for a while */
-        case NSD_OWNER:
-        case NSD_MAP_IDS:
-        case NSD_JOIN:
-        case NSD_JOIN_CGROUP:
-        case NSD_UNSHARE:
-        case NSD_ENTER_TIME:
-        case NSD_HIDE:
-        case NSD_GUARD:
-        case NSD_THREAD:
-        case NSD_FORK:
-        case NSD_PIN:
-        case NSD_UNPIN:
-        case NSD_BECOME_ROOT:
-        case NSD_INIT:
-        case NSD_OPEN_SOURCE:
-        case NSD_BIND_AT:
-        case NSD_MOUNT_AT:
-        case NSD_MASK_AT:
-        case NSD_LINK_AT:
-        case NSD_READONLY:
-        case NSD_OVERLAY_AT:
-        case NSD_LAYER_AT:
-        case NSD_HAND_OVER:
-        case NSD_TERMINAL:
-        case NSD_RLIMIT:
-        case NSD_DROP_BOUNDING:
-        case NSD_KEEP_CAPABILITIES:
-        case NSD_CAPSET:
-        case NSD_SECUREBITS:
-        case NSD_LANDLOCK:
-        case NSD_LANDLOCK_ALLOW:
-        case NSD_LANDLOCK_RESTRICT:
-        case NSD_SECCOMP:
-        case NSD_SETGROUPS:
-        case NSD_SETGID:
-        case NSD_SETUID:
-        case NSD_END: /* a visit to where others are */
-        case NSD_OPERATION_COUNT:
+        const struct nsd_step *step = &plan->steps[i];
+        enum way way = (enum way)ways[step->operation];
+
+        if (way == LONG || (way == SHORT_IF_PROC &&
+                            strcmp(nsd_builder_text(plan, step->text[2]), "proc") != 0))
             return false;
-        }
     }
     return plan->step_count > 0;
 }

@@ -19,6 +19,7 @@
 
 #include "../steps/power.h"
 #include "../steps/steps.h"
+#include "../steps/text.h"
 #include "image.h"
 
 #include <errno.h>
@@ -34,19 +35,6 @@
 #ifndef __NR_close_range
 #define __NR_close_range 436
 #endif
-
-static void child_write_number(char *to, unsigned long value)
-{
-    char digits[24];
-    int n = 0;
-
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while ((value /= 10) > 0);
-    while (n > 0)
-        *to++ = digits[--n];
-    *to = '\0';
-}
 
 static long child_close_range(unsigned int first, unsigned int last)
 {
@@ -209,9 +197,9 @@ static long child_execute(const struct nsd_start *start, long plan)
     char name[] = "nsdemo-start", number[24], length[24], first[24];
     char *argv[] = {name, number, length, first, NULL};
 
-    child_write_number(number, (unsigned long)plan);
-    child_write_number(length, start->child->trace_size + start->size);
-    child_write_number(first, start->child->early_count);
+    nsd_append_number(number, (uint64_t)plan);
+    nsd_append_number(length, start->child->trace_size + start->size);
+    nsd_append_number(first, start->child->early_count);
     child_keep_power(start);
     return nsd_image_execute(&start->image, argv);
 }

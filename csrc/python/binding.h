@@ -70,6 +70,10 @@ PyObject *nsd_raise(int error);
 /* Does the calling thread have a capability? -1 with an exception set: nobody says. */
 int nsd_may(int capability);
 
+/* The table of csrc/operations.def: ((word, names of the numbers, names of the texts), ...), in their
+ * places. "name?" may be absent, ".name" is not shown by a Step, "" and "." are nobody's. */
+PyObject *nsd_operations(void);
+
 /* process_type.c. Of those that return an int, -1 is an exception set. */
 struct process_object *nsd_new_process(PyTypeObject *type);
 void nsd_close_streams(struct nsd_streams *streams);

@@ -222,11 +222,19 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Steals the reference to value, which may be NULL. */
+static int add(PyObject *module, const char *name, PyObject *value)
+{
+    int ret = value == NULL ? -1 : PyModule_AddObjectRef(module, name, value);
+
+    Py_XDECREF(value);
+    return ret;
+}
+
 /* NAMESPACES: ((keyword, file, flag), ...) in the order of the keywords */
 static int add_namespaces(PyObject *module)
 {
     PyObject *table = PyTuple_New(NSD_NAMESPACE_COUNT);
-    int ret;
 
     for (int i = 0; table != NULL && i < NSD_NAMESPACE_COUNT; i++) {
         const struct nsd_namespace *row = &nsd_namespaces[i];
@@ -235,20 +243,7 @@ static int add_namespaces(PyObject *module)
         if (item == NULL || PyTuple_SetItem(table, i, item) < 0)
             Py_CLEAR(table);
     }
-    ret = table == NULL ? -1 : PyModule_AddObjectRef(module, "NAMESPACES", table);
-    Py_XDECREF(table);
-    return ret;
-}
-
-/* FIELDS: ((name, type, columns), ...) of a request */
-static int add_fields(PyObject *module)
-{
-    PyObject *fields =
-        nsd_fields_as_tuple(nsd_request_table.fields, nsd_request_table.count);
-    int ret = fields == NULL ? -1 : PyModule_AddObjectRef(module, "FIELDS", fields);
-
-    Py_XDECREF(fields);
-    return ret;
+    return add(module, "NAMESPACES", table);
 }
 
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
@@ -269,9 +264,12 @@ static int execute(PyObject *module)
     if (state->plan_type == NULL || state->process_type == NULL)
         return -1;
     if (nsd_intern_names(&nsd_request_table, state) < 0 ||
-        nsd_intern_names(&nsd_launch_table, state) < 0 || add_fields(module) < 0)
+        nsd_intern_names(&nsd_launch_table, state) < 0 || add_namespaces(module) < 0)
         return -1;
-    return add_namespaces(module);
+    if (add(module, "FIELDS",
+            nsd_fields_as_tuple(nsd_request_table.fields, nsd_request_table.count)) < 0)
+        return -1;
+    return add(module, "OPERATIONS", nsd_operations());
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

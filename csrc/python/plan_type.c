@@ -4,11 +4,53 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *const operation_names[NSD_OPERATION_COUNT] = {
-#define X(name, word) [NSD_##name] = (word),
-    NSD_OPERATIONS(X)
-#undef X
+static const struct {
+    const char *word, *numbers[3], *texts[4]; /* NULL: no more */
+} operations[] = {
+#define ROW(name, word, function, way, numbers, texts) {word, {numbers}, {texts}},
+#define NUMBER(name) #name,
+#define INNER(name) "." #name,
+#define NO_NUMBER ".",
+#define SLOT(name) "." #name,
+#define OPTIONAL_SLOT(name) "." #name,
+#define TEXT(name) #name,
+#define OPTIONAL_TEXT(name) #name "?",
+#define BYTES(name) "",
+#define NO_TEXT "",
+#include "../operations.def"
 };
+
+static PyObject *names_as_tuple(const char *const *names, Py_ssize_t most)
+{
+    Py_ssize_t count = 0;
+    PyObject *tuple;
+
+    while (count < most && names[count] != NULL)
+        count++;
+    tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *name = PyUnicode_InternFromString(names[i]);
+
+        if (name == NULL || PyTuple_SetItem(tuple, i, name) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+PyObject *nsd_operations(void)
+{
+    PyObject *table = PyTuple_New(NSD_OPERATION_COUNT);
+
+    for (int i = 0; table != NULL && i < NSD_OPERATION_COUNT; i++) {
+        PyObject *row = Py_BuildValue("(sNN)", operations[i].word,
+                                      names_as_tuple(operations[i].numbers, 3),
+                                      names_as_tuple(operations[i].texts, 4));
+
+        if (row == NULL || PyTuple_SetItem(table, i, row) < 0)
+            Py_CLEAR(table);
+    }
+    return table;
+}
 
 PyObject *nsd_raise(int error)
 {
@@ -46,7 +88,7 @@ static int check_steps(const struct nsd_builder *builder)
     PyErr_Format(
         PyExc_ValueError,
         "step %u (%s) is out of place, or has a number or a text that leads nowhere",
-        (unsigned int)step + 1, operation_names[builder->steps[step].operation]);
+        (unsigned int)step + 1, operations[builder->steps[step].operation].word);
     return -1;
 }
 
@@ -92,7 +134,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int operation_by_name(const char *name)
 {
     for (int i = 0; i < NSD_OPERATION_COUNT; i++)
-        if (strcmp(operation_names[i], name) == 0)
+        if (strcmp(operations[i].word, name) == 0)
             return i;
     PyErr_Format(PyExc_ValueError, "there is no operation %s", name);
     return -1;
@@ -130,7 +172,7 @@ static PyObject *step_as_tuple(const struct nsd_builder *builder,
     }
     if (texts == NULL)
         return NULL;
-    result = Py_BuildValue("(sI(LLL)N)", operation_names[step->operation], step->flags,
+    result = Py_BuildValue("(sI(LLL)N)", operations[step->operation].word, step->flags,
                            (long long)step->number[0], (long long)step->number[1],
                            (long long)step->number[2], texts);
     return result;

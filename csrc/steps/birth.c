@@ -1,5 +1,6 @@
 /* birth.c - when a process started. */
 #include "steps.h"
+#include "text.h"
 
 #include <linux/errno.h>
 #include <linux/fcntl.h>
@@ -8,20 +9,12 @@
  * anything, so the count begins behind its last ")". */
 long nsd_started_at(long pid, int64_t *ret_ticks)
 {
-    char path[32] = "/proc/", buffer[1024], digits[16];
-    size_t length = 6, n = 0;
+    char path[32], buffer[1024];
     long fd, got, i;
     int field = 1;
     int64_t ticks = 0;
 
-    for (long rest = pid; rest > 0 && n < sizeof(digits); rest /= 10)
-        digits[n++] = (char)('0' + rest % 10);
-    while (n > 0)
-        path[length++] = digits[--n];
-    for (const char *tail = "/stat"; *tail != '\0'; tail++)
-        path[length++] = *tail;
-    path[length] = '\0';
-
+    nsd_append(nsd_append_number(nsd_append(path, "/proc/"), (uint64_t)pid), "/stat");
     fd = sys4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd == -ENOENT ? -ESRCH : fd;

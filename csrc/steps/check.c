@@ -12,44 +12,29 @@
      CLONE_NEWPID | CLONE_NEWNET)
 #define LONGEST_FILE 32 /* of /proc/PID */
 
+/* What a step cannot do without: a slot for each number, but for the one that may be -1; and the
+ * texts that are there. What is in no slot the kernel judges. */
 enum kind {
     ANY,
-    SLOT,
-    SLOT_OR_NONE, /* -1 */
+    A_SLOT,
+    A_SLOT_OR_NONE,
 };
 
-/* What a step cannot do without. Whatever is not here has numbers and texts that the kernel
- * judges, or none. */
 static const struct {
     unsigned char number[3]; /* enum kind */
-    unsigned char texts;     /* bit N: text N is there */
-} needed[NSD_OPERATION_COUNT] = {
-    [NSD_OPEN_PROCESS] = {{ANY, ANY, SLOT}, 0},
-    [NSD_OPEN_ROOT] = {{SLOT, SLOT_OR_NONE, ANY}, 1},
-    [NSD_MAP_IDS] = {{ANY, ANY, ANY}, 3},
-    [NSD_JOIN_CGROUP] = {{ANY, ANY, ANY}, 1},
-    [NSD_JOIN] = {{SLOT, ANY, ANY}, 0},
-    [NSD_WRITE_PROC] = {{ANY, ANY, ANY}, 3},
-    [NSD_ENTER_TIME] = {{SLOT, ANY, ANY}, 0},
-    [NSD_PIN] = {{ANY, SLOT_OR_NONE, ANY}, 3},
-    [NSD_UNPIN] = {{SLOT, ANY, ANY}, 1},
-    [NSD_SETHOSTNAME] = {{ANY, ANY, ANY}, 1},
-    [NSD_SETDOMAINNAME] = {{ANY, ANY, ANY}, 1},
-    [NSD_PROPAGATION] = {{ANY, ANY, ANY}, 1},
-    [NSD_BIND] = {{ANY, SLOT_OR_NONE, ANY}, 3},
-    [NSD_MOUNT] = {{ANY, SLOT_OR_NONE, ANY}, 7},
-    [NSD_OPEN_SOURCE] = {{SLOT, ANY, ANY}, 1},
-    [NSD_BIND_AT] = {{ANY, SLOT_OR_NONE, SLOT}, 3},
-    [NSD_MOUNT_AT] = {{ANY, SLOT_OR_NONE, ANY}, 7},
-    [NSD_MASK_AT] = {{ANY, SLOT_OR_NONE, ANY}, 2},
-    [NSD_LINK_AT] = {{ANY, SLOT_OR_NONE, ANY}, 7},
-    [NSD_OVERLAY_AT] = {{ANY, SLOT_OR_NONE, ANY}, 3},
-    [NSD_LAYER_AT] = {{ANY, SLOT, ANY}, 2},
-    [NSD_HAND_OVER] = {{SLOT, SLOT_OR_NONE, ANY}, 0},
-    [NSD_READONLY] = {{ANY, SLOT_OR_NONE, ANY}, 0},
-    [NSD_PIVOT_ROOT] = {{SLOT_OR_NONE, ANY, ANY}, 1},
-    [NSD_CHROOT] = {{SLOT_OR_NONE, ANY, ANY}, 0},
-    [NSD_LANDLOCK_ALLOW] = {{ANY, ANY, ANY}, 1},
+    bool text[4];
+} needed[] = {
+#define ROW(name, word, function, way, numbers, texts) {{numbers}, {texts}},
+#define NUMBER(name) ANY,
+#define INNER(name) ANY,
+#define NO_NUMBER ANY,
+#define SLOT(name) A_SLOT,
+#define OPTIONAL_SLOT(name) A_SLOT_OR_NONE,
+#define TEXT(name) true,
+#define OPTIONAL_TEXT(name) false,
+#define BYTES(name) false,
+#define NO_TEXT false,
+#include "../operations.def"
 };
 
 static bool is_slot(int64_t number)
@@ -122,11 +107,11 @@ long nsd_check_step(const struct nsd_step *step, const char *text, uint32_t text
 
         if (kind == ANY || is_slot(step->number[i]))
             continue;
-        if (kind == SLOT || step->number[i] != -1)
+        if (kind == A_SLOT || step->number[i] != -1)
             return -EINVAL;
     }
     for (int i = 0; i < 4; i++)
-        if (step->text[i] == 0 ? (needed[step->operation].texts >> i & 1) != 0
+        if (step->text[i] == 0 ? needed[step->operation].text[i]
                                : step->text[i] >= text_size)
             return -EINVAL;
     return is_sound(step, text, text_size) ? 0 : -EINVAL;

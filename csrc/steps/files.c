@@ -8,6 +8,7 @@
  */
 #include "files.h"
 
+#include "constants.h"
 #include "held.h"
 #include "mount.h"
 
@@ -16,12 +17,6 @@
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/mount.h>
-
-#define S_IFMT 0170000
-#define S_IFCHR 0020000
-#define S_IFDIR 0040000
-#define S_IFLNK 0120000
-#define NAME_MAX 255
 
 static long kind_of(long fd)
 {
@@ -135,7 +130,7 @@ long nsd_open_below(long folder, const char *path, enum nsd_kind kind)
     return walk(sys3(__NR_fcntl, folder, F_DUPFD_CLOEXEC, 0), path, kind, false);
 }
 
-/* numbers: slot, number of the device that it must be or 0; texts: path */
+/* device: the number that it must have, or 0 */
 long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long fd =
@@ -183,8 +178,7 @@ static long bind_file(const struct nsd_launch *launch, const struct nsd_step *st
     return close_after(top, ret);
 }
 
-/* numbers: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC; slot to compare the root with or
- * -1; slot of the source; texts: source, target, absent, root or absent */
+/* flags: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC */
 long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *root = nsd_text(launch, step, 3), *path = nsd_text(launch, step, 1);
@@ -211,8 +205,7 @@ long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step)
     return close_after(target, ret);
 }
 
-/* numbers: MS_* flags, slot to compare the root with or -1, whether it has the limits of what it
- * covers; texts: options, target, type, root or absent */
+/* is_limited: by the limits of what it covers */
 long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long target = nsd_open_target(launch, step, NSD_A_DIRECTORY);
@@ -229,9 +222,7 @@ long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step)
                                       nsd_text(launch, step, 1), mount);
 }
 
-/* numbers: unused, slot to compare the root with or -1;
- * texts: content, directory, name, root or absent */
-long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_link_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long folder = nsd_open_target(launch, step, NSD_A_DIRECTORY);
 

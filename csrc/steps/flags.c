@@ -5,6 +5,7 @@
  * flags. A mount that another one covers cannot be reached that way, by nobody inside either.
  */
 #include "held.h"
+#include "text.h"
 
 #include <asm/statfs.h>
 #include <linux/fcntl.h>
@@ -19,18 +20,7 @@ struct line {
 
 static const char *path_below(const char *folder, long fd, char path[NSD_FD_PATH])
 {
-    char digits[12];
-    size_t length = 0, n = 0;
-
-    for (; folder[length] != '\0'; length++)
-        path[length] = folder[length];
-    do {
-        digits[n++] = (char)('0' + fd % 10);
-        fd /= 10;
-    } while (fd > 0);
-    while (n > 0)
-        path[length++] = digits[--n];
-    path[length] = '\0';
+    nsd_append_number(nsd_append(path, folder), (uint32_t)fd);
     return path;
 }
 
@@ -322,12 +312,11 @@ long nsd_remount(long top, long flags, enum nsd_readonly which)
     return ret;
 }
 
-/* numbers: enum nsd_readonly, slot to compare the root with or -1;
- * texts: absent, absent, absent, root or absent
+/* which: enum nsd_readonly
  *
  * What is to be mounted below the root may need a directory there first: so what came along
  * with the root is closed at once, and its own mount in the end. */
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_readonly(struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *path = nsd_text(launch, step, 3);
     long root = nsd_open_held(launch, path, "", step->number[1], &path);

@@ -3,14 +3,10 @@
  * The directory that takes the changes of a root lies in memory, under the overlay, where no
  * path leads. A descriptor holds it as long as somebody has it, longer than the container.
  */
+#include "constants.h"
 #include "steps.h"
 
 #include <linux/errno.h>
-
-#define SOL_SOCKET 1
-#define SCM_RIGHTS 1
-#define MSG_NOSIGNAL 0x4000
-#define MSG_DONTWAIT 0x40
 
 /* As the kernel has them; libc's headers are for programs with one. */
 struct piece {
@@ -55,10 +51,8 @@ long nsd_send_descriptors(long socket, int count, long first, long second)
     return ret < 0 ? ret : 0;
 }
 
-/* numbers: slots of the two descriptors; of one and -1
- *
- * A slot that is empty is an empty message: there is no layer to look at. */
-long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step)
+/* A slot that is empty is an empty message: there is no layer to look at. */
+long nsd_hand_over(struct nsd_launch *launch, const struct nsd_step *step)
 {
     bool both = step->number[1] >= 0;
     bool none = launch->slot[step->number[0]] < 0;

@@ -3,14 +3,12 @@
  * A ruleset names what is judged at all, here everything that this kernel can judge, and each
  * rule allows some of it below a path.
  */
-#include "power.h"
+#include "constants.h"
+#include "steps.h"
 
 #include <asm/stat.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
-
-#define S_IFMT 0170000
-#define S_IFDIR 0040000
 
 /* Headers may be older than the kernel. */
 #ifndef __NR_landlock_create_ruleset
@@ -52,7 +50,7 @@ static uint64_t judged(long version)
 }
 
 /* Returns the version. */
-long nsd_landlock(struct nsd_launch *launch)
+long nsd_landlock(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long version = ask_version();
     uint64_t handled = judged(version);
@@ -60,14 +58,15 @@ long nsd_landlock(struct nsd_launch *launch)
                   ? version
                   : sys3(__NR_landlock_create_ruleset, &handled, sizeof(handled), 0);
 
+    (void)step;
     if (fd < 0)
         return fd;
     launch->slot[NSD_RULESET_SLOT] = (int)fd;
     return version;
 }
 
-/* numbers: whether it may be changed, too; texts: path, as seen inside */
-long nsd_landlock_allow(const struct nsd_launch *launch, const struct nsd_step *step)
+/* writable: it may be changed, too; path: as seen inside */
+long nsd_landlock_allow(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long version = ask_version();
     long fd = version < 0 ? version
@@ -89,7 +88,8 @@ long nsd_landlock_allow(const struct nsd_launch *launch, const struct nsd_step *
     return ret;
 }
 
-long nsd_landlock_restrict(const struct nsd_launch *launch)
+long nsd_landlock_restrict(struct nsd_launch *launch, const struct nsd_step *step)
 {
+    (void)step;
     return sys2(__NR_landlock_restrict_self, launch->slot[NSD_RULESET_SLOT], 0);
 }

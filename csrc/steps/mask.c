@@ -3,6 +3,7 @@
  * Something empty is bound over the first: a file or a directory of a file system in memory
  * that is ours alone. No /dev/null of anybody is needed, which could be something else.
  */
+#include "constants.h"
 #include "held.h"
 
 #include <asm/stat.h>
@@ -10,9 +11,6 @@
 #include <linux/fcntl.h>
 #include <linux/mount.h>
 
-#define S_IFMT 0170000
-#define S_IFDIR 0040000
-#define MNT_DETACH 2
 #define NAME_SIZE 64
 #define NOTHING_MAY (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
@@ -44,7 +42,7 @@ static const char *next_name(const char *names, char name[NAME_SIZE])
 {
     size_t length = 0;
 
-    if (names == NULL || *names == '\0')
+    if (*names == '\0')
         return NULL;
     for (; *names != '\0' && *names != ':'; names++)
         if (length < NAME_SIZE - 1)
@@ -98,11 +96,10 @@ static long make_readonly(long folder, const char *names, long flags)
     return ret;
 }
 
-/* numbers: MS_* flags that the mount has;
- * texts: names to hide, the mount point, names to close, root or absent
+/* flags: that the mount has; hidden, closed: names, parted by colons
  *
  * The file system in memory needs a place while it is bound: "fs", which both have. */
-long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_mask_at(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long folder = nsd_open_mount(launch, step);
     long place = folder < 0 ? folder : open_path(folder, "fs");

@@ -3,8 +3,10 @@
  */
 #include "files.h"
 
+#include "constants.h"
 #include "held.h"
 #include "mount.h"
+#include "text.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
@@ -14,13 +16,7 @@
 #include <linux/mount.h>
 
 #define OPTIONS_MAX 4096
-#define MQUEUE_MAGIC 0x19800202
-#define FUSECTL_MAGIC 0x65735543
-#define CONFIGFS_MAGIC 0x62656570
-#define AUTOFS_MAGIC 0x0187
-#define NAME_SIZE 20 /* "upper" and a number */
-#define S_IFMT 0170000
-#define S_IFDIR 0040000
+#define NAME_SIZE 28 /* "upper" and a number */
 
 /* Appends text to the options, if there is room: the kernel refuses what was cut. */
 static size_t add(char options[OPTIONS_MAX], size_t length, const char *text)
@@ -34,16 +30,10 @@ static size_t add(char options[OPTIONS_MAX], size_t length, const char *text)
 /* The first has no number. */
 static void add_number(char name[NAME_SIZE], const char *word, int64_t number)
 {
-    char digits[12];
-    size_t length = 0, n = 0;
+    char *end = nsd_append(name, word);
 
-    for (; *word != '\0'; word++)
-        name[length++] = *word;
-    for (; number > 0 && n < sizeof(digits); number /= 10)
-        digits[n++] = (char)('0' + number % 10);
-    while (n > 0)
-        name[length++] = digits[--n];
-    name[length] = '\0';
+    if (number > 0)
+        nsd_append_number(end, (uint64_t)number);
 }
 
 /* The permissions and, where the namespace knows him, the owner of what is covered: they are
@@ -106,7 +96,7 @@ static long list_layers(const struct nsd_launch *launch, const struct nsd_step *
     length = add(options, length, nsd_path_of(upper[0], path));
     length = add(options, length, ",workdir=");
     length = add(options, length, nsd_path_of(upper[1], path));
-    add(options, length, more == NULL ? "" : more);
+    add(options, length, more);
     return limits;
 }
 
@@ -116,8 +106,7 @@ static void put(struct nsd_launch *launch, int slot, long fd)
     launch->slot[slot] = (int)fd;
 }
 
-/* numbers: MS_* flags, slot to compare the root with or -1, NSD_OVERLAY_*;
- * texts: the directories in words, target, more options, root or absent
+/* layers: NSD_OVERLAY_*; directories: in words; more: options
  *
  * Without an upper directory of its own, the file system in memory that the step before mounted
  * on the target takes the changes. */
@@ -252,8 +241,7 @@ static long add_layer(struct nsd_launch *launch, const struct nsd_step *step,
     return mount;
 }
 
-/* numbers: enum nsd_layer, slot of the root below its overlay, a number of its own;
- * texts: absent, what lies in both, more options, root or absent
+/* what: enum nsd_layer; root_slot: the root below its overlay; target: what lies in both
  *
  * The value says whether there is a layer, whose upper directory is handed over then. */
 long nsd_layer_at(struct nsd_launch *launch, const struct nsd_step *step)

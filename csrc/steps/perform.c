@@ -1,12 +1,12 @@
-/* perform.c - going through a plan: where its parts lie, what came of a step, the execution. */
+/* perform.c - going through a plan: where its parts lie, a step and what came of it, the
+ * execution of the command. */
+#include "constants.h"
 #include "steps.h"
 
 #include <asm/stat.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/signal.h>
-
-#define SET_ID 06000 /* S_ISUID | S_ISGID, which libc hides from these files */
 
 const char *nsd_text(const struct nsd_launch *launch, const struct nsd_step *step,
                      int n)
@@ -18,6 +18,25 @@ static bool is_tolerated(const struct nsd_step *step, long ret)
 {
     return (ret == -EPERM && (step->flags & NSD_TOLERATES_EPERM) != 0) ||
            (ret == -EINVAL && (step->flags & NSD_TOLERATES_EINVAL) != 0);
+}
+
+/* They change who we are. */
+long nsd_elsewhere(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    (void)launch;
+    (void)step;
+    return -ENOSYS;
+}
+
+long nsd_perform(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    static long (*const functions[])(struct nsd_launch *, const struct nsd_step *) = {
+#define ROW(name, word, function, way, numbers, texts) function,
+#include "../operations.def"
+    };
+    long ret = nsd_check_step(step, launch->text, launch->text_size);
+
+    return ret < 0 ? ret : functions[step->operation](launch, step);
 }
 
 bool nsd_perform_noted(struct nsd_launch *launch, uint32_t index)
@@ -94,7 +113,7 @@ static bool is_set_id(struct nsd_launch *launch)
         if (ret != -ENOENT && launch->absent < 0)
             launch->absent = i;
         if (ret == 0)
-            return (file.st_mode & SET_ID) != 0;
+            return (file.st_mode & (S_ISUID | S_ISGID)) != 0;
     }
     return false;
 }

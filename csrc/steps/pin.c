@@ -4,7 +4,9 @@
  * Python process, which waits for us anyway, does it (core/pins.c). In a mount namespace that
  * was joined the launcher's first process does, which keeps its power until the end.
  */
+#include "constants.h"
 #include "steps.h"
+#include "text.h"
 
 #include <asm/stat.h>
 #include <asm/statfs.h>
@@ -18,30 +20,10 @@
 #include <linux/time_types.h>
 
 #define ROUNDS 600 /* of 100 ms: by then nobody will answer any more */
-#define MNT_DETACH 2
-#define PATH_MAX 4096
-#define S_IFMT 0170000
-#define S_IFREG 0100000
-#define S_IFDIR 0040000
-#define S_IFLNK 0120000
 
-/* PROC self/fd/N */
 static void name_descriptor(char *at, const char *proc, long fd)
 {
-    const char *middle = "self/fd/";
-    char digits[12];
-    int n = 0;
-
-    while (*proc != '\0')
-        *at++ = *proc++;
-    while (*middle != '\0')
-        *at++ = *middle++;
-    do
-        digits[n++] = (char)('0' + fd % 10);
-    while ((fd /= 10) > 0);
-    while (n > 0)
-        *at++ = digits[--n];
-    *at = '\0';
+    nsd_append_number(nsd_append(nsd_append(at, proc), "self/fd/"), (uint32_t)fd);
 }
 
 /* The directory a path leads to, and the name in it. */
@@ -250,7 +232,7 @@ static void unpin_here(const struct nsd_launch *launch, const struct nsd_step *s
 /* numbers: slot of the caller's /proc; texts: path, absolute
  *
  * In a mount namespace that was joined; nothing of what lies there is executed for it. */
-long nsd_unpin_here(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_unpin_here(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long ret = sys1(__NR_fchdir, launch->slot[step->number[0]]);
 
@@ -261,7 +243,7 @@ long nsd_unpin_here(const struct nsd_launch *launch, const struct nsd_step *step
  * texts: its file in /proc/PID/ns, path
  *
  * The value says whether the file was made. */
-long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_pin(struct nsd_launch *launch, const struct nsd_step *step)
 {
     return step->number[1] >= 0 ? pin_here(launch, step) : ask(launch);
 }
@@ -281,7 +263,7 @@ void nsd_unpin_all(const struct nsd_launch *launch)
 /* numbers: slot of the caller's /proc
  *
  * A new time namespace is for children. execve enters it, too, but since Linux 6.2 only. */
-long nsd_enter_time(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_enter_time(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long namespace = open_namespace(launch, step->number[0], "time_for_children");
 

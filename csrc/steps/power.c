@@ -13,12 +13,14 @@ static struct __user_cap_header_struct header(void)
     return (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
 }
 
-long nsd_drop_inheritable(void)
+long nsd_drop_inheritable(struct nsd_launch *launch, const struct nsd_step *step)
 {
     struct __user_cap_header_struct head = header();
     struct __user_cap_data_struct data[2] = {{0}, {0}};
     long ret = sys2(__NR_capget, &head, data);
 
+    (void)launch;
+    (void)step;
     if (ret == 0 && (data[0].inheritable | data[1].inheritable) != 0) {
         data[0].inheritable = data[1].inheritable = 0;
         ret = sys2(__NR_capset, &head, data);
@@ -65,12 +67,13 @@ static bool is_behind_last(long number)
            sys5(__NR_prctl, PR_CAPBSET_READ, number + 1, 0, 0, 0) == -EINVAL;
 }
 
-/* numbers: the capabilities to keep, a bit each */
-long nsd_drop_bounding(const struct nsd_step *step)
+/* kept: the capabilities, a bit each */
+long nsd_drop_bounding(struct nsd_launch *launch, const struct nsd_step *step)
 {
     uint64_t kept = (uint64_t)step->number[0];
     long ret = 0;
 
+    (void)launch;
     for (long number = 0; ret == 0 && number < 64; number++) {
         long had = sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
 
@@ -95,17 +98,18 @@ static long raise_ambient(long number)
     return ret;
 }
 
-/* numbers: the capabilities to keep, a bit each, or -1 for all that there are; those of them
- * that become ambient
+/* kept: the capabilities, a bit each, or -1 for all that there are; ambient: those of them that
+ * become so
  *
  * An ambient capability has to be permitted and inheritable; no other is inheritable. */
-long nsd_set_capabilities(const struct nsd_step *step)
+long nsd_capset(struct nsd_launch *launch, const struct nsd_step *step)
 {
     struct __user_cap_header_struct head = header();
     struct __user_cap_data_struct data[2] = {{0}, {0}};
     uint64_t ambient = (uint64_t)step->number[1];
     long ret = sys2(__NR_capget, &head, data);
 
+    (void)launch;
     for (int i = 0; i < 2; i++) {
         if (step->number[0] != -1)
             data[i].permitted = (uint32_t)((uint64_t)step->number[0] >> 32 * i);
@@ -135,16 +139,40 @@ void nsd_keep_only(uint32_t capabilities)
     sys2(__NR_capset, &head, data);
 }
 
-/* numbers: RLIMIT_*, the soft limit, the hard limit; -1 is no limit */
-long nsd_set_limit(const struct nsd_step *step)
+/* Over a change of the user, until the command. */
+long nsd_keep_capabilities(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    (void)launch;
+    (void)step;
+    return sys5(__NR_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0);
+}
+
+/* bits: SECBIT_*, all that will hold */
+long nsd_securebits(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    (void)launch;
+    return sys5(__NR_prctl, PR_SET_SECUREBITS, step->number[0], 0, 0, 0);
+}
+
+/* No program gives more power than we have, setuid or not. */
+long nsd_no_new_privs(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    (void)launch;
+    (void)step;
+    return sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* resource: RLIMIT_*; -1 is no limit */
+long nsd_rlimit(struct nsd_launch *launch, const struct nsd_step *step)
 {
     struct rlimit64 limit = {(uint64_t)step->number[1], (uint64_t)step->number[2]};
 
+    (void)launch;
     return sys4(__NR_prlimit64, 0, step->number[0], &limit, 0);
 }
 
-/* numbers: how many instructions; texts: struct sock_filter, that many */
-long nsd_filter_calls(const struct nsd_launch *launch, const struct nsd_step *step)
+/* program: struct sock_filter, that many */
+long nsd_seccomp(struct nsd_launch *launch, const struct nsd_step *step)
 {
     struct sock_fprog program = {
         .len = (unsigned short)step->number[0],

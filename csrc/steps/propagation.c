@@ -5,8 +5,7 @@
 #include <linux/fcntl.h>
 #include <linux/mount.h>
 
-/* numbers: MS_* flags; texts: mount point */
-long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_propagation(struct nsd_launch *launch, const struct nsd_step *step)
 {
     return sys5(__NR_mount, 0, nsd_text(launch, step, 0), 0, step->number[0], 0);
 }

@@ -1,16 +1,79 @@
 /* root.c - the root, the working directory, and what is mounted by its path. */
+#include "constants.h"
 #include "held.h"
 #include "mount.h"
 
+#include <asm/stat.h>
 #include <linux/fcntl.h>
 #include <linux/mount.h>
-
-#define MNT_DETACH 2
-#define PATH_MAX 4096
 
 static long open_directory(const char *path)
 {
     return sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+long nsd_same_file(long a, long b)
+{
+    struct stat one, two;
+    long ret = sys2(__NR_fstat, a, &one);
+
+    if (ret == 0)
+        ret = sys2(__NR_fstat, b, &two);
+    if (ret < 0)
+        return ret;
+    return one.st_dev == two.st_dev && one.st_ino == two.st_ino ? 0 : -ESTALE;
+}
+
+/* Opens a root by its path, and compares it with the slot that was opened first, if any. */
+long nsd_open_root_again(const struct nsd_launch *launch, const char *path, long slot)
+{
+    long fd = open_directory(path);
+    long ret;
+
+    if (fd < 0 || slot < 0)
+        return fd;
+    ret = nsd_same_file(fd, launch->slot[slot]);
+    return ret < 0 ? close_after(fd, ret) : fd;
+}
+
+/* A root in a mount namespace that was made after it was opened: the descriptor leads into the
+ * old one. The name leads to the same directory, or the launch ends; from here on whatever works
+ * on the root holds it. */
+static long open_root_here(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    const char *path = nsd_text(launch, step, 0);
+    long slot = step->number[0];
+    long root = nsd_open_root_again(launch, path, slot);
+    long held = root < 0 ? root : sys3(__NR_fcntl, root, F_DUPFD_CLOEXEC, 0);
+
+    if (held < 0)
+        return root < 0 ? root : close_after(root, held);
+    sys1(__NR_close, launch->slot[slot]);
+    launch->slot[slot] = (int)root;
+    return nsd_keep_mount(launch, path, NULL, held);
+}
+
+/* owner_slot: of the process whose root it is; again: the slot has it already, and this is to open
+ * it in another mount namespace. */
+long nsd_open_root(struct nsd_launch *launch, const struct nsd_step *step)
+{
+    long owner = step->number[1];
+    long fd;
+
+    if (step->number[2] != 0)
+        return open_root_here(launch, step);
+    fd = open_directory(nsd_text(launch, step, 0));
+    if (owner >= 0) {
+        /* A /proc/PID path is this process's only if it still lives now. */
+        long alive = nsd_check_alive(launch->slot[owner]);
+
+        if (alive < 0 || fd == -ENOENT)
+            return close_after(fd, alive < 0 ? alive : -ESRCH);
+    }
+    if (fd < 0)
+        return fd;
+    launch->slot[step->number[0]] = (int)fd;
+    return 0;
 }
 
 /* Who may not look into where we are would not come back, and be left in what is covered. */
@@ -69,8 +132,7 @@ static bool is_same(const char *a, const char *b)
     return *a == *b;
 }
 
-/* numbers: MS_* flags; of the root, which is bound on itself: slot to compare it with, and 1;
- * texts: source, target */
+/* is_root: it is the root, which is bound on itself; root_slot: to compare it with */
 long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *source = nsd_text(launch, step, 0), *target = nsd_text(launch, step, 1);
@@ -87,8 +149,7 @@ long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step)
     return sys5(__NR_mount, source, target, 0, step->number[0], 0);
 }
 
-/* numbers: MS_* flags, slot to compare the root with or -1;
- * texts: source, target, type, the root that the target lies in
+/* root: that the target lies in; root_slot: to compare it with
  *
  * The target is opened without following a link, and mounted on as ".": a rootfs whose
  * /proc points elsewhere mounts nothing elsewhere. */
@@ -115,8 +176,7 @@ long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step)
     return close_after(target, ret);
 }
 
-/* numbers: slot to compare the root with or -1, whether all mounts are private already;
- * texts: new root
+/* is_private: all mounts are already
  *
  * pivot_root(".", ".") stacks the old root on the new one; it is taken off from above. The
  * slave propagation keeps that from reaching anybody who shares mounts with us. */
@@ -148,9 +208,7 @@ long nsd_pivot_root(struct nsd_launch *launch, const struct nsd_step *step)
     return close_after(root, ret);
 }
 
-/* numbers: slot of the new root, or -1; texts: new root, or absent
- *
- * Without the chdir the old root would stay reachable through "." and "..". */
+/* Without the chdir the old root would stay reachable through "." and "..". */
 long nsd_chroot(struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *path = nsd_text(launch, step, 0), *none = NULL;
@@ -199,13 +257,13 @@ static long go_to(const char *path)
     return ret < 0 ? ret : sys1(__NR_chdir, where);
 }
 
-/* numbers: enum nsd_where; texts: directory, or absent: where we are. A mount may have been laid
+/* need: enum nsd_where, if there is no path: to where we are. A mount may have been laid
  * over it, and we would stay below; as would who is led there by a link of /proc.
  *
  * The kernel writes "(unreachable)" before a directory that lies outside the root: a
  * descriptor or a link led there. One that was deleted has no path; its ".." leads below the
  * mounts, too. */
-long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_chdir(struct nsd_launch *launch, const struct nsd_step *step)
 {
     const char *path = nsd_text(launch, step, 0);
     enum nsd_where need = (enum nsd_where)step->number[0];

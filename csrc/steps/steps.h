@@ -115,21 +115,23 @@ static inline bool nsd_is_missing(long ret)
     return ret == -ENOSYS || ret == -EPERM;
 }
 
-/* propagation.c: the operation of that name. */
-long nsd_propagation(const struct nsd_launch *launch, const struct nsd_step *step);
+/* The operations, each beside its kind; their numbers and texts have names in the table. */
+#define ROW(name, word, function, way, numbers, texts)                                 \
+    long function(struct nsd_launch *launch, const struct nsd_step *step);
+#include "../operations.def"
 
-/* What will be mounted on this file or directory shows nowhere else. For a file, the folder
+/* process.c. A pidfd can be read from when its process has ended: 0, or -ESRCH. */
+long nsd_check_alive(long pidfd);
+
+/* With other ids, or in another user namespace, the kernel sets the flag that hides us anew, to the
+ * sysctl fs.suid_dumpable; where that is 1, we could be read. Returns ret, unless that is 0. */
+long nsd_hide_again(struct nsd_launch *launch, long ret);
+
+/* propagation.c. What will be mounted on this file or directory shows nowhere else. For a file, the folder
  * that it lies in comes first. */
 long nsd_keep_inside(long fd);
 
-/* root.c: the operations of the same names. */
-long nsd_bind(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_mount(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_pivot_root(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_chroot(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_chdir(const struct nsd_launch *launch, const struct nsd_step *step);
-
-/* Mounts on an open directory, and stays where we are. source: NULL is that directory. */
+/* root.c. Mounts on an open directory, and stays where we are. source: NULL is that directory. */
 long nsd_mount_on(long target, const char *source, const char *type, long flags,
                   const char *options);
 
@@ -154,44 +156,20 @@ long nsd_mount_of(long fd, int64_t *ret_id);
 /* What a mount over this one may not allow either: MS_NOSUID, MS_NODEV, MS_NOEXEC. */
 long nsd_limits_of(long fd);
 
-long nsd_readonly(const struct nsd_launch *launch, const struct nsd_step *step);
-
-/* files.c and overlay.c: the operations of the same names. */
-long nsd_open_source(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_bind_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_mount_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_overlay_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_layer_at(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_link_at(const struct nsd_launch *launch, const struct nsd_step *step);
-
-/* mask.c: the operation of that name. */
-long nsd_mask_at(const struct nsd_launch *launch, const struct nsd_step *step);
-
-/* handover.c: the operation of that name; and one or two descriptors to a socket. */
-long nsd_hand_over(const struct nsd_launch *launch, const struct nsd_step *step);
+/* handover.c. One or two descriptors to a socket. */
 long nsd_send_descriptors(long socket, int count, long first, long second);
 
 /* closing.c. Closes all above 2 but those kept, whatever their numbers; before anything is joined
  * or mounted, since it reads /proc. 0 or -errno: there may be others left. */
 long nsd_close_all_but(const int *kept, int count);
 
-/* users.c: the operations of the same names. */
-long nsd_map_helper(struct nsd_launch *launch);
-long nsd_map_ids(struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_set_owner(const struct nsd_step *step);
-
-/* Lets the helper that writes id maps go, if there is one, and waits until it has. */
+/* users.c. Lets the helper that writes id maps go, if there is one, and waits until it has. */
 void nsd_dismiss_helper(struct nsd_launch *launch);
 
-/* Writes to a file of a real /proc. */
+/* namespaces.c. Writes to a file of a real /proc. */
 long nsd_write_proc(const char *path, const char *content);
 
-/* terminal.c: the operation of this name. */
-long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step);
-/* pin.c: the operations; and what the first process does when a launch fails after it. */
-long nsd_pin(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_unpin_here(const struct nsd_launch *launch, const struct nsd_step *step);
-long nsd_enter_time(const struct nsd_launch *launch, const struct nsd_step *step);
+/* pin.c. What the first process does when a launch fails after it has pinned. */
 void nsd_unpin_all(const struct nsd_launch *launch);
 
 /* Pins an open namespace on a file; proc is where descriptors have names: "/proc/", or "" in

@@ -95,10 +95,10 @@ static long take_own(const struct nsd_launch *launch, int64_t which, long first)
     return ret < 0 ? ret : 1;
 }
 
-/* numbers: which of 0, 1, 2, a bit for each; the user to whom it shall belong or -1
+/* which: of 0, 1, 2, a bit for each; owner: the user to whom it shall belong, or -1
  *
  * Returns whether the terminal is of the container's own devpts. */
-long nsd_give_terminal(const struct nsd_launch *launch, const struct nsd_step *step)
+long nsd_terminal(struct nsd_launch *launch, const struct nsd_step *step)
 {
     int64_t which = step->number[0];
     long first = (which & 1) != 0 ? 0 : (which & 2) != 0 ? 1 : 2;

@@ -8,8 +8,10 @@
  * It writes the maps itself where it has the power (root), else it runs newuidmap and newgidmap,
  * which are setuid root and look up in /etc/subuid and /etc/subgid what their caller may have.
  */
+#include "constants.h"
 #include "power.h"
 #include "steps.h"
+#include "text.h"
 
 #include <linux/errno.h>
 #include <linux/fcntl.h>
@@ -19,10 +21,6 @@
 #include <linux/signal.h>
 #include <linux/wait.h>
 
-#define AF_UNIX 1
-#define SOCK_SEQPACKET 5
-#define SOCK_CLOEXEC 02000000
-#define MSG_NOSIGNAL 0x4000
 #define EXECUTING_FAILED                                                               \
     100 /* newuidmap ends with 0 or 1; 100 and an errno come from here */
 #define MOST_NUMBERS (3 * 340)
@@ -33,28 +31,6 @@ struct order {
     int64_t pid;
     uint64_t step;
 };
-
-static char *append(char *to, const char *text)
-{
-    while (*text != '\0')
-        *to++ = *text++;
-    *to = '\0';
-    return to;
-}
-
-static char *append_number(char *to, int64_t value)
-{
-    char digits[24];
-    int n = 0;
-
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while ((value /= 10) > 0);
-    while (n > 0)
-        *to++ = digits[--n];
-    *to = '\0';
-    return to;
-}
 
 /* In the process that becomes newuidmap: what it gets is what it needs, and nothing of ours. */
 static void become_program(const char *program, const char *pid, const char *content,
@@ -169,9 +145,9 @@ static long write_map(struct nsd_launch *launch, long asker, int64_t pid,
     static char number[24]; /* outlives what becomes the program */
     char path[64];
 
-    append_number(number, pid);
-    append(append(append(append(path, "/proc/"), number), "/"),
-           nsd_text(launch, step, 0));
+    nsd_append_number(number, (uint64_t)pid);
+    nsd_append(nsd_append(nsd_append(nsd_append(path, "/proc/"), number), "/"),
+               nsd_text(launch, step, 0));
     if (program != NULL)
         return run_program(launch, asker, program, number, nsd_text(launch, step, 1));
     return nsd_write_proc(path, nsd_text(launch, step, 1));
@@ -197,11 +173,12 @@ static void serve(struct nsd_launch *launch, long socket)
 
 /* The helper has memory of its own: the kernel makes no user namespace for a process that
  * shares its memory with another. */
-long nsd_map_helper(struct nsd_launch *launch)
+long nsd_map_helper(struct nsd_launch *launch, const struct nsd_step *step)
 {
     int pair[2] = {-1, -1};
     long ret = sys4(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 
+    (void)step;
     if (ret < 0)
         return ret;
     ret = sys5(__NR_clone, SIGCHLD, 0, 0, 0, 0);
@@ -228,8 +205,7 @@ void nsd_dismiss_helper(struct nsd_launch *launch)
     sys4(__NR_wait4, launch->helper_pid, 0, __WALL, 0);
 }
 
-/* numbers: whether it is the last; texts: file of /proc/PID, content, program that writes it
- * or absent */
+/* file: of /proc/PID; program: that writes it, if we do not; last: the helper may go then */
 long nsd_map_ids(struct nsd_launch *launch, const struct nsd_step *step)
 {
     struct order order = {.pid = sys0(__NR_getpid),
@@ -246,14 +222,13 @@ long nsd_map_ids(struct nsd_launch *launch, const struct nsd_step *step)
     return answer;
 }
 
-/* numbers: uid, gid
- *
- * A user namespace belongs to the effective ids of its maker. Those that are not root's take
+/* A user namespace belongs to the effective ids of its maker. Those that are not root's take
  * root's capabilities from what is effective; what is permitted stays, and becomes it again. */
-long nsd_set_owner(const struct nsd_step *step)
+long nsd_owner(struct nsd_launch *launch, const struct nsd_step *step)
 {
     long ret = sys3(__NR_setresgid, -1, step->number[1], -1);
 
+    (void)launch;
     if (ret == 0)
         ret = sys3(__NR_setresuid, -1, step->number[0], -1);
     return ret < 0 ? ret : nsd_raise_permitted();

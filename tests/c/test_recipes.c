@@ -15,10 +15,9 @@
 
 #define FIVE (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
 
-static const char *const words[NSD_OPERATION_COUNT] = {
-#define X(name, word) [NSD_##name] = (word),
-    NSD_OPERATIONS(X)
-#undef X
+static const char *const words[] = {
+#define ROW(name, word, function, way, numbers, texts) (word),
+#include "operations.def"
 };
 
 /* The operations of a recipe in one line; "?" behind a tolerated one. */

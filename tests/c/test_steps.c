@@ -1,4 +1,4 @@
-/* steps/steps.c, compiled for a hosted program with sanitizers: every operation is
+/* csrc/steps, compiled for a hosted program with sanitizers: every operation is
  * performed in a forked child, succeeds once where it can, and is broken once on purpose. */
 #include "steps/steps.h"
 
@@ -687,7 +687,7 @@ static void parts_are_hidden_or_closed(void)
 
     in_new_namespaces(CLONE_NEWNS);
     CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/proc", "tmpfs", root)), 0);
-    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", NULL, root)), -ENOENT);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T(names, "/proc", "", root)), -ENOENT);
     CHECK_NUMBER(mkdir(below_root("proc/fs"), 0755), 0);
     CHECK_NUMBER(mkdir(below_root("proc/folder"), 0755), 0);
     CHECK_NUMBER(mkdir(below_root("proc/folder/secret"), 0755), 0);
@@ -709,7 +709,7 @@ static void parts_are_hidden_or_closed(void)
     CHECK_NUMBER(flags_of(below_root("proc/fs")) & (MS_RDONLY | MS_NOEXEC),
                  MS_RDONLY | MS_NOEXEC);
     CHECK_NUMBER(flags_of(below_root("proc")) & MS_RDONLY, 0);
-    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", NULL, root)), -ESTALE);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("", "/link", "", root)), -ESTALE);
     /* The very mount, wherever its place is called now. */
     CHECK_NUMBER(mkdir(below_root("other"), 0755), 0);
     CHECK_NUMBER(STEP(MOUNT_AT, N(0, -1), T("", "/other/x", "tmpfs", root)), 0);
@@ -717,7 +717,7 @@ static void parts_are_hidden_or_closed(void)
     close(open(below_root("other/x/file"), O_CREAT | O_WRONLY, 0600));
     CHECK_NUMBER(rename(below_root("other"), below_root("moved")), 0);
     CHECK_NUMBER(mkdir(below_root("other"), 0755), 0);
-    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("file", "/other/x", NULL, root)), 0);
+    CHECK_NUMBER(STEP(MASK_AT, N(0, -1), T("file", "/other/x", "", root)), 0);
     CHECK_NUMBER(open(below_root("moved/x/file"), O_WRONLY | O_CLOEXEC), -1);
     CHECK_NUMBER(errno, EROFS);
     CHECK_NUMBER(STEP(BIND_AT, N(0, -1, 22), T("", "/other/x/on", NULL, root)), -EBADF);
@@ -1232,10 +1232,9 @@ static void remove_root(void)
 
 static void every_operation_was_performed(void)
 {
-    static const char *const words[NSD_OPERATION_COUNT] = {
-#define X(name, word) [NSD_##name] = (word),
-        NSD_OPERATIONS(X)
-#undef X
+    static const char *const words[] = {
+#define ROW(name, word, function, way, numbers, texts) (word),
+#include "operations.def"
     };
 
     for (int i = 0; i < NSD_OPERATION_COUNT; i++) {
@@ -1280,15 +1279,15 @@ static void what_leads_nowhere_is_not_performed(void)
         {NSD_BIND_AT, {0, -1, -1}, {4, 4}},
         {NSD_BIND_AT, {0, NSD_SLOTS, 0}, {4, 4}},
         {NSD_MOUNT_AT, {0, NSD_SLOTS}, {4, 4, 4}},
-        {NSD_MASK_AT, {0, -2}, {4, 4}},
+        {NSD_MASK_AT, {0, -2}, {4, 4, 4}},
         {NSD_LINK_AT, {0, NSD_SLOTS}, {4, 4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 0}, {4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 60 | 20 << 8}, {4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 70 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4}},
-        {NSD_OVERLAY_AT, {0, -1, 5 | NSD_OVERLAY_IS_ROOT}, {4, 4}},
-        {NSD_LAYER_AT, {4, 0, 1}, {0, 4}},
-        {NSD_LAYER_AT, {0, -1, 1}, {0, 4}},
-        {NSD_LAYER_AT, {0, 0, -1}, {0, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 0}, {4, 4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 60 | 20 << 8}, {4, 4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 70 | 1 << 8 | NSD_OVERLAY_UPPER}, {4, 4, 4}},
+        {NSD_OVERLAY_AT, {0, -1, 5 | NSD_OVERLAY_IS_ROOT}, {4, 4, 4}},
+        {NSD_LAYER_AT, {4, 0, 1}, {0, 4, 4}},
+        {NSD_LAYER_AT, {0, -1, 1}, {0, 4, 4}},
+        {NSD_LAYER_AT, {0, 0, -1}, {0, 4, 4}},
         {NSD_LAYER_AT, {0, 0, 1}, {4}},
         {NSD_HAND_OVER, {0, NSD_SLOTS}, {0}},
         {NSD_READONLY, {3, -1}, {0}},
