@@ -11,7 +11,7 @@
  * The core maps only the first part, and believes none of it without a check: a container
  * may write to it where it can reach it.
  *
- * To add a system call: a row in operations.def, its function in steps/, a class for its words
+ * To add a system call: a row in operations.def, its function in steps/, a row for its words
  * in nsdemo/_operations.py. The compiler, or the import, names what was forgotten.
  */
 #ifndef NSD_PLAN_H

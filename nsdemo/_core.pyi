@@ -5,9 +5,9 @@ from typing import TypedDict, Unpack, final, type_check_only
 # (keyword, file under /proc/PID/ns, CLONE_NEW* flag) of the eight, in the keywords' order
 NAMESPACES: tuple[tuple[str, str, int], ...]
 
-# csrc/operations.def: (word, names of the numbers, names of the texts), in their places; "name?"
-# may be absent, ".name" is not shown by a Step, "" and "." are nobody's
-OPERATIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+# csrc/operations.def: (word, names of its numbers, names of its texts), parted by spaces, in their
+# places; "name?" may be absent, ".name" is not shown by a Step, "." is nobody's
+OPERATIONS: tuple[tuple[str, str, str], ...]
 
 _Numbers = tuple[int, int, int]
 _Texts = tuple[str | None, str | None, str | None, str | None]

@@ -6,12 +6,12 @@ Loaded when a plan is shown, and not before.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ._clone_flags import OPTIONS
-from ._explain import MOUNTS, MS_SLAVE, keyword_of, target
+from ._explain import MOUNTS, fields_of
+from ._notation import MS_SLAVE, shell_word
+from ._operations import OPERATIONS
 from ._values import working_directory
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def command_line(steps: Sequence[Step]) -> list[str]:
         return ["# an empty plan"]
     operations = [step.operation for step in steps]
     if "join" in operations:
-        line, beyond = _nsenter(steps)
+        line, beyond = _by("nsenter", steps)
     elif operations[0] == "chroot" or not _makes_namespaces(steps):
         line, beyond = _chroot(steps)
     else:
-        line, beyond = _unshare(steps)
+        line, beyond = _by("unshare", steps)
     lines = [f"# equals: {line}"]
     if beyond:
         lines.append("# what that command cannot do: " + "; ".join(beyond))
@@ -74,11 +74,13 @@ def _stays_below(steps: Sequence[Step]) -> list[str]:
         goes = step.operation in ("chroot", "pivot_root", "join")
         if goes or (step.operation == "chdir" and (not args or args[0].startswith("/"))):
             found = []
-        elif step.operation in MOUNTS and f"{here}/".startswith(f"{target(step)}/"):
-            found = [
-                f"# warning: step {number} mounts over {target(step)}, and the working directory "
-                f"stays below that: .chdir({here!r}) comes after it"
-            ]
+        elif step.operation in MOUNTS:
+            place = fields_of(step.operation, args).place
+            if f"{here}/".startswith(f"{place.rstrip('/')}/"):
+                found = [
+                    f"# warning: step {number} mounts over {place}, and the working directory "
+                    f"stays below that: .chdir({here!r}) comes after it"
+                ]
     return found
 
 
@@ -90,61 +92,46 @@ def _command(steps: Sequence[Step]) -> str:
     last = steps[-1]
     if last.operation != "exec":
         return "COMMAND"
-    return " ".join(_shell_word(word) for word in last.args[1:])
+    return " ".join(shell_word(word) for word in last.args[1:])
 
 
-def _shell_word(word: str) -> str:
-    """A word as a shell takes it, on one line."""
-    if word.isprintable():
-        return shlex.quote(word)
-    shown = []
-    for char in word:
-        if char in "\\'":
-            shown.append("\\" + char)
-        elif char.isprintable():
-            shown.append(char)
-        else:
-            shown += [f"\\x{byte:02x}" for byte in os.fsencode(char)]
-    return f"$'{''.join(shown)}'"
+def _beyond(steps: Sequence[Step], tool: str) -> list[str]:
+    rows = [OPERATIONS[step.operation] for step in steps]
+    found = [row.beyond for row in rows if row.beyond and (not row.tools or tool in row.tools)]
+    return list(dict.fromkeys(found))
 
 
-def _beyond(steps: Sequence[Step], names: dict[str, str]) -> list[str]:
-    found = []
-    for step in steps:
-        words = names.get(step.operation)
-        if words and words not in found:
-            found.append(words)
-    return found
+class Line:
+    """The command line of a tool, while it is put together; see ``Row`` of ``_notation``.
 
+    Attributes:
+        words: those that there are.
+        ids: of whom the command is, at the end.
+        mapping: the options for the id maps of the plan.
+        seen: the operations that came before.
+    """
 
-_POWER = {
-    "rlimit": "set limits (prlimit)",
-    "drop_bounding": "drop capabilities (setpriv)",
-    "capset": "drop capabilities (setpriv)",
-    "no_new_privs": "forbid new privileges (setpriv --no-new-privs)",
-    "seccomp": "filter system calls",
-    "securebits": "set securebits (setpriv --securebits)",
-    "landlock": "restrict by Landlock",
-}
-_ALWAYS_BEYOND = {
-    "terminal": "a terminal of its own (script)",
-    "clone": "end with its parent whatever kills that",
-    "watch": "end with its parent whatever kills that",
-    "init": "a PID 1 that reaps and forwards signals",
-    "pivot_root": "let go of the old root (pivot_root)",
-    "sethostname": "set the host name",
-    "setdomainname": "set the domain name",
-    "join_cgroup": "move to the target's cgroups",
-    "umask": "set the umask",
-    **_POWER,
-    "loopback_up": "bring up the loopback interface",
-    "bind_at": "bind directories and files",
-    "readonly": "make the root read-only",
-    "overlay_at": "lay directories over each other",
-    "layer_at": "lay directories over each other",
-    "mount_at": "mount more file systems",
-    "mask_at": "hide parts of /proc and /sys",
-}
+    def __init__(self, tool: str, mapping: list[str]) -> None:
+        self.words = [tool]
+        self.ids: list[str] = []
+        self.mapping: list[str] = mapping
+        self.seen: set[str] = set()
+
+    def target(self, pid: str) -> list[str]:
+        """The process that is joined: the first that is opened."""
+        return ["--target", pid] if pid and "--target" not in self.words else []
+
+    def pin(self, option: str, path: str) -> list[str]:
+        self.words = [f"{option}={path}" if word == option else word for word in self.words]
+        return []
+
+    def add(self, tool: str, step: Step) -> None:
+        row = OPERATIONS[step.operation]
+        share, fields = getattr(row, tool), fields_of(step.operation, step.args)
+        words = share(self, fields) if callable(share) else [share.format_map(fields)]
+        self.words += words
+        self.ids.append(row.ids.format_map(fields))
+        self.seen.add(step.operation)
 
 
 def _mapping(steps: Sequence[Step]) -> tuple[list[str], list[str]]:
@@ -161,78 +148,20 @@ def _mapping(steps: Sequence[Step]) -> tuple[list[str], list[str]]:
     return unshare_options(files, (os.geteuid(), os.getegid()))
 
 
-def _ids(steps: Sequence[Step], options: tuple[str, str]) -> list[str]:
-    found = []
+def _by(tool: str, steps: Sequence[Step]) -> tuple[str, list[str]]:
+    """By unshare(1) or nsenter(1)."""
+    mapping, not_mapped = _mapping(steps) if tool == "unshare" else ([], [])
+    line = Line(tool, mapping)
     for step in steps:
-        if step.operation == "setgid":
-            found.append(f"{options[0]} {step.args[0]}")
-        if step.operation == "setuid":
-            found.append(f"{options[1]} {step.args[0]}")
-    return found
-
-
-def _unshare(steps: Sequence[Step]) -> tuple[str, list[str]]:
-    words = ["unshare"]
-    seen = set()
-    mapping, not_mapped = _mapping(steps)
-    for step in steps:
-        args = step.args
-        if step.operation in ("unshare", "clone"):
-            made = [word for bit, word in OPTIONS.items() if args[0] & bit]
-            words += sorted(made, key="--user".__ne__)  # the first, as the kernel has it
-            if step.operation == "clone" and "--pid" in words:
-                words.append("--fork")
-        elif step.operation in ("write", "map_ids") and args[0].endswith("uid_map"):
-            words += mapping
-        elif step.operation == "owner":
-            words.append(f"--owner {args[0]}:{args[1]}")
-        elif step.operation == "become_root":
-            words.append("--setgid 0 --setuid 0")
-        elif step.operation == "pin":
-            option = f"--{keyword_of(args[0])}"
-            words = [f"{option}={_shell_word(args[1])}" if w == option else w for w in words]
-        elif step.operation == "write" and args[0].endswith("timens_offsets"):
-            rows = [line.split() for line in args[1].splitlines()]
-            words += [f"--{clock}={seconds}" for clock, seconds, _ in rows]
-        elif step.operation == "fork" and "unshare" in seen:
-            words.append("--fork")
-        elif step.operation == "mount" and args[2] == "proc":
-            words.append("--mount-proc")
-        elif step.operation in ("pivot_root", "chroot"):
-            words += ["--root", _shell_word(args[0])]
-        elif step.operation == "chdir":
-            words += ["--wd", _shell_word(args[0]) if args else '"$(pwd -P)"']
-        elif step.operation == "propagation" and not args[1] & 1 << 18:
-            kinds = {1 << 19: "slave", 1 << 20: "shared", 1 << 17: "unbindable"}
-            words += [f"--propagation {kind}" for bit, kind in kinds.items() if args[1] & bit]
-        seen.add(step.operation)
-    words += _ids(steps, ("--setgid", "--setuid"))
-    if "--mount" in words and "propagation" not in seen:
-        words.append("--propagation unchanged")
-    beyond = [*_beyond(steps, _ALWAYS_BEYOND), *not_mapped]
-    if "--root" in words and any(s.operation in MOUNTS and s.args[-1] & MS_SLAVE for s in steps):
-        beyond.append("keep its /proc off a machine that shares its mounts")
-    return " ".join([*words, _command(steps)]), beyond
-
-
-def _nsenter(steps: Sequence[Step]) -> tuple[str, list[str]]:
-    words = ["nsenter"]
-    for step in steps:
-        if step.operation == "open_root" and step.args[0].startswith("/proc/"):
-            if "--target" not in words:
-                words += ["--target", step.args[0].split("/")[2]]
-        elif step.operation == "open_process" and "--target" not in words:
-            words += ["--target", str(step.args[0])]
-        elif step.operation == "join":
-            words += [word for bit, word in OPTIONS.items() if step.args[0] & bit]
-        elif step.operation == "chroot" and not step.args:
-            words.append("--root")
-        elif step.operation == "chdir" and step.args:
-            words.append(f"--wdns={_shell_word(step.args[0])}")
-        elif step.operation == "become_root" and os.geteuid() != 0:
-            words.append("--preserve-credentials")
-    words += _ids(steps, ("--setgid", "--setuid"))
-    beyond = _beyond(steps, _ALWAYS_BEYOND | {"hide": "hide the joiner from the container"})
+        line.add(tool, step)
+    words = list(filter(None, [*line.words, *line.ids]))
+    beyond = [*_beyond(steps, tool), *not_mapped]
+    if tool == "unshare":
+        if "--mount" in words and "propagation" not in line.seen:
+            words.append("--propagation unchanged")
+        stays = any(s.operation in MOUNTS and s.args[-1] & MS_SLAVE for s in steps)
+        if stays and any(word.startswith("--root") for word in words):
+            beyond.append("keep its /proc off a machine that shares its mounts")
     return " ".join([*words, _command(steps)]), beyond
 
 
@@ -248,6 +177,5 @@ def _chroot(steps: Sequence[Step]) -> tuple[str, list[str]]:
     spec = f"--userspec={'+'.join(['', *user])}:{'+'.join(['', *group])} " if group else ""
     if any(step.operation == "setgroups" and step.args[0] == 0 for step in steps):
         spec += "--groups= "
-    line = f"{prefix}chroot {spec}{_shell_word(root)} {_command(steps)}"
-    names = {"chdir": "start in another directory than /", "umask": "set the umask", **_POWER}
-    return line, _beyond(steps, names)
+    line = f"{prefix}chroot {spec}{shell_word(root)} {_command(steps)}"
+    return line, _beyond(steps, "chroot")

@@ -16,44 +16,10 @@ from collections.abc import Iterable
 import nsdemo
 
 from ._equals import command_line
-from ._explain import describe, system_call
+from ._explain import purpose, system_call
 
 _ASCII = str.maketrans({"µ": "u", "─": "-"})
 BOLD, DIM, GREEN, YELLOW, CYAN = "1", "2", "32", "33", "36"
-
-
-# What each system call is for, in the words of a beginner.
-_WHY = {
-    "clone": "a child, in new namespaces",
-    "open_process": "hold on to the process, not to its number",
-    "open_root": "hold on to the directory, not to its name",
-    "watch": "",
-    "join": "enter the target's namespaces",
-    "unshare": "new namespaces",
-    "write": "who is who: ids inside, ids outside",
-    "hide": "the container must not read this helper",
-    "fork": "a child, inside the namespaces",
-    "become_root": "root of the user namespace",
-    "sethostname": "seen only inside",
-    "loopback_up": "127.0.0.1",
-    "propagation": "later mounts stay inside",
-    "bind": "pivot_root needs a mount",
-    "mount": "a /proc that shows the new processes",
-    "open_source": "what is to be bound",
-    "bind_at": "a directory or file of the host's",
-    "mount_at": "a file system of the container's own",
-    "readonly": "nothing can be written here",
-    "overlay_at": "changes go to the upper layer",
-    "layer_at": "what is mounted here stays as it is",
-    "link_at": "a name that programs expect",
-    "pivot_root": "ROOT is / now; the old / is let go",
-    "chroot": "from now on, this is /",
-    "chdir": "start here",
-    "setsid": "a session of its own",
-    "drop_inheritable": "no powers by inheritance",
-    "die_with_parent": "end with us",
-    "exec": "become the command",
-}
 
 
 class Page:
@@ -135,9 +101,7 @@ class Page:
 
     def _call(self, before: str, step: nsdemo.Step) -> None:
         call = self._short(system_call(step.operation, step.args))
-        why = _WHY.get(step.operation, describe(step))
-        if step.operation == "write" and step.args[0].endswith("/setgroups"):
-            why = "the kernel wants this before gid_map"
+        why = purpose(step)
         comment = f"# {self._short(why)}" if why else ""
         room = self.width - 4 - len(before)
         lines = _wrap_call(call, room)

@@ -213,3 +213,7 @@ def checked_power(request: Request) -> Wishes:
     if request.securebits is not None:
         wishes["securebits"] = checked_securebits(request.securebits)
     return wishes
+
+
+def limit_name(number: int) -> str:
+    return LIMITS[number] if 0 <= number < len(LIMITS) else str(number)

@@ -9,24 +9,8 @@ import os
 from typing import Any
 
 from . import _core
-from ._explain import MS_SLAVE, system_call
+from ._explain import args_of, system_call
 from ._shown import child_of_init
-
-_STAYS_INSIDE = 4  # NSD_STAYS_INSIDE, shown as the call that is made for it
-# Operations that Python shows with their first number, behind the texts.
-_WITH_FLAGS = (
-    "clone",
-    "unshare",
-    "propagation",
-    "bind",
-    "mount",
-    "bind_at",
-    "mount_at",
-    "mask_at",
-    "overlay_at",
-    "layer_at",
-    "readonly",
-)
 
 
 class Step:
@@ -120,25 +104,10 @@ def steps_of(core: _core.Plan) -> list[Step]:
     argv, _, paths = core.command()
     steps = []
     for operation, flags, numbers, texts in core.steps():
-        args: tuple[Any, ...] = tuple(text for text in texts if text is not None)
         if operation == "exec":
-            args = (paths[0] if len(paths) == 1 else argv[0], *argv)
-        elif operation in _WITH_FLAGS:
-            args = (*args, numbers[0] | (MS_SLAVE if flags & _STAYS_INSIDE else 0))
-        elif operation == "join":
-            args = (numbers[1],)
-        elif operation == "owner":
-            args = numbers[:2]
-        elif operation == "terminal":
-            args = tuple(fd for fd in range(3) if numbers[0] >> fd & 1)
-        elif operation in ("open_process", "setgid", "setuid", "umask", "setpgid"):
-            args = (numbers[0],)
-        elif operation == "landlock_allow":
-            args = (*args, "write" if numbers[0] else "read")
-        elif operation in ("rlimit", "drop_bounding", "capset", "seccomp", "securebits"):
-            args = numbers[: {"rlimit": 3, "capset": 2}.get(operation, 1)]
-        elif operation == "setgroups":
-            args = (numbers[0], "tolerated" if flags else "")
+            args: tuple[Any, ...] = (paths[0] if len(paths) == 1 else argv[0], *argv)
+        else:
+            args = args_of(operation, flags, numbers, texts)
         steps.append(Step(operation, args))
     return steps
 

@@ -14,6 +14,7 @@ from support import IS_ROOT, QUIET, no_power
 from targets import CAPTURED, only_root, tool
 
 import nsdemo
+from nsdemo import _core, _explain
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -321,3 +322,33 @@ def test_the_nsenter_line_is_the_same_for_a_container_and_its_pid() -> None:
 def test_a_line_break_in_an_argument_does_not_break_the_line() -> None:
     plan = nsdemo.Plan().exec(["printf", "%s", "a\nb"])
     assert all(line[0] in "1#" for line in str(plan).splitlines() if line)
+
+
+@pytest.mark.parametrize(
+    ("what", "call", "words"),
+    [
+        (0, 'fsopen("overlay"); ', "lay an overlay over what is mounted on /r/data"),
+        (1, 'mkdir("/r/data")', "make /r/data anew"),
+        (2, 'mkdir("/r/data")', "make /r/data anew"),
+        (3, 'open_tree("/r/data", ', "show /r/data as it is, read-only"),
+    ],
+)
+@pytest.mark.parametrize("flags", [0, 4], ids=["", "stays inside"])
+def test_a_layer_is_shown_as_what_is_done(what: int, call: str, words: str, flags: int) -> None:
+    texts = (None, "/data", "", "/r")
+    core = _core.Plan().append("layer_at", flags, (what, 1, 1), texts)
+    step = nsdemo.Plan._from_core(core).steps[0]
+    assert str(step).startswith(call)
+    assert _explain.describe(step) == words
+
+
+def test_the_root_has_a_name() -> None:
+    core = _core.Plan().append("mount_at", 0, (0, -1, 0), ("", "/", "tmpfs", "/"))
+    step = nsdemo.Plan._from_core(core).steps[0]
+    assert str(step).endswith('move_mount("/")')
+    assert _explain.describe(step) == "mount tmpfs on /"
+
+
+def test_a_pin_is_an_option_with_a_path() -> None:
+    plan = no_power().unshare("net", "uts").pin("net", "/run/a pin").exec(["true"])
+    assert " --uts --net='/run/a pin' " in str(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import nsdemo
-from nsdemo import _core, _explain
+from nsdemo import _core, _equals, _explain, _operations
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -118,7 +119,7 @@ def imports_of(path: Path) -> set[str]:
 
 MAY_IMPORT_THE_CORE = {
     *("_adopted", "_container", "_pins", "_plan", "_planned", "_request", "_run"),
-    *("_step", "_targets", "_values", "_visit"),
+    *("_explain", "_operations", "_step", "_targets", "_values", "_visit"),
     "doctor",
 }
 
@@ -172,7 +173,16 @@ def test_a_plain_import_loads_little() -> None:
     assert own <= {"nsdemo"} | {
         f"nsdemo.{name}"
         for name in (
-            *("_api", "_clone_flags", "_container", "_core", "_errors", "_explain"),
+            *(
+                "_api",
+                "_clone_flags",
+                "_container",
+                "_core",
+                "_errors",
+                "_explain",
+                "_notation",
+                "_operations",
+            ),
             *(
                 "_given",
                 "_plan",
@@ -351,13 +361,44 @@ def test_a_row_and_its_function_need_each_other(
     assert said in built.stderr
 
 
-def test_every_operation_has_its_words() -> None:
-    text = Path(_explain.__file__).read_text(encoding="utf-8")
-    for word, *_ in _core.OPERATIONS:
-        for function in ("system_call", "describe"):
-            body = text[text.index(f"def {function}(") :]
-            body = body[: body.index("\ndef ", 1)]
-            assert f'case "{word}":' in body, f"{function} has no words for {word}"
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ((*_core.OPERATIONS, ("juggle", "", "")), "nsdemo/_operations.py has no row for .*juggle"),
+        (_core.OPERATIONS[:-1], "csrc/operations.def has no row for .*end"),
+    ],
+    ids=["no row in Python", "no row in C"],
+)
+def test_an_operation_has_a_row_in_both_languages(
+    table: tuple[tuple[str, str, str], ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _operations.__file__ is not None
+    again = importlib.util.spec_from_file_location("nsdemo._again", _operations.__file__)
+    assert again is not None
+    assert again.loader is not None
+    monkeypatch.setattr(_core, "OPERATIONS", table)
+    with pytest.raises(ImportError, match=said):
+        again.loader.exec_module(importlib.util.module_from_spec(again))
+
+
+@pytest.mark.parametrize("row", _core.OPERATIONS, ids=lambda row: str(row[0]))
+def test_everything_is_said_of_every_operation(row: tuple[str, str, str]) -> None:
+    """Whatever a row says is made of names that the operation has, whether all is there or not."""
+    word, numbers, texts = row
+    whole = ["/proc/1/x"] * len(texts.split())
+    least = [None if name.endswith("?") else "/x" for name in texts.split()]
+    for given in (whole, least):
+        args: tuple[Any, ...] = ("/bin/true", "true")
+        if word != "exec":
+            args = _explain.args_of(word, 0, [1] * len(numbers.split()), given)
+        step = nsdemo.Step(word, args)
+        line = _equals.Line("unshare", [])
+        line.add("unshare", step)
+        line.add("nsenter", step)
+        said = (str(step), _explain.describe(step))
+        assert all(said)
+        for text in (*said, _explain.purpose(step), *line.words, *line.ids):
+            assert isinstance(text, str)
 
 
 @in_checkout

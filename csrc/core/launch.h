@@ -29,7 +29,7 @@ struct nsd_launch_options {
     int terminal; /* > 2: a socket for our end of the command's own terminal; 0: none */
 };
 
-/* What went wrong before the launcher ran; the words are in _explain.py. */
+/* What went wrong before the launcher ran; the words are in _operations.py. */
 enum nsd_start_stage {
     NSD_START_CLONE,
     NSD_START_DESCRIPTORS,

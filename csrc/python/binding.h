@@ -70,8 +70,8 @@ PyObject *nsd_raise(int error);
 /* Does the calling thread have a capability? -1 with an exception set: nobody says. */
 int nsd_may(int capability);
 
-/* The table of csrc/operations.def: ((word, names of the numbers, names of the texts), ...), in their
- * places. "name?" may be absent, ".name" is not shown by a Step, "" and "." are nobody's. */
+/* The table of csrc/operations.def: ((word, names of numbers, names of texts), ...), parted by spaces, in their
+ * places. "name?" may be absent, ".name" is not shown by a Step, "." is nobody's. */
 PyObject *nsd_operations(void);
 
 /* process_type.c. Of those that return an int, -1 is an exception set. */

@@ -4,47 +4,30 @@
 #include <errno.h>
 #include <string.h>
 
+/* The names, each with a space behind. */
 static const struct {
-    const char *word, *numbers[3], *texts[4]; /* NULL: no more */
+    const char *word, *numbers, *texts;
 } operations[] = {
-#define ROW(name, word, function, way, numbers, texts) {word, {numbers}, {texts}},
-#define NUMBER(name) #name,
-#define INNER(name) "." #name,
-#define NO_NUMBER ".",
-#define SLOT(name) "." #name,
-#define OPTIONAL_SLOT(name) "." #name,
-#define TEXT(name) #name,
-#define OPTIONAL_TEXT(name) #name "?",
-#define BYTES(name) "",
-#define NO_TEXT "",
+#define ROW(name, word, function, way, numbers, texts) {word, "" numbers, "" texts},
+#define NUMBER(name) #name " "
+#define INNER(name) "." #name " "
+#define NO_NUMBER ". "
+#define SLOT(name) "." #name " "
+#define OPTIONAL_SLOT(name) "." #name " "
+#define TEXT(name) #name " "
+#define OPTIONAL_TEXT(name) #name "? "
+#define BYTES(name) ". "
+#define NO_TEXT ". "
 #include "../operations.def"
 };
-
-static PyObject *names_as_tuple(const char *const *names, Py_ssize_t most)
-{
-    Py_ssize_t count = 0;
-    PyObject *tuple;
-
-    while (count < most && names[count] != NULL)
-        count++;
-    tuple = PyTuple_New(count);
-    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
-        PyObject *name = PyUnicode_InternFromString(names[i]);
-
-        if (name == NULL || PyTuple_SetItem(tuple, i, name) < 0)
-            Py_CLEAR(tuple);
-    }
-    return tuple;
-}
 
 PyObject *nsd_operations(void)
 {
     PyObject *table = PyTuple_New(NSD_OPERATION_COUNT);
 
     for (int i = 0; table != NULL && i < NSD_OPERATION_COUNT; i++) {
-        PyObject *row = Py_BuildValue("(sNN)", operations[i].word,
-                                      names_as_tuple(operations[i].numbers, 3),
-                                      names_as_tuple(operations[i].texts, 4));
+        PyObject *row = Py_BuildValue("(sss)", operations[i].word,
+                                      operations[i].numbers, operations[i].texts);
 
         if (row == NULL || PyTuple_SetItem(table, i, row) < 0)
             Py_CLEAR(table);
