@@ -28,6 +28,7 @@ if sys.platform != "linux":
 
 from typing import TYPE_CHECKING, Any
 
+from . import _doors
 from ._api import chroot_run, enter, run, spawn
 from ._container import Container
 from ._errors import NamespaceError
@@ -39,9 +40,9 @@ from ._targets import namespaces
 
 if TYPE_CHECKING:
     from ._changes import Change
+    from ._doctor import Findings, doctor
     from ._landlock import Landlock
-    from ._pins import release
-    from .doctor import Findings, doctor
+    from ._release import release
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
 
@@ -78,35 +79,29 @@ __all__ = [
 ]
 
 
+# What a script that only runs commands does not need is loaded when it is asked for.
+_LATER = {
+    "Change": "_changes",
+    "Findings": "_doctor",
+    "Landlock": "_landlock",
+    "Rootfs": "rootfs",
+    "doctor": "_doctor",
+    "release": "_release",
+    **dict.fromkeys(("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"), "mounts"),
+}
+
+_doors.enter = enter
+_doors.on_terminal = lambda plan, options: __import__(
+    "nsdemo._on_terminal"
+)._on_terminal.run_on_terminal(plan, options)
+_doors.html = lambda picture, thing: getattr(__import__("nsdemo.notebook").notebook, picture)(
+    thing
+)._repr_html_()
+
+
 def __getattr__(name: str) -> Any:
-    """Load what a script that only runs commands does not need when it is asked for."""
-    if name == "Rootfs":
-        from .rootfs import Rootfs
-
-        return Rootfs
-    if name == "Change":
-        from ._changes import Change
-
-        return Change
-    if name == "Landlock":
-        from ._landlock import Landlock
-
-        return Landlock
-    if name == "release":
-        from ._pins import release
-
-        return release
-    if name in ("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"):
-        from . import mounts
-
-        return getattr(mounts, name)
-    if name in ("doctor", "Findings"):
-        import importlib
-
-        module = importlib.import_module("nsdemo.doctor")
-        # Importing it put the module where its function belongs.
-        globals().update(doctor=module.doctor, Findings=module.Findings)
-        return globals()[name]
+    if name in _LATER:
+        return getattr(__import__(f"nsdemo.{_LATER[name]}", fromlist=[name]), name)
     raise AttributeError(f"module 'nsdemo' has no attribute {name!r}")
 
 

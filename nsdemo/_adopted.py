@@ -9,8 +9,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import _core
-from ._container import Container
-from ._plan import Plan
 from ._proc import patience, read_process
 from ._targets import pid_of_pidfd
 
@@ -26,21 +24,18 @@ class Found(NamedTuple):
     is_init: bool
 
 
-def adopt(target: Any) -> Container[bytes]:
-    """Container.adopt."""
+def taken_in(target: Any) -> tuple[_core.Process, list[str], str | None]:
+    """(the process, its command line, its root if that is not ours) of Container.adopt."""
     pid, pidfd = _open(target)
     try:
         if pid == os.getpid():
             raise ValueError("this is our own process: it cannot be taken in")
         found = _read(pid)
         _must_be_there(pidfd)  # so it was the one that we read of
-        process = _core.adopt(pid, pidfd, found.is_init)
+        return _core.adopt(pid, pidfd, found.is_init), found.args, found.root
     except BaseException:
         os.close(pidfd)
         raise
-    box: Container[bytes] = Container._made(process, Plan(), found.args, found.root)
-    box._trace = ()
-    return box
 
 
 def _must_be_there(pidfd: int) -> None:

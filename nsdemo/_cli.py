@@ -12,11 +12,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-import nsdemo
-
-from ._errors import printable
+from . import __version__
+from ._errors import NamespaceError, printable
 from .flags import Parser, read
+
+if TYPE_CHECKING:
+    from ._plan import Plan
+    from ._step import Step
 
 TIMED_OUT = 124
 SETUP_FAILED = 125
@@ -58,12 +62,12 @@ def _call(name: str, words: Sequence[str]) -> int:
         try:
             return _run(plan, call.timeout, call.trace)
         except FileNotFoundError as error:
-            if isinstance(error, nsdemo.NamespaceError) or number == len(commands):
+            if isinstance(error, NamespaceError) or number == len(commands):
                 raise
     raise AssertionError("there is a command to try, or an error")
 
 
-def _run(plan: nsdemo.Plan, timeout: float | None, with_trace: bool) -> int:
+def _run(plan: Plan, timeout: float | None, with_trace: bool) -> int:
     from ._foreground import run
 
     box, code, late = run(plan, timeout)
@@ -83,14 +87,14 @@ def _complain(message: str) -> None:
         print("nsdemo:", printable(message.replace("\n", " ")), file=sys.stderr)
 
 
-def _print_trace(trace: Sequence[nsdemo.Step]) -> None:
+def _print_trace(trace: Sequence[Step]) -> None:
     with contextlib.suppress(OSError):
         print(*trace, sep="\n", file=sys.stderr)
 
 
 def _report(error: Exception) -> int:
     """One line that says what went wrong, hints, and the exit status for it."""
-    executed = hasattr(error, "trace") and not isinstance(error, nsdemo.NamespaceError)
+    executed = hasattr(error, "trace") and not isinstance(error, NamespaceError)
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -105,7 +109,7 @@ def _report(error: Exception) -> int:
 def _doctor(words: Sequence[str]) -> int:
     usage = "what this machine allows, and who forbids the rest"
     Parser("doctor", "", usage.capitalize() + ".", "").parse_args(words)
-    from .doctor import doctor
+    from ._doctor import doctor
 
     print(doctor())
     return 0
@@ -159,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(USAGE)
             status = 0 if words else SETUP_FAILED
         elif name == "--version":
-            print("nsdemo", nsdemo.__version__)
+            print("nsdemo", __version__)
             status = 0
         else:
             _complain(f"there is no command {name!r}: the commands are {', '.join(COMMANDS)}")
@@ -172,6 +176,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return KILLED + signal.SIGINT
     except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, nsdemo.NamespaceError) and "--trace" in words:
+        if isinstance(error, NamespaceError) and "--trace" in words:
             _print_trace(error.trace)
         return _report(error)

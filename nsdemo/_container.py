@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 
-from . import _core
+from . import _core, _doors
 from ._given import RunOptions
 from ._plan import Plan
 from ._run import (
@@ -31,6 +31,7 @@ from ._stdio import (
     text_settings,
 )
 from ._step import Step, trace_of
+from ._targets import namespaces
 from ._values import deadline_of
 
 if TYPE_CHECKING:
@@ -180,9 +181,12 @@ class Container(Generic[AnyStr]):
 
         Source: pidfd_open(2), PIDFD_GET_INFO in linux/pidfd.h.
         """
-        from ._adopted import adopt
+        from ._adopted import taken_in
 
-        return adopt(target)
+        process, args, root = taken_in(target)
+        box: Container[bytes] = Container._made(process, Plan(), args, root)
+        box._trace = ()
+        return box
 
     @property
     def pid(self) -> int:
@@ -209,8 +213,6 @@ class Container(Generic[AnyStr]):
     @property
     def namespaces(self) -> Mapping[str, tuple[int, int]]:
         """Its namespaces' identities; see ``nsdemo.namespaces``."""
-        from ._targets import namespaces
-
         return namespaces(self)
 
     def __repr__(self) -> str:
@@ -231,9 +233,7 @@ class Container(Generic[AnyStr]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: its namespaces and its processes."""
-        from .notebook import container
-
-        return container(self)._repr_html_()
+        return _doors.html("container", self)
 
     def _has_ended(self) -> bool:
         return self._process.wait(0)
@@ -382,10 +382,7 @@ class Container(Generic[AnyStr]):
 
     def enter(self, args: Sequence[Any], **options: Any) -> CompletedProcess[Any]:
         """Run a command inside: ``nsdemo.enter`` with this container as the target."""
-        from ._api import enter
-
-        result: CompletedProcess[Any] = enter(self, args, **options)
-        return result
+        return _doors.enter(self, args, **options)
 
     def changes(self) -> tuple[Change, ...]:
         """What is different below its root: so far, or in the end when it has ended.
@@ -459,7 +456,7 @@ class Container(Generic[AnyStr]):
 
         What was released already is left alone. A container that ends releases nothing by itself.
         """
-        from ._pins import release_all
+        from ._release import release_all
 
         release_all(self._plan._core, self._plan._remembered.pinned_in)
 
@@ -500,6 +497,7 @@ class Container(Generic[AnyStr]):
 
 
 Container.__module__ = "nsdemo"
+_doors.start = Container._start
 
 
 def _reap_detached() -> None:

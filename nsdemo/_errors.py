@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
+from . import _doors
+
 if TYPE_CHECKING:
     from ._step import Step
 
@@ -82,9 +84,7 @@ class NamespaceError(OSError):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: step, cause and hint."""
-        from .notebook import failure
-
-        return failure(self)._repr_html_()
+        return _doors.html("failure", self)
 
     def __reduce__(self) -> tuple[object, ...]:
         notes = tuple(getattr(self, "__notes__", ()))

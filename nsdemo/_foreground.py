@@ -8,11 +8,15 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Any
 
-import nsdemo
+from ._run import TimeoutExpired
+from ._shown import is_deaf_to
+from ._stdio import DEVNULL
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ._container import Container
+    from ._plan import Plan
     from .flags import Call
 
 
@@ -33,11 +37,11 @@ def streams(call: Call) -> dict[str, Any]:
             raise ValueError("--tty connects the terminal that nsdemo is on, and there is none")
         return {}
     if wanted is None and "stdin" not in others and stat.S_ISFIFO(os.fstat(1).st_mode):
-        others["stdin"] = nsdemo.DEVNULL
+        others["stdin"] = DEVNULL
     return {"tty": True, **others}
 
 
-def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Container[Any], int, bool]:
+def run(plan: Plan, timeout: float | None = None) -> tuple[Container[Any], int, bool]:
     """Start a plan on our own standard streams, or be its terminal, and wait for its end.
 
     Signals that reach this process meanwhile are for the command. Returns the container, its
@@ -56,7 +60,7 @@ def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Contain
                 relay(box, timeout)
             else:
                 box.wait(timeout)
-        except nsdemo.TimeoutExpired:
+        except TimeoutExpired:
             late = True
             _stop(box)
         except _StopRequested:
@@ -68,7 +72,7 @@ def run(plan: nsdemo.Plan, timeout: float | None = None) -> tuple[nsdemo.Contain
         return box, box.wait(), late
 
 
-def _stop(box: nsdemo.Container[Any]) -> None:
+def _stop(box: Container[Any]) -> None:
     try:
         box.stop()
     except _StopRequested:  # asked for a second time: no more patience
@@ -88,8 +92,8 @@ class _Signals:
     which Ctrl-C would then not end: that container is killed instead.
     """
 
-    def __init__(self, plan: nsdemo.Plan) -> None:
-        self.box: nsdemo.Container[Any] | None = None
+    def __init__(self, plan: Plan) -> None:
+        self.box: Container[Any] | None = None
         self.steps = {step.operation for step in plan}
         self._early: list[int] = []
         self._before: dict[int, Any] = {}
@@ -124,18 +128,3 @@ class _Signals:
         elif "setsid" in self.steps:
             with contextlib.suppress(OSError):
                 os.killpg(box.pid, number)
-
-
-_HEEDED = ("SigCgt", "SigIgn", "SigBlk")
-
-
-def is_deaf_to(pid: int, number: int) -> bool:
-    """A PID 1 that leaves this signal to its default action, which the kernel then skips."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
-        # What it blocks it reads by itself, as our init does.
-        heeded = (int(status[name], 16) >> (number - 1) & 1 for name in _HEEDED)
-        return status["NSpid"].split()[-1] == "1" and not any(heeded)
-    except (OSError, KeyError):  # it has ended, or is another user's
-        return False

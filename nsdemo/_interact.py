@@ -17,7 +17,8 @@ import tty
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ._foreground import is_deaf_to
+from ._run import timed_out
+from ._shown import is_deaf_to
 from ._terminal import callers_size, our_end, set_size
 
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ def relay(box: Container[Any], timeout: float | None) -> int:
         with _Keyboard(loop.inside, bool(loop.which & 1)) as keyboard:
             while box.poll() is None:
                 if deadline is not None and time.monotonic() >= deadline:
-                    from ._run import timed_out
-
                     raise timed_out(box.args, timeout or 0, box.trace)
                 loop.serve(keyboard, deadline)
             loop.drain()

@@ -12,11 +12,14 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-
-import nsdemo
+from typing import TYPE_CHECKING
 
 from ._equals import command_line
 from ._explain import purpose, system_call
+
+if TYPE_CHECKING:
+    from ._plan import Plan
+    from ._step import Step
 
 _ASCII = str.maketrans({"µ": "u", "─": "-"})
 BOLD, DIM, GREEN, YELLOW, CYAN = "1", "2", "32", "33", "36"
@@ -68,7 +71,7 @@ class Page:
         for number, line in enumerate(lines):
             self.line(line if number else line.replace("Notice", self.paint("Notice", YELLOW)))
 
-    def trace(self, steps: Iterable[nsdemo.Step], who: dict[int, str]) -> None:
+    def trace(self, steps: Iterable[Step], who: dict[int, str]) -> None:
         """What the kernel did, with the time it took, process by process."""
         previous = 0
         steps = tuple(steps)
@@ -86,20 +89,20 @@ class Page:
                 previous = step.pid
             self._call(f"{step.duration_ns / 1000:6.0f} µs  ", step)
 
-    def plan(self, plan: nsdemo.Plan) -> None:
+    def plan(self, plan: Plan) -> None:
         """What would be asked of the kernel, and the command line that does the same."""
         for number, step in enumerate(plan, 1):
             self._call(f"{number:2}  ", step)
         self.equals(plan)
 
-    def equals(self, plan: nsdemo.Plan) -> None:
+    def equals(self, plan: Plan) -> None:
         text = self._short(command_line(plan.steps)[0])
         for line in textwrap.wrap(
             text, self.width - 4, subsequent_indent="#     ", break_on_hyphens=False
         ):
             self.line(f"    {line}")
 
-    def _call(self, before: str, step: nsdemo.Step) -> None:
+    def _call(self, before: str, step: Step) -> None:
         call = self._short(system_call(step.operation, step.args))
         why = purpose(step)
         comment = f"# {self._short(why)}" if why else ""

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nsdemo
-
-from ._learn import Lesson, make_folder, needs
+from . import __version__
+from ._lesson import Lesson, make_folder, needs
 
 _CELL_TIMEOUT = 120  # seconds
 _MARK = '<meta name="generator" content="nsdemo">'
@@ -60,9 +59,7 @@ def write_pages(course: Sequence[Lesson], folder: Path, solutions: bool = False)
         f'<li><a href="{lesson.name}.html">{html.escape(lesson.title)}</a></li>'
         for lesson in course
     )
-    index = _INDEX.format(
-        head=_HEAD, version=nsdemo.__version__, kernel=os.uname().release, items=items
-    )
+    index = _INDEX.format(head=_HEAD, version=__version__, kernel=os.uname().release, items=items)
     _write(folder / "index.html", index)
     print(f"begin with {folder / 'index.html'}")
     return status

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _core
+from . import _core, _doors
 from ._given import RunOptions
 from ._remembered import BY_HAND, Remembered
 from ._step import Step, steps_of
@@ -141,9 +141,7 @@ class Plan:
         return f"<nsdemo.Plan of {len(self)} steps>"
 
     def _repr_html_(self) -> str:
-        from .notebook import plan
-
-        return plan(self)._repr_html_()
+        return _doors.html("plan", self)
 
     # -- namespaces --------------------------------------------------------------------
 
@@ -434,8 +432,6 @@ class Plan:
         ``die_with_parent`` for a watchdog, as ``spawn`` has one. For a plan made by hand, and
         one of spawn(die_with_parent=False), that is a ValueError.
         """
-        from ._container import Container
-
         given = RunOptions(stdin, stdout, stderr, text, encoding, errors, pass_fds)
         plan = self._runnable()
         if plan._ending is not None:
@@ -445,7 +441,7 @@ class Plan:
             for name, _, numbers, _ in plan._core.steps()
         ):
             raise ValueError("die_with_parent=True is for a plan of chroot_run, spawn or enter")
-        return Container._start(plan, given.over(self._remembered.options))
+        return _doors.start(plan, given.over(self._remembered.options))
 
     def run(
         self,
@@ -467,12 +463,10 @@ class Plan:
         Arguments are those of subprocess.run; left out, they are those that the plan was
         made with. Raises as ``run`` does.
         """
-        from ._run import run_plan
-
         given = RunOptions(stdin, stdout, stderr, text, encoding, errors, pass_fds)
         given.input, given.capture_output = input, capture_output
         given.timeout, given.check = timeout, check
-        return run_plan(self._runnable(), given.over(self._remembered.options))
+        return _doors.run(self._runnable(), given.over(self._remembered.options))
 
     def _must_be_open(self, judged: bool = False) -> None:
         """``judged``: the next step may be one that a filter judges."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, AnyStr
 
-from . import _core
+from . import _core, _doors
 from ._errors import explained, name_unended, setup_failed
 from ._explain import describe, hints_for
 from ._given import RunOptions
@@ -59,9 +59,7 @@ class CompletedProcess(subprocess.CompletedProcess[AnyStr]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: status, output, and how the container was made."""
-        from .notebook import completed
-
-        return completed(self)._repr_html_()
+        return _doors.html("completed", self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = (self.args, self.returncode, self.stdout, self.stderr)
@@ -163,9 +161,7 @@ def run_plan(plan: Plan, options: RunOptions | None = None) -> CompletedProcess[
         raise ValueError("stdout and stderr may not be used with capture_output")
     deadline = deadline_of(options.timeout)
     if remembered.terminal:
-        from ._terminal import run_on_terminal
-
-        return run_on_terminal(plan, options)
+        return _doors.on_terminal(plan, options)
     if options.input is not None:
         if stdin is not None:
             raise ValueError("stdin and input may not both be used")
@@ -199,6 +195,9 @@ def run_plan(plan: Plan, options: RunOptions | None = None) -> CompletedProcess[
     if options.check:
         completed.check_returncode()
     return completed
+
+
+_doors.run = run_plan
 
 
 def returncode_of(process: _core.Process) -> int:

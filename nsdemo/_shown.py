@@ -50,6 +50,21 @@ def _oldest_child(parent: int) -> int:
     return min(found)[1] if found else 0
 
 
+_HEEDED = ("SigCgt", "SigIgn", "SigBlk")
+
+
+def is_deaf_to(pid: int, number: int) -> bool:
+    """A PID 1 that leaves this signal to its default action, which the kernel then skips."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        # What it blocks it reads by itself, as our init does.
+        heeded = (int(status[name], 16) >> (number - 1) & 1 for name in _HEEDED)
+        return status["NSpid"].split()[-1] == "1" and not any(heeded)
+    except (OSError, KeyError):  # it has ended, or is another user's
+        return False
+
+
 def uid_of(pid: int) -> int:
     """Its effective user; -1 if that is not to be seen. Who is not dumpable has files of root's."""
     with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/status", "rb") as status:

@@ -1,4 +1,4 @@
-"""A terminal of its own for a command: both ends of it, its size, and a run on it."""
+"""A terminal of its own for a command: both ends of it, and its size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ import os
 import socket
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ._errors import explained
-from ._stdio import PIPE, STDOUT, Stdio
+from ._stdio import STDOUT, Stdio
 
 if TYPE_CHECKING:
     from ._container import Container
-    from ._given import Request, RunOptions
-    from ._plan import Plan
-    from ._run import CompletedProcess
+    from ._given import Request
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
@@ -223,43 +220,3 @@ class OurEnd(io.FileIO):
         while size := self.readinto(piece):
             data += piece[:size]
         return bytes(data)
-
-
-def run_on_terminal(plan: Plan, options: RunOptions) -> CompletedProcess[Any]:
-    """Run a plan whose command has a terminal: collect what it writes, or be its terminal."""
-    from ._container import Container
-    from ._errors import name_unended
-    from ._interact import must_be_terminal
-    from ._run import CompletedProcess, TimeoutExpired
-    from ._values import deadline_of
-
-    if options.input is not None:
-        raise ValueError("input= cannot be given to a command on a terminal")
-    collects = options.capture_output or PIPE in (options.stdin, options.stdout, options.stderr)
-    if not collects:
-        must_be_terminal("run", "capture_output=True collects what the command writes")
-    timeout = options.timeout
-    deadline = deadline_of(timeout)
-    box = Container._start(plan, options)
-    left = None if timeout is None else max(0, deadline - time.monotonic_ns()) / 1e9
-    out = err = None
-    try:
-        if collects:
-            out, err = box.communicate(timeout=left)
-        else:
-            box.interact(left)
-    except BaseException as error:
-        if isinstance(error, TimeoutExpired) and timeout is not None:
-            error.timeout = timeout
-        name_unended(error, box._process.end())
-        box._process.close()
-        raise
-    finally:
-        box._close_files()
-    completed: CompletedProcess[Any] = CompletedProcess(box.args, box.wait(), out, err)
-    completed._record = (plan._core.steps_only(), box._process)
-    completed.cut = box.cut
-    box._process.close()
-    if options.check:
-        completed.check_returncode()
-    return completed

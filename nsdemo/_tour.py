@@ -16,11 +16,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import nsdemo
-
+from ._api import chroot_run, enter, run, spawn
+from ._container import Container
+from ._errors import NamespaceError
 from ._lsns import list_namespaces
 from ._page import BOLD, DIM, GREEN, Page
+from ._plan import Plan
+from ._stdio import DEVNULL, PIPE, STDOUT
+from ._targets import namespaces
 from ._values import working_directory
+from .rootfs import Rootfs
 
 # ps as a shell script, for roots that have none: every process has a directory in /proc.
 _PS = """\
@@ -40,10 +45,10 @@ class Tour:
         self.stack = stack
         self.shell = "bash" if shutil.which("bash") else "sh"
         self.programs = [self.shell, *(name for name in ("cat", "ls") if shutil.which(name))]
-        self.ours = nsdemo.namespaces()
+        self.ours = namespaces()
         self.host_name = os.uname().nodename
-        self.root: nsdemo.Rootfs
-        self.box: nsdemo.Container[Any] | None = None
+        self.root: Rootfs
+        self.box: Container[Any] | None = None
         self.refused = False
 
     def run(self) -> None:
@@ -60,13 +65,13 @@ class Tour:
         show = self._show("/test.txt")
         try:
             self.chapter1()
-        except nsdemo.NamespaceError as error:
-            self.explain_refusal(error, nsdemo.chroot_run(self.root, show, dry_run=True))
+        except NamespaceError as error:
+            self.explain_refusal(error, chroot_run(self.root, show, dry_run=True))
         try:
             self.chapter2()
             self.chapter3()
-        except nsdemo.NamespaceError as error:
-            self.explain_refusal(error, nsdemo.spawn([self.shell], root=self.root, dry_run=True))
+        except NamespaceError as error:
+            self.explain_refusal(error, spawn([self.shell], root=self.root, dry_run=True))
         if self.box is None:
             self.only_ours()
         self.clean_up()
@@ -81,7 +86,7 @@ class Tour:
             'Every process has a directory that it calls "/". The kernel lets a process have '
             "another one. To be of use it needs programs, and the libraries that they load:"
         )
-        self.root = self.stack.enter_context(nsdemo.Rootfs.from_host(self.programs))
+        self.root = self.stack.enter_context(Rootfs.from_host(self.programs))
         Path(self.root, "test.txt").write_text("Hello\n")
         page.root = self.root.path
         names = ", ".join(f'"{name}"' for name in self.programs)
@@ -106,11 +111,11 @@ class Tour:
         page, shell = self.page, self.shell
         listing = self._list("/")
         page.code(f"nsdemo.chroot_run(root, {_code(listing)})")
-        result = nsdemo.chroot_run(self.root, listing, stdin=nsdemo.DEVNULL, **_CAPTURE)
+        result = chroot_run(self.root, listing, stdin=DEVNULL, **_CAPTURE)
         page.output(result.stdout)
         show = self._show("/test.txt")
         page.code(f"result = nsdemo.chroot_run(root, {_code(show)})")
-        result = nsdemo.chroot_run(self.root, show, stdin=nsdemo.DEVNULL, **_CAPTURE)
+        result = chroot_run(self.root, show, stdin=DEVNULL, **_CAPTURE)
         page.output(result.stdout)
         page.say("What the kernel did, from result.trace: the system calls and the time they took.")
         last = result.trace[-1].pid
@@ -120,9 +125,7 @@ class Tour:
             "ROOT: the file is ROOT/test.txt to you, and /test.txt inside."
         )
         # A command that waits, so that it can be looked at from outside.
-        plan = nsdemo.chroot_run(
-            self.root, [shell], dry_run=True, stdin=nsdemo.PIPE, stdout=nsdemo.PIPE, text=True
-        )
+        plan = chroot_run(self.root, [shell], dry_run=True, stdin=PIPE, stdout=PIPE, text=True)
         with plan.start() as jailed:
             inside = _ask(jailed, "echo $$")
             theirs = jailed.namespaces
@@ -150,12 +153,12 @@ class Tour:
             "|                   stdin=nsdemo.PIPE, stdout=nsdemo.PIPE, text=True)",
         )
         box = self.box = self.stack.enter_context(
-            nsdemo.spawn(
+            spawn(
                 [self.shell],
                 root=self.root,
                 hostname="boxy",
-                stdin=nsdemo.PIPE,
-                stdout=nsdemo.PIPE,
+                stdin=PIPE,
+                stdout=PIPE,
                 text=True,
             )
         )
@@ -185,7 +188,7 @@ class Tour:
         )
         self.what_breaks()
 
-    def namespace_table(self, box: nsdemo.Container[Any]) -> None:
+    def namespace_table(self, box: Container[Any]) -> None:
         page = self.page
         page.say("Each namespace has an inode number; the same number is the same namespace.")
         page.code("box.namespaces, nsdemo.namespaces()")
@@ -211,14 +214,14 @@ class Tour:
         page.code(
             f"nsdemo.run({_code(command)},", "|           root=root, fork=False, mount_proc=False)"
         )
-        result = nsdemo.run(
+        result = run(
             command,
             root=self.root,
             fork=False,
             mount_proc=False,
-            stdin=nsdemo.DEVNULL,
-            stdout=nsdemo.PIPE,
-            stderr=nsdemo.STDOUT,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
             text=True,
         )
         page.output(result.stdout)
@@ -230,10 +233,10 @@ class Tour:
         page.code(f'count = ["{shell}", "-c", {_quote(_COUNT)}]')
         for keyword in ("mount_proc=False", "mount_proc=True"):
             page.code(f"nsdemo.run(count, {keyword})")
-            result = nsdemo.run(
+            result = run(
                 [shell, "-c", _COUNT],
                 mount_proc=keyword.endswith("True"),
-                stdin=nsdemo.DEVNULL,
+                stdin=DEVNULL,
                 **_CAPTURE,
             )
             page.output(result.stdout)
@@ -260,7 +263,7 @@ class Tour:
             '|""")',
             f'nsdemo.enter(box, ["{self.shell}", "/ps.sh"])',
         )
-        result = nsdemo.enter(box, [self.shell, "/ps.sh"], stdin=nsdemo.DEVNULL, **_CAPTURE)
+        result = enter(box, [self.shell, "/ps.sh"], stdin=DEVNULL, **_CAPTURE)
         page.output(result.stdout)
         last = result.trace[-1].pid
         page.trace(result.trace, {last: "which becomes the command"})
@@ -270,7 +273,7 @@ class Tour:
         )
         show = self._show("/test.txt")
         page.say("The command line that does the same, from a plan that is not run:")
-        plan = nsdemo.enter(box, show, dry_run=True)
+        plan = enter(box, show, dry_run=True)
         page.code(f"print(nsdemo.enter(box, {_code(show)}, dry_run=True))")
         page.equals(plan)
 
@@ -322,7 +325,7 @@ class Tour:
 
     # -- where it is refused -----------------------------------------------------------
 
-    def explain_refusal(self, error: nsdemo.NamespaceError, plan: nsdemo.Plan) -> None:
+    def explain_refusal(self, error: NamespaceError, plan: Plan) -> None:
         """Say who forbids it, once, and show what would have been asked."""
         page = self.page
         page.say(f"This machine refuses: {error.strerror}.")
@@ -338,7 +341,7 @@ class Tour:
     def ask_doctor(self) -> None:
         """What is possible here, what is not, and who forbids it."""
         try:
-            from .doctor import doctor
+            from ._doctor import doctor
 
             findings = list(doctor())
         except (ImportError, OSError):
@@ -380,10 +383,10 @@ class Tour:
         return [self.shell, "-c", f'read -r line < {path}; echo "$line"']
 
 
-_CAPTURE: dict[str, Any] = {"stdout": nsdemo.PIPE, "stderr": nsdemo.STDOUT, "text": True}
+_CAPTURE: dict[str, Any] = {"stdout": PIPE, "stderr": STDOUT, "text": True}
 
 
-def _ask(box: nsdemo.Container[Any], line: str) -> str:
+def _ask(box: Container[Any], line: str) -> str:
     """Type a line into the container's shell and read the line that it answers."""
     assert box.stdin is not None
     assert box.stdout is not None

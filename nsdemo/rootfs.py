@@ -15,6 +15,7 @@ import stat
 import weakref
 from typing import TYPE_CHECKING
 
+from . import _doors
 from ._errors import explained, printable
 from ._inside import MAX_LINKS, Program, open_file, read_program, remove_tree
 from ._values import absolute_path
@@ -215,9 +216,7 @@ class Rootfs(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the programs inside, and what each needs to start."""
-        from .notebook import libraries
-
-        return libraries(self)._repr_html_()
+        return _doors.html("libraries", self)
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from test_hints import PREAMBLE, ROOT, USER, needs_root
 
 import nsdemo
 from nsdemo import _machine
-from nsdemo.doctor import Finding, Findings, _Absent, _forbids, _id_ranges, doctor
+from nsdemo._doctor import Finding, Findings, _Absent, _forbids, _id_ranges, doctor
 
 NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
 
@@ -26,7 +26,7 @@ def elsewhere(before: str) -> dict[str, Any]:
     """What doctor finds in a process of its own, prepared by ``before``; and str() of it."""
     script = f"""
 import pwd, signal, tempfile
-from nsdemo.doctor import doctor
+from nsdemo._doctor import doctor
 {before}
 found = doctor()
 print(json.dumps(found.as_dict() | {{"text": str(found)}}))
@@ -167,7 +167,7 @@ def test_missing_id_ranges_come_with_a_free_one_is_faked(monkeypatch: pytest.Mon
     monkeypatch.setattr("shutil.which", lambda name: "/bin/sh")
     with pytest.raises(_Absent, match="has lost its setuid bit"):
         _id_ranges()
-    monkeypatch.setattr("nsdemo.doctor._has_file_capability", lambda path: True)
+    monkeypatch.setattr("nsdemo._doctor._has_file_capability", lambda path: True)
     with pytest.raises(_Absent) as caught:
         _id_ranges()
     assert caught.value.args[0].startswith("/etc/subuid has no range for ")
@@ -219,15 +219,6 @@ def test_findings_go_into_json() -> None:
     found = doctor().as_dict()
     assert json.loads(json.dumps(found)) == found
     assert set(found["findings"][0]) == {"name", "works", "detail", "forbidden_by", "advice"}
-
-
-@pytest.mark.parametrize(
-    "first", ["", "from nsdemo.doctor import Findings", "import nsdemo.doctor"]
-)
-def test_the_public_name_is_the_function(first: str) -> None:
-    script = f"import nsdemo\n{first}\nassert nsdemo.doctor.__doc__\nnsdemo.doctor()"
-    environment = os.environ | {"PYTHONPATH": str(Path(nsdemo.__file__).parent.parent)}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
 
 # -- who forbids: fakes, for machines that this one is not ----------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import importlib.util
 import re
 import shlex
@@ -11,6 +13,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,33 +120,132 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+MODULES = {"nsdemo._core": PACKAGE / "_core.pyi"} | {
+    ".".join(("nsdemo", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# From the lowest to the highest; a package is all that is in it.
+LAYERS = tuple(
+    map(
+        str.split,
+        (
+            "_clone_flags _core _doors _errors _given _landlock _option _options _pins _power"
+            " _remembered _stdio _terminal _users _values mounts",
+            "_inside _machine _nests _nsfs _powers _proc _shown _tables _targets rootfs",
+            "_case _diagnosis _not_executable _not_granted _not_joined _not_mapped _not_mounted"
+            " _not_pinned _not_placed _not_set",
+            "_equals _explain _layers _notation _operations _plan _planned _request _settings _step",
+            "_adopted _changes _container _interact _on_terminal _others _release _roots _run"
+            " _visit",
+            "_api _doctor _types kernel",
+            "_flag_words flags",
+            "check lessons notebook",
+            "nsdemo",
+            "_cli _foreground _learn _lesson _lsns _page _pages _tour __main__",
+        ),
+    )
+)
+
+
+def layer_of(module: str) -> int:
+    name = module.split(".")[1] if "." in module else module
+    (layer,) = (number for number, names in enumerate(LAYERS) if name in names)
+    return layer
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def base_of(node: ast.ImportFrom, module: str) -> str:
+    """What an import in a module begins with, as an absolute name."""
+    if not node.level:
+        return node.module or ""
+    up = node.level - (MODULES[module].name == "__init__.py")
+    return ".".join(filter(None, (module.rsplit(".", up)[0] if up else module, node.module)))
+
+
+def maker_of(name: str, module: str) -> str:
+    """The module that a name comes from, also where a face only hands it on."""
+    if f"{module}.{name}" in MODULES:
+        return f"{module}.{name}"
+    if module in MODULES and MODULES[module].name == "__init__.py":
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+                return maker_of(name, base_of(node, module))
+    return module
+
+
+def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
+    """All but annotations, and what else is there for a type checker only."""
+    notes = [getattr(node, name, None) for name in ("annotation", "returns")]
+    for child in ast.iter_child_nodes(node):
+        typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not typing and child not in notes:
+            yield child
+            yield from nodes_that_run(child)
+
+
+def needs_of(module: str) -> set[str]:
+    """The modules of ours that one imports, wherever in it."""
+    found: set[str] = set()
+    for node in nodes_that_run(tree_of(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name != "nsdemo"}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {maker_of(alias.name, base_of(node, module)) for alias in node.names}
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "nsdemo":
+            found.add(maker_of(node.attr, "nsdemo"))
+    return found & MODULES.keys() - {module}
+
+
+NEEDS = {module: needs_of(module) for module in MODULES}
+
+
+def test_no_two_modules_need_each_other() -> None:
+    graphlib.TopologicalSorter(NEEDS).prepare()  # else a CycleError, which names them
+
+
+def test_no_module_needs_one_of_a_higher_layer() -> None:
+    for module, needs in NEEDS.items():
+        for needed in needs:
+            assert layer_of(needed) <= layer_of(module), f"{module} imports {needed}"
+    names = [name for names in LAYERS for name in names]
+    assert sorted(names) == sorted({*names}), "twice"
+    assert {*names} == {module.split(".")[min(1, module.count("."))] for module in MODULES}
+
+
+def test_nothing_is_imported_by_a_name_that_only_a_string_has() -> None:
+    """But what the package itself hands on, and what others have made."""
+    for path in PACKAGE.rglob("*.py"):
+        if path not in (PACKAGE / "__init__.py", PACKAGE / "_lesson.py"):
+            assert not re.search(r"__import__|import_module", path.read_text()), path
+
+
+def test_every_door_is_filled() -> None:
+    from nsdemo import _doors, notebook
+
+    for name in _doors.__annotations__:
+        assert callable(getattr(_doors, name)), name
+    texts = [path.read_text() for path in PACKAGE.glob("*.py")]
+    shown = {name for text in texts for name in re.findall(r'_doors\.html\("(\w+)", self\)', text)}
+    assert len(shown) == sum(text.count("def _repr_html_") for text in texts)
+    assert shown <= {*notebook.__all__}
+
+
 MAY_IMPORT_THE_CORE = {
-    *("_adopted", "_container", "_pins", "_plan", "_planned", "_request", "_run"),
-    *("_explain", "_operations", "_step", "_targets", "_values", "_visit"),
-    "doctor",
+    *("_adopted", "_container", "_doctor", "_explain", "_operations", "_pins", "_plan", "_planned"),
+    *("_release", "_request", "_run", "_step", "_targets", "_values", "_visit"),
 }
 
 
-def under_type_checking(path: Path) -> set[str]:
-    """What is imported for the type checker only."""
-    blocks = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    return {
-        node.module or ""
-        for block in blocks
-        for node in ast.walk(block)
-        if isinstance(node, ast.ImportFrom)
-    }
-
-
 def test_the_core_is_imported_where_it_may() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        if "nsdemo._core" in imports_of(path) and "_core" not in under_type_checking(path):
-            assert path.parent == PACKAGE, path
-            assert path.stem in MAY_IMPORT_THE_CORE, path
+    found = {module for module, needs in NEEDS.items() if "nsdemo._core" in needs}
+    assert found == {f"nsdemo.{name}" for name in MAY_IMPORT_THE_CORE}
 
 
 def test_what_teaches_uses_public_names() -> None:
@@ -178,6 +280,7 @@ def test_a_plain_import_loads_little() -> None:
                 "_clone_flags",
                 "_container",
                 "_core",
+                "_doors",
                 "_errors",
                 "_explain",
                 "_notation",

@@ -29,7 +29,7 @@ from nsdemo import kernel
 
 from .reports import Token, write_token
 
-_PACKAGE = Path(nsdemo.__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 PYTHON = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 _HERE = "/nsdemo/nsdemo/check"
 _TOKENS = "/tokens"

@@ -173,7 +173,7 @@ def show_errors(shell: Any) -> None:
 
 def _callers(trace: TracebackType | None) -> TracebackType | None:
     """A traceback without the frames of nsdemo itself at its end."""
-    package = os.path.dirname(os.path.abspath(nsdemo.__file__)) + os.sep
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     kept: list[TracebackType] = []
     here = trace
     while here is not None and not here.tb_frame.f_code.co_filename.startswith(package):

@@ -14,10 +14,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from types import ModuleType
 from typing import Any, NamedTuple, overload
 
-from . import _core, _machine
+from . import _core, _doors, _machine
 from ._api import chroot_run, enter, spawn
 from ._errors import NamespaceError
 from ._plan import Plan
@@ -127,9 +126,7 @@ class Findings(Sequence[Finding]):
 
     def _repr_html_(self) -> str:
         """Return the table as a notebook shows it."""
-        from .notebook import findings
-
-        return findings(self)._repr_html_()
+        return _doors.html("findings", self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and bools, as for json.dumps()."""
@@ -176,17 +173,6 @@ def doctor() -> Findings:
     rows += [_row(name, probe) for name, probe in probes]
     rows += [_row("id ranges", _id_ranges), *map(_tool, ("docker", "podman"))]
     return Findings(rows)
-
-
-class _Callable(ModuleType):
-    """``import nsdemo.doctor`` puts this module where the function was: it can be called, too."""
-
-    def __call__(self) -> Findings:
-        """Return ``doctor()``."""
-        return doctor()
-
-
-sys.modules[__name__].__class__ = _Callable
 
 
 # -- probing ---------------------------------------------------------------------------------
