@@ -193,7 +193,7 @@ CHEATS_S3 = {
     ),
     "no /proc": (
         PRIVATE + "box = plan.pivot_root(root).exec(sleep).start()",
-        {"its /proc shows a process that was just started in its pid namespace"},
+        {"its /proc shows the processes of its own pid namespace"},
     ),
     "prints what ps would": (
         'print("PID   USER     COMMAND\\n    1 root     sh")',

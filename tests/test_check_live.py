@@ -166,7 +166,7 @@ check.s1 = lambda box: check.Result("s1", [check.Fact(str(found), False, str(fai
 # -- s3 ------------------------------------------------------------------------------------
 
 PIDS = "it has two pids, and the inner one is 1"
-PROC = "its /proc shows a process that was just started in its pid namespace"
+PROC = "its /proc shows the processes of its own pid namespace"
 NEW = "mount, uts, ipc and pid namespace are new"
 MINE = "your own mounts are unchanged"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from .reports import Report, fresh_token, look, presence
@@ -15,21 +14,15 @@ NEW = ("mount", "uts", "ipc", "pid")
 
 def check_s3(box: Any) -> Result:
     """Look at what the learner handed over."""
-    name = new_name()
     with fresh_token() as token:
-        return judge_s3(look(box, *PARTS, tokens=[token], name=name), name)
+        return judge_s3(look(box, *PARTS, tokens=[token]))
 
 
-def new_name() -> str:
-    """A process name that nobody could know; the kernel keeps 15 bytes."""
-    return secrets.token_hex(7)
-
-
-def judge_s3(report: Report, name: str) -> Result:
-    """The verdict on a look with these PARTS and this name."""
+def judge_s3(report: Report) -> Result:
+    """The verdict on a look with these PARTS."""
     facts = [presence(report)]
     if facts[0].passed:
-        facts += [new_namespaces(report), two_pids(report), own_proc(report, name)]
+        facts += [new_namespaces(report), two_pids(report), own_proc(report)]
         facts += [token_out_of_reach(report), mounts_unchanged(report, facts[-1].passed)]
     return Result("s3", facts)
 
@@ -54,20 +47,19 @@ def two_pids(report: Report) -> Fact:
     )
 
 
-def own_proc(report: Report, name: str) -> Fact:
-    """Does its /proc show a process that was just started in its pid namespace?"""
-    asked = "its /proc shows a process that was just started in its pid namespace"
+def own_proc(report: Report) -> Fact:
+    """Does its /proc show the processes of its own pid namespace?"""
+    asked = "its /proc shows the processes of its own pid namespace"
     question = "Which pid namespace does a procfs show, and who decides that, and when?"
     found = report["proc"]
-    if "error" in found:
-        return Fact(asked, False, found["error"], question)
+    own = f"pid:[{report['namespaces']['pid'][1]}]"
     last = [kind for *_, point, _, kind in report["mounts"] if point == "/proc"][-1:]
-    seen = f"/proc/{found['pid']}/comm is {found['comm']}, and should be {name}"
+    seen = f"/proc/{found['pid']}/ns/pid is {found['shown']}, and should be {own}"
     if not last:
         seen += "; nothing is mounted on /proc"
     elif last != ["proc"]:
         seen += f"; mounted on /proc is {last[0]}"
-    return Fact(asked, last == ["proc"] and found["comm"] == name, seen, question)
+    return Fact(asked, last == ["proc"] and found["shown"] == own, seen, question)
 
 
 def mounts_unchanged(report: Report, has_proc: bool) -> Fact:

@@ -13,7 +13,7 @@ import stat
 
 from .target import Target, identity, libc, mounts_of, read_at
 
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 NS_GET_USERNS = 0xB701
 
 

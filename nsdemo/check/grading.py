@@ -220,8 +220,7 @@ def _grade_s1(session: Session, handed: dict[str, Any]) -> Result:
 
 
 def _grade_s3(session: Session, handed: dict[str, Any]) -> Result:
-    name = demo.new_name()
-    return demo.judge_s3(session.look(handed.get("box"), *demo.PARTS, name=name), name)
+    return demo.judge_s3(session.look(handed.get("box"), *demo.PARTS))
 
 
 def _grade_c1(session: Session, handed: dict[str, Any]) -> Result:

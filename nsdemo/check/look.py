@@ -3,12 +3,11 @@
 It runs in a fresh ``python -I -S`` (see COMMAND), so that nothing which a learner changed in his
 own interpreter can reach it. What it enters may be hostile. Therefore:
 
-- it cannot be read through /proc (PR_SET_DUMPABLE 0), and joins a pid namespace only with a child
-  that does nothing but sleep;
+- it cannot be read through /proc (PR_SET_DUMPABLE 0), and joins no pid namespace;
 - it imports nothing once it may be inside;
 - whatever it needs of /proc it opens before it enters; nothing inside is executed;
 - files inside are opened only after O_PATH has shown a regular one, and read up to a limit;
-- each part runs in a child of its own, for a process cannot leave what it has joined.
+- each part that goes in runs in a child of its own, for a process cannot leave what it has joined.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .births import birth, proc
@@ -38,13 +38,12 @@ PARTS = {
     "joined": joined,
     "tokens": tokens,
     "escape": escape,
-    "proc": proc,
-    "birth": birth,
     "mapped": mapped,
     "users": users,
     "hostname": hostname,
     "pinned": pinned,
 }
+FROM_OUTSIDE = {"proc": proc, "birth": birth}
 
 
 def find(pid: int) -> Target | Report:
@@ -71,6 +70,17 @@ def find(pid: int) -> Target | Report:
         return {"refused": f"process {pid} belongs to uid {uid}; you are uid {mine}"}
 
 
+def answer_of(part: Callable[[Target, Report], Report], target: Target, request: Report) -> Report:
+    """What a part finds, or what went wrong."""
+    try:
+        return part(target, request)
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "error")
+        return {"error": f"{os.strerror(error.errno or 0)} ({name})"}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
 def in_child(part: str, target: Target, request: Report) -> Report:
     """One part of the look, in a process that goes in and does not come back."""
     read_end, write_end = os.pipe()
@@ -79,13 +89,7 @@ def in_child(part: str, target: Target, request: Report) -> Report:
         # Soon a path of Python's library is a path of theirs: no module is loaded from now on,
         # not even to print a traceback.
         sys.meta_path.clear()
-        try:
-            answer = PARTS[part](target, request)
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "error")
-            answer = {"error": f"{os.strerror(error.errno or 0)} ({name})"}
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
+        answer = answer_of(PARTS[part], target, request)
         with open(write_end, "wb") as file:
             file.write(json.dumps(answer).encode())
         os._exit(0)
@@ -123,7 +127,10 @@ def look(request: Report) -> Report:
     if len(report["mounts"]) > MOST_MOUNTS:
         return report | {"refused": f"process {target.pid} has too many mounts to be looked at"}
     for part in request["parts"]:
-        report[part] = in_child(part, target, request)
+        outside = FROM_OUTSIDE.get(part)
+        report[part] = (
+            answer_of(outside, target, request) if outside else in_child(part, target, request)
+        )
     target.status = status_of(target.process)  # it may have ended while we looked
     return report | ({"gone": f"process {target.pid} has ended"} if target.ended else {})
 
