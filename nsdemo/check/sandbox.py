@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import secrets
 import shutil
 import sys
@@ -37,7 +38,16 @@ JAIL = "/jail"
 MOST_MEMORY = 1 << 30  # bytes, of all processes
 LEAST_LEFT = 0.05  # of the machine's memory
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+BOUNDS = {
+    "as": 1 << 30,  # bytes of address space of each process
+    "nproc": 100,
+    "fsize": 1 << 26,
+    "nofile": 512,
+    "core": 0,
+    "msgqueue": 1 << 19,  # bytes in POSIX message queues
+}
+"""Limits that hold for all that is started in it; no user namespace lifts them."""
+
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
 # Ids that systemd gives to services without a user of their own: nobody's files are theirs.
@@ -47,9 +57,10 @@ _DYNAMIC_USERS = range(61184, 65520)
 class Skeleton:
     """The directory that becomes a root: mount points, links, and a few small files."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.binds: list[tuple[str, str]] = []
+    def __init__(self, top: str, below: str = "") -> None:
+        self.path = path = top + below
+        self.below = below
+        self.binds: list[nsdemo.Bind] = []
         for name in ("proc", "dev", "tmp", "etc", "nsdemo", "root", _TOKENS.strip("/")):
             self.directory(name)
         for name in _TOP:
@@ -60,7 +71,8 @@ class Skeleton:
                 self.bind(prefix)
         self.bind(str(_PACKAGE), "/nsdemo/nsdemo")
         for name in _DEVICES:
-            Path(path, "dev", name).touch()
+            if os.path.exists(f"/dev/{name}"):
+                self.binds.append(nsdemo.Bind(f"/dev/{name}", f"{below}/dev/{name}"))
         Path(path, "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
         Path(path, "etc/group").write_text("root:x:0:\n")
         for name in ("ld.so.cache", "ld.so.conf"):
@@ -79,31 +91,16 @@ class Skeleton:
                 os.chmod(here, 0o755)
 
     def bind(self, source: str, inside: str | None = None) -> None:
-        """Show a directory of the machine, read only."""
+        """Show a directory of the machine."""
         self.directory(inside or source)
-        self.binds.append((source, self.path + (inside or source)))
+        target = self.below + (inside or source)
+        self.binds.append(nsdemo.Bind(source, target, nosuid=True, nodev=True))
 
     def _like_the_machine(self, name: str) -> None:
         if os.path.islink(name):
             os.symlink(os.readlink(name), self.path + name)
         elif os.path.isdir(name):
             self.bind(name)
-
-    def mount(self, plan: nsdemo.Plan) -> nsdemo.Plan:
-        """The steps that put everything in its place."""
-        mounted = [mount.point for mount in kernel.mounts()]
-        for source, target in self.binds:
-            plan = plan.bind(source, target)
-            below = [point for point in mounted if point.startswith(source.rstrip("/") + "/")]
-            for point in ("", *(point[len(source.rstrip("/")) :] for point in below)):
-                # Not a directory: such a mount cannot be reached by this step, and it is a
-                # single file that keeps its owner's permissions.
-                if os.path.isdir(source + point):
-                    plan = _read_only(plan, source + point, target + point)
-        for name in _DEVICES:
-            if os.path.exists(f"/dev/{name}"):
-                plan = plan.bind(f"/dev/{name}", f"{self.path}/dev/{name}")
-        return plan
 
 
 def _machine_memory() -> tuple[float, int]:
@@ -120,11 +117,15 @@ def _most_sockets() -> int:
     return MOST_MEMORY // max(size, 1 << 16)
 
 
-def _read_only(plan: nsdemo.Plan, source: str, target: str) -> nsdemo.Plan:
-    # What the mount forbids already must stay forbidden, or the kernel says EPERM.
-    kept = os.statvfs(source).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept
-    return plan.mount("none", target, "none", flags)
+def _bounds() -> dict[str, int]:
+    """BOUNDS, where we may not have as much ourselves: that."""
+    hard = {
+        name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1] for name in BOUNDS
+    }
+    return {
+        name: most if hard[name] == resource.RLIM_INFINITY else min(most, hard[name])
+        for name, most in BOUNDS.items()
+    }
 
 
 def _powerless_id() -> int | None:
@@ -192,20 +193,19 @@ class Sandbox:
         if "attack" in self._task:
             os.mkdir(top + JAIL)
             os.chmod(top + JAIL, 0o755)
-            skeletons.append(Skeleton(top + JAIL))
+            skeletons.append(Skeleton(top, JAIL))
         plan = nsdemo.Plan()
         if os.geteuid():
             plan = plan.unshare("user").map_root()
         plan = plan.unshare("mount", "uts", "ipc", "pid", "net").fork().make_private("/")
-        plan = _read_only(plan.bind(top, top), top, top)
-        for skeleton in skeletons:
-            plan = skeleton.mount(plan)
+        binds = [bind for skeleton in skeletons for bind in skeleton.binds]
+        plan = plan.bind(top, top).mounts(binds, root=top).make_readonly(top)
         plan = plan.mount("proc", f"{top}/proc", "proc").pivot_root(top)
         user = _powerless_id()
         if user is not None:
             plan = plan.setgroups(()).setgid(user).setuid(user)
         task = json.dumps(self._task | {"python": PYTHON, "descriptors": self._descriptors})
-        return plan.exec([PYTHON, "-I", "-S", f"{_HERE}/stage.py", task])
+        return plan.rlimits(_bounds()).exec([PYTHON, "-I", "-S", f"{_HERE}/stage.py", task])
 
     def new_token(self) -> Token:
         """A file that appears in the root of both containers, which they cannot change."""

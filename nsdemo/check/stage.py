@@ -1,4 +1,4 @@
-"""A program: PID 1 of the outer container. It sets the bounds, starts the inner one, and waits.
+"""A program: PID 1 of the outer container. It starts the inner one, and waits.
 
 It runs as ``python -I -S stage.py TASK``. When its standard input ends, because the grader has
 finished or is gone, it ends, and the kernel ends everything else in the container.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import select
 import sys
 from typing import Any
@@ -17,26 +16,6 @@ from typing import Any
 PR_SET_DUMPABLE = 4
 KEYCTL_JOIN_SESSION_KEYRING = 1
 MS_NOSUID, MS_NODEV = 2, 4
-MEMORY = 1 << 30  # bytes of address space of each process
-PROCESSES = 100
-LARGEST_FILE = 1 << 26
-FILES = 512
-MESSAGES = 1 << 19  # bytes in POSIX message queues
-
-
-def set_bounds() -> None:
-    """Limits that hold for all that is started from here; no user namespace lifts them."""
-    for kind, most in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_NPROC, PROCESSES),
-        (resource.RLIMIT_FSIZE, LARGEST_FILE),
-        (resource.RLIMIT_NOFILE, FILES),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MSGQUEUE, MESSAGES),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
 
 
 def leave_keyring() -> None:
@@ -71,7 +50,6 @@ def main() -> int:
     """Start the inner container, and end with it or with the grader."""
     sys.path.insert(0, "/nsdemo")
     task = json.loads(sys.argv[1])
-    set_bounds()
     leave_keyring()
     import nsdemo
 
