@@ -26,6 +26,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ._tables import parse_mountinfo
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -437,12 +439,10 @@ def _mount_of(handle: int) -> tuple[int, int]:
 def _refuse_mounts(directory: str, itself: bool) -> None:
     """Look for mounts before anything is removed; _empty() checks again where it enters."""
     with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            escaped = line.split(b" ", 5)[4]
-            text = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), escaped)
-            point = os.fsdecode(text)
-            if point.startswith(f"{directory}/") or (itself and point == directory):
-                raise _mounted(point)
+        points = [mount.point for mount in parse_mountinfo(os.fsdecode(file.read()))]
+    for point in points:
+        if point.startswith(f"{directory}/") or (itself and point == directory):
+            raise _mounted(point)
 
 
 def _mounted(point: str) -> OSError:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ._errors import printable
 from ._proc import FILES, pids, places, process
 from ._targets import unreadable as not_readable
 
@@ -106,13 +107,6 @@ def _member(pid: int) -> Member | None:
         user = pwd.getpwuid(found.uid).pw_name
     words = printable(" ".join(found.args).rstrip(" "))
     return Member(pid, found.inner, user, words or f"[{printable(found.name)}]")
-
-
-def printable(text: str) -> str:
-    """Text that moves no cursor: a process chooses its own name, and could fake a line."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def unreadable() -> int:

@@ -76,12 +76,13 @@ def why_hidden() -> str:
     """Why /proc does not show a process that runs."""
     import re
 
+    from ._tables import parse_mountinfo
+
     options = ""
-    with suppress(OSError), open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
-        for line in mounts:
-            left, _, right = line.partition(" - ")
-            if left.split(" ")[4:5] == ["/proc"]:  # what is on top comes last
-                options = right if right.startswith("proc ") else ""
+    with suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+        for mount in parse_mountinfo(os.fsdecode(file.read())):
+            if mount.point == "/proc":  # what is on top comes last
+                options = mount.super_options if mount.kind == "proc" else ""
     if hides := re.search(r"\bhidepid=(?!0\b|off\b)(\w+)", options):
         return (
             f"/proc is mounted with hidepid={hides[1]}: it shows a process to root, and to its "

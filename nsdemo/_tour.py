@@ -22,6 +22,7 @@ from ._errors import NamespaceError
 from ._lsns import list_namespaces
 from ._page import BOLD, DIM, GREEN, Page
 from ._plan import Plan
+from ._proc import mounts
 from ._stdio import DEVNULL, PIPE, STDOUT
 from ._targets import namespaces
 from ._values import working_directory
@@ -409,8 +410,7 @@ def _members(inodes: set[int]) -> int:
 
 
 def _mounts(root: str) -> int:
-    table = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    return sum(line.split()[4].startswith(root) for line in table)
+    return sum(mount.point.startswith(root) for mount in mounts())
 
 
 def _processes() -> int:

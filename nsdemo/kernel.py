@@ -6,7 +6,7 @@ whose fileno() is a pidfd; None is the calling process. What has ended is a Proc
 what is not ours to look at a PermissionError.
 
 Text from inside a container (names, command lines, paths, the options of mounts) is returned as it
-was found, undecodable bytes as surrogates: it is hostile, so escape it before you show it.
+was found, undecodable bytes as surrogates: it is hostile, so ``printable()`` it before you show it.
 
     >>> from nsdemo import kernel
     >>> [each.pids for each in kernel.processes(box)]    # outside, inside
@@ -17,6 +17,7 @@ was found, undecodable bytes as surrogates: it is hostile, so escape it before y
 
 from __future__ import annotations
 
+from ._errors import printable
 from ._nsfs import Keepers, UserNamespace, keepers, owner, parent, user_namespaces
 from ._power import CAPABILITIES
 from ._powers import Power, power
@@ -32,7 +33,7 @@ from ._proc import (
     processes,
 )
 from ._roots import Root, open_namespace_root, root
-from ._tables import IdMap, Mount
+from ._tables import IdMap, Mount, parse_mountinfo
 
 __all__ = [
     "CAPABILITIES",
@@ -52,8 +53,10 @@ __all__ = [
     "open_namespace_root",
     "owner",
     "parent",
+    "parse_mountinfo",
     "pid_of",
     "power",
+    "printable",
     "process",
     "processes",
     "root",

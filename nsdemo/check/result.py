@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nsdemo import kernel
+
 CHALLENGES = {
     "s1": "pivot_root instead of chroot",
     "s2": "a probe for each namespace",
@@ -24,12 +26,9 @@ _SEEN_AT_MOST = 400
 _STYLE = "text-align:left;vertical-align:top;padding:.3em .8em;border-bottom:1px solid currentColor"
 
 
-def printable(text: str) -> str:
-    """Text on one line that moves no cursor: names inside a container are its own choice."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "replace").decode()
-        for char in text
-    )
+def _shown(text: str) -> str:
+    """Text as it may be shown: names inside a container are its own choice."""
+    shown = kernel.printable(text)
     return shown if len(shown) <= _SEEN_AT_MOST else shown[: _SEEN_AT_MOST - 1] + "…"
 
 
@@ -56,8 +55,8 @@ class Fact:
     question: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seen", printable(self.seen))
-        object.__setattr__(self, "question", "" if self.passed else printable(self.question))
+        object.__setattr__(self, "seen", _shown(self.seen))
+        object.__setattr__(self, "question", "" if self.passed else _shown(self.question))
 
     def __str__(self) -> str:
         lines = [f"{_word(self.passed)}  {self.asked}", f"      seen: {self.seen}"]

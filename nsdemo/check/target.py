@@ -52,21 +52,10 @@ def namespaces_of(process: int) -> dict[str, list[int]]:
 
 def mounts_of(text: str) -> list[list[str]]:
     """[device, root, mount point, propagation, type] of each line of a mountinfo."""
-    found = []
-    for line in text.split("\n")[:-1]:
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        paths = (unescape(fields[3]), unescape(fields[4]))
-        propagation = fields[6] if len(fields) > 6 else ""
-        found.append([fields[2], *paths, propagation, right.split(" ")[0]])
-    return found
-
-
-def unescape(text: str) -> str:
-    """A path of mountinfo as it is."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
+    return [
+        [mount.device, mount.root, mount.point, mount.propagation.split(" ")[0], mount.kind]
+        for mount in kernel.parse_mountinfo(text)
+    ]
 
 
 class Target:
