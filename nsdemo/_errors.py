@@ -15,7 +15,12 @@ Explained = TypeVar("Explained", bound=BaseException)
 
 
 def printable(text: str) -> str:
-    """Text that is one line and moves no cursor: a container may have chosen what is in it."""
+    """Text that is one line and moves no cursor: a container may have chosen what is in it.
+
+    Example:
+        >>> print(nsdemo.kernel.printable("sleep\\r\\x1b[2J"))
+        sleep\\r\\x1b[2J
+    """
     if text.isprintable():
         return text
     return "".join(

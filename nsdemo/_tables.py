@@ -44,6 +44,13 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
     Only a newline ends a line: what else Python takes for the end of one, the kernel leaves in
     the name of a mount point as it is.
+
+    Example:
+        >>> with open("/proc/self/mountinfo") as file:
+        ...     kernel.parse_mountinfo(file.read()) == kernel.mounts()
+        True
+
+    Source: proc_pid_mountinfo(5).
     """
     found = []
     for line in text.split("\n"):
