@@ -142,9 +142,8 @@ def s3(box: nsdemo.Container[Any] | int) -> Result:
     """Is this the demo's container, made without --fork, --mount-proc and --root?
 
     Asked: mount, uts, ipc and pid namespaces are new; the process has one pid more than the
-    caller, and the innermost is 1; /proc inside shows the processes of that pid namespace
-    under a random name; its root is not the caller's; none of its mounts is among the
-    caller's.
+    caller, and the innermost is 1; /proc inside shows the processes of its pid namespace; its
+    root is not the caller's; none of its mounts is among the caller's.
 
     Args:
         box: the running container, or the pid of its first process.
