@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nsdemo
-
 if TYPE_CHECKING:
     from ._option import Flag
 
@@ -172,19 +170,21 @@ class MountOption(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        from .mounts import Bind, Dev, Proc, Sysfs, Tmpfs
+
         made: Any
         try:
             match option_string:
                 case "--bind" | "--ro-bind":
-                    made = nsdemo.Bind(values[0], values[1], option_string == "--ro-bind")
+                    made = Bind(values[0], values[1], option_string == "--ro-bind")
                 case "--tmpfs":
-                    made = nsdemo.Tmpfs(*values)
+                    made = Tmpfs(*values)
                 case "--proc" | "--masked-proc":
-                    made = nsdemo.Proc(*values, masked=option_string == "--masked-proc")
+                    made = Proc(*values, masked=option_string == "--masked-proc")
                 case "--dev":
-                    made = nsdemo.Dev(*values)
+                    made = Dev(*values)
                 case _:
-                    made = nsdemo.Sysfs(*values, masked=option_string == "--masked-sysfs")
+                    made = Sysfs(*values, masked=option_string == "--masked-sysfs")
         except (ValueError, OSError) as error:
             parser.error(f"{option_string}: {error}")
         namespace.mounts = [*getattr(namespace, "mounts", ()), made]
@@ -200,12 +200,14 @@ class LandlockOption(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        from ._landlock import Landlock
+
         read, write = getattr(namespace, self.dest, ((), ()))
         try:
             if option_string == "--landlock-read":
-                made = nsdemo.Landlock((*read, values), write)
+                made = Landlock((*read, values), write)
             else:
-                made = nsdemo.Landlock(read, (*write, values))
+                made = Landlock(read, (*write, values))
         except ValueError as error:
             parser.error(f"{option_string}: {error}")
         setattr(namespace, self.dest, made)

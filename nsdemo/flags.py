@@ -14,11 +14,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import nsdemo
-
+from ._api import chroot_run, enter, spawn
+from ._container import Container
 from ._flag_words import FlagError, Parser, number, seconds, target
 from ._option import CHROOT, ENTER, SPAWN
 from ._options import NAMESPACES, OPTIONS
+from ._plan import Plan
 
 __all__ = [
     "Call",
@@ -132,7 +133,7 @@ class Call:
         """Is the command looked up under another root than ours?"""
         return self.name != "spawn" or bool(self.keywords.keys() & {"root", "join"})
 
-    def plan(self, args: Sequence[str], **stdio: Any) -> nsdemo.Plan:
+    def plan(self, args: Sequence[str], **stdio: Any) -> Plan:
         """The plan that runs ``args``; stdio arguments are those of subprocess.Popen."""
         if self._clear:
             stdio["env"] = self._added
@@ -142,16 +143,16 @@ class Call:
             stdio["env"] = dict(entry.split("=", 1) for entry in default) | self._added
         return self._recipe(args, **stdio)
 
-    def _recipe(self, args: Sequence[str], **more: Any) -> nsdemo.Plan:
+    def _recipe(self, args: Sequence[str], **more: Any) -> Plan:
         given = {**self.keywords, **more}
-        plan: nsdemo.Plan
+        plan: Plan
         match self.name:
             case "chroot":
-                plan = nsdemo.chroot_run(given.pop("root"), args, dry_run=True, **given)
+                plan = chroot_run(given.pop("root"), args, dry_run=True, **given)
             case "enter":
-                plan = nsdemo.enter(given.pop("target"), args, dry_run=True, **given)
+                plan = enter(given.pop("target"), args, dry_run=True, **given)
             case _:
-                plan = nsdemo.spawn(args, dry_run=True, **given)
+                plan = spawn(args, dry_run=True, **given)
         return plan
 
 
@@ -204,7 +205,7 @@ def _from_variable(parser: Parser, key: str, name: str, value: Any) -> Any:
     """What a variable stands for: a directory, or a container, a pid, what has one."""
     if key == "root":
         return value if isinstance(value, (str, os.PathLike)) else name
-    if isinstance(value, nsdemo.Container) or hasattr(value, "fileno"):
+    if isinstance(value, Container) or hasattr(value, "fileno"):
         return value
     pid = getattr(value, "pid", value)
     if isinstance(pid, bool) or not isinstance(pid, int):
@@ -229,7 +230,7 @@ def containers(variables: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, value in variables.items()
-        if isinstance(value, nsdemo.Container) and not value._has_ended() and name[:1] != "_"
+        if isinstance(value, Container) and not value._has_ended() and name[:1] != "_"
     ]
 
 
