@@ -137,7 +137,8 @@ LAYERS = tuple(
             "_inside _machine _nests _nsfs _powers _proc _shown _tables _targets rootfs",
             "_case _diagnosis _not_executable _not_granted _not_joined _not_mapped _not_mounted"
             " _not_pinned _not_placed _not_set",
-            "_equals _explain _layers _notation _operations _plan _planned _request _settings _step",
+            "_equals _explain _layers _notation _operations _plan _planned _request _settings"
+            " _step",
             "_adopted _changes _container _interact _on_terminal _others _release _roots _run"
             " _visit",
             "_api _doctor _types kernel",
