@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -40,7 +39,6 @@ def args_of(
     return (*there, *last)
 
 
-@cache
 def _names_of(operation: str, count: int) -> tuple[str, ...]:
     """The names of so many args: if they are too few, no text is there that may be absent."""
     if names := OPERATIONS[operation].names:

@@ -441,9 +441,11 @@ OPERATIONS = {
     "exec": Row(_exec, "execute {file}", "become the command", names=("file", "*argv")),
     "end": Row("exit_group(0)", "end"),
 }
-for word in OPERATIONS.keys() ^ {word for word, _, _ in _core.OPERATIONS}:
-    table = "csrc/operations.def" if word in OPERATIONS else "nsdemo/_operations.py"
-    raise ImportError(f"{table} has no row for the operation {word}")
+for _word in OPERATIONS.keys() ^ {word for word, _, _ in _core.OPERATIONS}:
+    raise ImportError(
+        f"{'csrc/operations.def' if _word in OPERATIONS else 'nsdemo/_operations.py'} has no row "
+        f"for the operation {_word}"
+    )
 
 # A launch that came to no step; of no plan.
 OPERATIONS["start"] = Row(
