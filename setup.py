@@ -79,21 +79,13 @@ class BuildWithLauncher(build_ext):
         ext.sources = [*ext.sources, str(image)]
         super().build_extension(ext)
 
-        # For gdb, and to be looked at; a launch never executes it (csrc/core/image.h).
-        module = Path(self.get_ext_fullpath(ext.name))
-        beside = module.with_name("_launcher")
-        self.copy_file(str(launcher), str(beside))
-        beside.chmod(0o755)
-
-    def get_outputs(self) -> list[str]:
-        module = Path(self.get_ext_fullpath("nsdemo._core"))
-        return [*super().get_outputs(), str(module.with_name("_launcher"))]
-
     def copy_extensions_to_source(self) -> None:
-        """For a build in place, which pip install --editable is, too."""
+        """For a build in place, which pip install --editable is, too: there the launcher is beside
+        the module, for gdb and to be looked at; a launch never executes it (csrc/core/image.h)."""
         super().copy_extensions_to_source()
-        built = Path(self.build_lib, "nsdemo", "_launcher")
-        self.copy_file(str(built), str(Path("nsdemo", "_launcher")))
+        built, beside = Path(self.build_temp, "launcher"), Path("nsdemo", "_launcher")
+        self.copy_file(str(built), str(beside))
+        beside.chmod(0o755)
 
     @staticmethod
     def knows(flag: str) -> bool:
