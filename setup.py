@@ -81,7 +81,7 @@ class BuildWithLauncher(build_ext):
 
     def copy_extensions_to_source(self) -> None:
         """For a build in place, which pip install --editable is, too: there the launcher is beside
-        the module, for gdb and to be looked at; a launch never executes it (csrc/core/image.h)."""
+        the module, for gdb; a launch never executes it (csrc/core/launch/image.h)."""
         super().copy_extensions_to_source()
         built, beside = Path(self.build_temp, "launcher"), Path("nsdemo", "_launcher")
         self.copy_file(str(built), str(beside))
@@ -103,7 +103,7 @@ def as_c_source(data: bytes) -> str:
     ]
     body = ",\n".join(rows)
     return (
-        '#include "core/image.h"\n\n'
+        '#include "core/launch/image.h"\n\n'
         f"const size_t nsd_image_size = {len(data)};\n"
         f"const unsigned char nsd_image[] = {{\n{body}}};\n"
     )
@@ -115,7 +115,7 @@ setup(
             "nsdemo._core",
             sources=sorted(
                 str(path)
-                for folder in ("core", "python", "steps")
+                for folder in ("core", "core/launch", "python", "steps")
                 for path in Path("csrc", folder).glob("*.c")
             ),
             depends=[str(path) for path in Path("csrc").rglob("*.*")],

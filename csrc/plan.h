@@ -2,7 +2,7 @@
  *
  * Python (through csrc/core) writes a plan: an ordered list of steps (csrc/steps). Who
  * performs it notes each result, and executes the command in the end: the launcher
- * (csrc/launcher), or the core's vfork child in our own tree of files (core/direct.c).
+ * (csrc/launcher), or the core's vfork child in our own tree of files (core/launch/direct.c).
  * For the launcher, both live in one anonymous file, in two parts:
  *
  *     | struct nsd_trace, results[]  | struct nsd_plan_head, steps[], vectors[], text |
@@ -12,7 +12,7 @@
  * may write to it where it can reach it.
  *
  * To add a system call: a row in operations.def, its function in steps/, a row for its words
- * in nsdemo/_operations.py. The compiler, or the import, names what was forgotten.
+ * in nsdemo/_plan/operations.py. The compiler, or the import, names what was forgotten.
  */
 #ifndef NSD_PLAN_H
 #define NSD_PLAN_H
@@ -26,7 +26,7 @@
 #define NSD_UPPER_SLOT 64  /* the upper directory of the overlay over the root, */
 #define NSD_SOCKET_SLOT 65 /* and where Python waits for it; the others lie before */
 #define NSD_RULESET_SLOT 66
-#define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch.h */
+#define NSD_TERMINAL_SLOT 67 /* of a launch, not of its plan: core/launch/settle.h */
 #define NSD_PROC_SLOT 68     /* the /proc of the caller */
 #define NSD_LAYER_SLOT 69    /* what the last layer_at lies over, */
 #define NSD_MEMORY_SLOT 70   /* and the file system in memory of all of them */
@@ -146,7 +146,7 @@ struct nsd_trace {
 /* What newuidmap said, a NUL-ended text behind the results: of a plan with map_ids alone. */
 #define NSD_SAID 400u
 
-/* A command that the guard ends when the Python process ends (core/guard.h). Of the file of
+/* A command that the guard ends when the Python process ends (core/launch/guard.h). Of the file of
  * the guard's plan, page 0 is the trace and these follow. */
 struct nsd_ward {
     int32_t

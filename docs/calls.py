@@ -9,8 +9,8 @@ class Call(NamedTuple):
     """A call.
 
     words     the options that need no keyword
-    request   the class of ``_given.py`` for its arguments
-    plan      the function of ``_request.py`` that knows what they mean
+    request   the class of ``_request/given.py`` for its arguments
+    plan      the function of ``_plan/request.py`` that knows what they mean
     early     those that come first among the others
     like      its options are the same as in that call, where their words are more than a line
     briefly   it tells only those that ``like`` has not

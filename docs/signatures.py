@@ -1,7 +1,7 @@
 """What says again what the table of options says: python docs/signatures.py --write | --check.
 
-The table is ``nsdemo/_options.py``, the types are in ``nsdemo/_types.py``, what a call says beside
-its options is in ``calls.py`` here. WRITTEN is the list of the files that are made of them.
+The table is ``nsdemo/_request/options.py``, the types are in ``nsdemo/_types.py``, what a call says
+beside its options is in ``calls.py`` here. WRITTEN is the list of the files that are made of them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from calls import CALLS, Call
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "nsdemo"
 COMMAND = "python docs/signatures.py --write"
-HEAD = "Written by docs/signatures.py from nsdemo/_options.py; do not edit."
+HEAD = "Written by docs/signatures.py from nsdemo/_request/options.py; do not edit."
 WIDTH = 100
 
 # The package as a name alone: its __init__ needs the module that is built of C.
 sys.modules["table"] = table = types.ModuleType("table")
 table.__path__ = [str(PACKAGE)]
-OPTIONS = importlib.import_module("table._options").OPTIONS
-NAMESPACES = importlib.import_module("table._options").NAMESPACES
-With = importlib.import_module("table._option").With
+OPTIONS = importlib.import_module("table._request.options").OPTIONS
+NAMESPACES = importlib.import_module("table._request.options").NAMESPACES
+With = importlib.import_module("table._request.option").With
 READERS = {"switch", "store_true"} | {
     node.name
     for node in ast.parse((PACKAGE / "_flag_words.py").read_text()).body
@@ -99,25 +99,27 @@ def expanded(kind: str) -> str:
     return re.sub(r"'(\w+)'", r'"\1"', " | ".join(ordered))
 
 
-def imports(text: str, within: str) -> list[str]:
-    """The lines that import what a text uses of these modules' names."""
+def imports(text: str, within: str, inside: bool = False) -> list[str]:
+    """The lines that import what a text uses of these names; ``inside``: in a file of _request."""
     modules = {
         "collections.abc": "Iterable Mapping Sequence",
         "typing": "IO TYPE_CHECKING Any Literal overload",
-        "._landlock": "Landlock",
+        "._request.landlock": "Landlock",
         "._types": "Command Environment File Filter IdMap Input Limit Process Target",
         "_typeshed": "HasFileno ReadableBuffer",
-        "._values": "HasFileno OneLimit StrOrBytesPath StrPath",
+        "._request.values": "HasFileno OneLimit StrOrBytesPath StrPath",
         ".mounts": "Mount",
     }
     used = set(re.findall(r"\w+", text))
     lines = []
     for module in within.split():
         if names := [name for name in modules[module].split() if name in used]:
+            if inside:
+                module = f".{module}".replace(".._request", "") if module[0] == "." else module
             line = f"from {module} import {', '.join(names)}"
             if len(line) > WIDTH - 4:
-                inside = "".join(f"    {name},\n" for name in names)
-                line = f"from {module} import (\n{inside})"
+                rows = "".join(f"    {name},\n" for name in names)
+                line = f"from {module} import (\n{rows})"
             lines.append(line)
     return lines
 
@@ -206,11 +208,11 @@ def api() -> str:
         *imports(text, "collections.abc"),
         *imports(f"TYPE_CHECKING {text}", "typing"),
         "\nimport nsdemo\n",
-        "from ._container import Container",
-        f"from ._given import {', '.join(sorted({call.request for call in CALLS}))}",
-        f"from ._planned import {', '.join(sorted({call.plan for call in CALLS}))}",
-        "from ._run import run_plan",
-        *imports(text, "._values"),
+        "from ._launch.container import Container",
+        "from ._launch.run import run_plan",
+        f"from ._plan.planned import {', '.join(sorted({call.plan for call in CALLS}))}",
+        f"from ._request.given import {', '.join(sorted({call.request for call in CALLS}))}",
+        *imports(text, "._request.values"),
         "\nif TYPE_CHECKING:",
         "    from ._types import ExportsBpf, ExportsBpfMem, ReadableBuffer",
         "else:  # to be found by typing.get_type_hints; no call needs them",
@@ -257,11 +259,10 @@ def stub() -> str:
         *imports(text, "collections.abc typing"),
         "",
         *imports(text.replace("HasFileno", ""), "_typeshed"),
-        "\nfrom ._container import Container",
-        *imports(text, "._landlock"),
-        "from ._plan import Plan",
-        "from ._run import CompletedProcess",
-        *imports(text, "._types ._values .mounts"),
+        "\nfrom ._launch.container import Container",
+        "from ._launch.run import CompletedProcess",
+        "from ._plan.plan import Plan",
+        *imports(text, "._request.landlock ._request.values ._types .mounts"),
         "",
         text,
     )
@@ -349,13 +350,17 @@ def given() -> str:
         f'"""What a call was given, an attribute for each of its options.\n\n{HEAD}\n"""\n',
         "from __future__ import annotations\n",
         "from typing import TYPE_CHECKING\n",
-        "from ._values import is_given\n",
+        "from .values import is_given\n",
         "if TYPE_CHECKING:",
         "    import os",
         *(f"    {line}" for line in imports(text, "collections.abc typing")),
         "",
-        *(textwrap.indent(line, "    ") for line in imports(text, "._landlock ._types")),
-        *(f"    {line}" for line in imports(text, "._values .mounts")),
+        *(
+            textwrap.indent(line, "    ")
+            for line in imports(
+                text, "._types .mounts ._request.landlock ._request.values", inside=True
+            )
+        ),
         "\n",
         text,
     )
@@ -428,7 +433,7 @@ def variants(option: Any, *columns: str) -> list[tuple[list[str], Any]]:
 WRITTEN: dict[str, Callable[[], str]] = {
     "nsdemo/_api.py": api,
     "nsdemo/_api.pyi": stub,
-    "nsdemo/_given.py": given,
+    "nsdemo/_request/given.py": given,
     "docs/OPTIONS.md": reference,
 }
 
@@ -456,7 +461,7 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 2
     for line in (lacks := list(missing())):
-        print(f"nsdemo/_options.py: {line}")
+        print(f"nsdemo/_request/options.py: {line}")
     if lacks:
         return 1
     status = 0
@@ -467,7 +472,7 @@ def main(words: list[str]) -> int:
                 path.write_text(text)
                 print(f"{name}: written")
             else:
-                print(f"{name} is not what nsdemo/_options.py says; to write it: {COMMAND}")
+                print(f"{name} is not what nsdemo/_request/options.py says; to write it: {COMMAND}")
                 status = 1
     return status
 

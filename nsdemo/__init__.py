@@ -30,19 +30,19 @@ from typing import TYPE_CHECKING, Any
 
 from . import _doors
 from ._api import chroot_run, enter, run, spawn
-from ._container import Container
 from ._errors import NamespaceError
-from ._plan import Plan
-from ._run import CalledProcessError, CompletedProcess, TimeoutExpired
-from ._stdio import DEVNULL, PIPE, STDOUT
-from ._step import Step
-from ._targets import namespaces
+from ._facts.targets import namespaces
+from ._launch.container import Container
+from ._launch.run import CalledProcessError, CompletedProcess, TimeoutExpired
+from ._plan.plan import Plan
+from ._plan.step import Step
+from ._request.stdio import DEVNULL, PIPE, STDOUT
 
 if TYPE_CHECKING:
-    from ._changes import Change
     from ._doctor import Findings, doctor
-    from ._landlock import Landlock
-    from ._release import release
+    from ._launch.changes import Change
+    from ._launch.release import release
+    from ._request.landlock import Landlock
     from .mounts import Bind, Dev, Overlay, Proc, Sysfs, Tmpfs
     from .rootfs import Rootfs
 
@@ -92,7 +92,7 @@ _LATER = {
 
 _doors.enter = enter
 _doors.on_terminal = lambda plan, options: __import__(
-    "nsdemo._on_terminal"
+    "nsdemo._launch.on_terminal"
 )._on_terminal.run_on_terminal(plan, options)
 _doors.html = lambda picture, thing: getattr(__import__("nsdemo.notebook").notebook, picture)(
     thing

@@ -1,6 +1,6 @@
 """The calls: what they are given, the plan that it means, its launch.
 
-Written by docs/signatures.py from nsdemo/_options.py; do not edit.
+Written by docs/signatures.py from nsdemo/_request/options.py; do not edit.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import nsdemo
 
-from ._container import Container
-from ._given import ChrootRequest, EnterRequest, SpawnRequest
-from ._planned import chroot_plan, enter_plan, spawn_plan
-from ._run import run_plan
-from ._values import HasFileno, OneLimit, StrOrBytesPath
+from ._launch.container import Container
+from ._launch.run import run_plan
+from ._plan.planned import chroot_plan, enter_plan, spawn_plan
+from ._request.given import ChrootRequest, EnterRequest, SpawnRequest
+from ._request.values import HasFileno, OneLimit, StrOrBytesPath
 
 if TYPE_CHECKING:
     from ._types import ExportsBpf, ExportsBpfMem, ReadableBuffer

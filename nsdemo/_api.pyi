@@ -2,7 +2,7 @@
 
 The last overload of each is for arguments that are only known when the program runs.
 
-Written by docs/signatures.py from nsdemo/_options.py; do not edit.
+Written by docs/signatures.py from nsdemo/_request/options.py; do not edit.
 """
 
 import os
@@ -11,12 +11,12 @@ from typing import Any, Literal, overload
 
 from _typeshed import ReadableBuffer
 
-from ._container import Container
-from ._landlock import Landlock
-from ._plan import Plan
-from ._run import CompletedProcess
+from ._launch.container import Container
+from ._launch.run import CompletedProcess
+from ._plan.plan import Plan
+from ._request.landlock import Landlock
+from ._request.values import StrPath
 from ._types import Command, Environment, File, Filter, IdMap, Input, Limit, Process, Target
-from ._values import StrPath
 from .mounts import Mount
 
 @overload

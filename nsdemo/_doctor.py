@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, overload
 
-from . import _core, _doors, _machine
+from . import _core, _doors
 from ._api import chroot_run, enter, spawn
 from ._errors import NamespaceError
-from ._plan import Plan
-from ._stdio import DEVNULL, PIPE
+from ._facts import machine
+from ._plan.plan import Plan
+from ._request.stdio import DEVNULL, PIPE
 
 _NOWHERE = "/nsdemo-doctor/no-such-program"
 _OPTIONAL = ("id ranges", "docker", "podman")
@@ -159,7 +160,7 @@ def doctor() -> Findings:
     if not rows[0].works:  # everything else would fail for the same reason
         return Findings(rows)
     rows += [_namespace(name) for name, _, _ in _core.NAMESPACES]
-    if _machine.shares_mounts():
+    if machine.shares_mounts():
         rows = [_told(row) if row.name == "mount" and row.works else row for row in rows]
     probes: list[tuple[str, Callable[[], str]]] = [
         ("id map", _id_map),
@@ -224,22 +225,22 @@ def _forbids(error: Exception) -> str:
         return "the kernel"
     if error.errno not in (errno.EPERM, errno.EACCES):
         return ""
-    if _machine.is_gvisor():
+    if machine.is_gvisor():
         return "gVisor"
-    if _machine.apparmor_restricts():
+    if machine.apparmor_restricts():
         return "AppArmor"
     step = getattr(error, "step", None)
-    if step is not None and step.operation == "mount" and _machine.covered_proc():
+    if step is not None and step.operation == "mount" and machine.covered_proc():
         return "mounts over /proc"
-    if _machine.sysctl("kernel.unprivileged_userns_clone") == 0:
+    if machine.sysctl("kernel.unprivileged_userns_clone") == 0:
         return "kernel.unprivileged_userns_clone"
-    if step is not None and step.operation == "start" and _machine.sysctl("vm.memfd_noexec") == 2:
+    if step is not None and step.operation == "start" and machine.sysctl("vm.memfd_noexec") == 2:
         return "vm.memfd_noexec"
-    if _machine.is_chrooted():
+    if machine.is_chrooted():
         return "the chroot we are in"
-    if _machine.is_filtered():
-        return f"{_machine.engine()} seccomp filter".strip()
-    if not _machine.passes_on(_machine.CAP_SYS_ADMIN):
+    if machine.is_filtered():
+        return f"{machine.engine()} seccomp filter".strip()
+    if not machine.passes_on(machine.CAP_SYS_ADMIN):
         return "no CAP_SYS_ADMIN"
     return "the kernel"
 
@@ -254,7 +255,7 @@ def _launcher() -> str:
     except OSError as error:
         if error.errno == errno.EINVAL:  # before Linux 6.3
             return "in memory (memfd)"
-        level = _machine.sysctl("vm.memfd_noexec")
+        level = machine.sysctl("vm.memfd_noexec")
         why = "vm.memfd_noexec is 2" if level == 2 else "memfd is refused"
         return f"fallback: a file without a name ({why})"
     return "in memory (memfd)"
@@ -345,7 +346,7 @@ def _id_ranges() -> str:
     """More than one id in an ordinary user's namespace needs two setuid helpers and ranges."""
     from pwd import getpwuid
 
-    if _machine.in_first_user_namespace() and _machine.passes_on(_machine.CAP_SETUID):
+    if machine.in_first_user_namespace() and machine.passes_on(machine.CAP_SETUID):
         return "root writes id maps of any range itself"
     for tool in ("newuidmap", "newgidmap"):
         path = shutil.which(tool)
@@ -357,7 +358,7 @@ def _id_ranges() -> str:
     with suppress(KeyError):
         names.add(getpwuid(os.geteuid()).pw_name)
     for file in _SUBIDS:
-        rows = [line.split(":") for line in _machine.read(file).splitlines()]
+        rows = [line.split(":") for line in machine.read(file).splitlines()]
         if not names & {row[0] for row in rows}:
             name = max(names, key=str.isalpha)
             ends = [int(r[1]) + int(r[2]) for r in rows if len(r) == 3 and "".join(r[1:]).isdigit()]

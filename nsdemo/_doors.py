@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._container import Container
-    from ._given import RunOptions
-    from ._plan import Plan
-    from ._run import CompletedProcess
+    from ._launch.container import Container
+    from ._launch.run import CompletedProcess
+    from ._plan.plan import Plan
+    from ._request.given import RunOptions
 
 start: Callable[[Plan, RunOptions], Container[Any]]
 run: Callable[[Plan, RunOptions], CompletedProcess[Any]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from . import _doors
 
 if TYPE_CHECKING:
-    from ._step import Step
+    from ._plan.step import Step
 
 Explained = TypeVar("Explained", bound=BaseException)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from ._option import Flag
+    from ._request.option import Flag
 
 EPILOG = """\
 exit status: the command's; 128+N if signal N ended it; 124 after --timeout;
@@ -200,7 +200,7 @@ class LandlockOption(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        from ._landlock import Landlock
+        from ._request.landlock import Landlock
 
         read, write = getattr(namespace, self.dest, ((), ()))
         try:

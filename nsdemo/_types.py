@@ -1,6 +1,6 @@
 """The types of the options, as a type checker takes them. No call loads them.
 
-``_given.py`` and ``_api.pyi`` use these names; ``help`` shows what they stand for.
+``_request/given.py`` and ``_api.pyi`` use these names; ``help`` shows what they stand for.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
-from ._container import Container
-from ._values import HasFileno, OneLimit, StrOrBytesPath, StrPath
+from ._launch.container import Container
+from ._request.values import HasFileno, OneLimit, StrOrBytesPath, StrPath
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as ReadableBuffer

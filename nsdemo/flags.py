@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ._api import chroot_run, enter, spawn
-from ._container import Container
 from ._flag_words import FlagError, Parser, number, seconds, target
-from ._option import CHROOT, ENTER, SPAWN
-from ._options import NAMESPACES, OPTIONS
-from ._plan import Plan
+from ._launch.container import Container
+from ._plan.plan import Plan
+from ._request.option import CHROOT, ENTER, SPAWN
+from ._request.options import NAMESPACES, OPTIONS
 
 __all__ = [
     "Call",

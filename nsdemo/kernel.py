@@ -18,10 +18,9 @@ was found, undecodable bytes as surrogates: it is hostile, so ``printable()`` it
 from __future__ import annotations
 
 from ._errors import printable
-from ._nsfs import Keepers, UserNamespace, keepers, owner, parent, user_namespaces
-from ._power import CAPABILITIES
-from ._powers import Power, power
-from ._proc import (
+from ._facts.namespaces import Keepers, UserNamespace, keepers, owner, parent, user_namespaces
+from ._facts.powers import Power, power
+from ._facts.processes import (
     FILES,
     Identity,
     IdMaps,
@@ -32,8 +31,9 @@ from ._proc import (
     process,
     processes,
 )
-from ._roots import Root, open_namespace_root, root
-from ._tables import IdMap, Mount, parse_mountinfo
+from ._facts.tables import IdMap, Mount, parse_mountinfo
+from ._launch.roots import Root, open_namespace_root, root
+from ._request.power import CAPABILITIES
 
 __all__ = [
     "CAPABILITIES",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ._values import MS_REC, absolute_path, encode_path, text_value
+from ._request.values import MS_REC, absolute_path, encode_path, text_value
 
 __all__ = ["Bind", "Dev", "Mount", "Overlay", "Proc", "Sysfs", "Tmpfs"]
 

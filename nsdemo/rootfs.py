@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from . import _doors
 from ._errors import explained, printable
-from ._inside import MAX_LINKS, Program, open_file, read_program, remove_tree
-from ._values import absolute_path
+from ._facts.inside import MAX_LINKS, Program, open_file, read_program, remove_tree
+from ._request.values import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

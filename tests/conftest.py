@@ -11,13 +11,13 @@ import pytest
 from support import devices, leftovers, own_machine, snapshot, user_namespaces
 
 import nsdemo
-from nsdemo import _explain
+from nsdemo._plan import explain
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 # A mistake in a hint shall be seen here.
-_explain._PASSED_OVER = (OSError, ImportError, MemoryError)
+explain._PASSED_OVER = (OSError, ImportError, MemoryError)
 
 # With NSDEMO_MUST_WORK=1 (CI, where everything is installed) a skip is a failure, except
 # these: the beginning of the skip's reason, and why it is right even there.

@@ -17,9 +17,9 @@ class Mutant(NamedTuple):
 ROOT, FILES = "csrc/steps/root.c", "csrc/steps/files.c"
 PROCESS, NAMESPACES = "csrc/steps/process.c", "csrc/steps/namespaces.c"
 PERFORM, POWER, TERMINAL = "csrc/steps/perform.c", "csrc/steps/power.c", "csrc/steps/terminal.c"
-PRIMITIVES, USERS, VFORK = "csrc/core/primitives.c", "csrc/core/users.c", "csrc/core/vfork.c"
-BORROWED, KEPT = "csrc/core/borrowed.c", "csrc/core/kept.c"
-VALUES, REQUEST = "nsdemo/_values.py", "nsdemo/_request.py"
+PRIMITIVES, USERS, VFORK = "csrc/core/recipes.c", "csrc/core/users.c", "csrc/core/launch/vfork.c"
+BORROWED, KEPT = "csrc/core/launch/borrowed.c", "csrc/core/launch/kept.c"
+VALUES, REQUEST = "nsdemo/_request/values.py", "nsdemo/_plan/request.py"
 
 MUTANTS = [
     Mutant(
@@ -48,7 +48,7 @@ MUTANTS = [
     Mutant(
         2,
         "a command of another root is executed by a child in Python's memory",
-        "csrc/core/direct.c",
+        "csrc/core/launch/direct.c",
         "        case NSD_CHROOT:\n",
         "        case NSD_CHROOT:\n            break;\n",
     ),
@@ -163,7 +163,7 @@ MUTANTS = [
     Mutant(
         16,
         "the launcher, and so init, has the caller's environment",
-        "csrc/core/image.c",
+        "csrc/core/launch/image.c",
         "    char *envp[] = {NULL};",
         "    extern char **environ;\n    char **envp = environ;",
     ),

@@ -76,7 +76,7 @@ def all_descriptors() -> dict[int, str]:
     return found
 
 
-# The files that a process keeps from its first launch on: core/image.c and core/slate.c.
+# The files that a process keeps from its first launch on: core/launch/image.c and slate.c there.
 KEPT = ("/memfd:nsdemo (deleted)", "/memfd:nsdemo-plan (deleted)")
 
 
@@ -312,8 +312,9 @@ import asyncio, concurrent.futures.thread, contextlib, errno, gc, json, locale, 
 import signal, subprocess, sys, tempfile, threading, time, traceback, warnings
 import encodings.ascii, encodings.unicode_escape  # an ordinary user may not read root's Python
 sys.path[:0] = {paths!r}
-import nsdemo, nsdemo._explain, nsdemo._diagnosis, nsdemo._api, nsdemo._targets, nsdemo.rootfs
-import nsdemo.kernel, nsdemo.notebook, nsdemo.mounts, nsdemo._equals
+import nsdemo, nsdemo._plan.explain, nsdemo._why.diagnosis, nsdemo._api, nsdemo._facts.targets
+import nsdemo.rootfs
+import nsdemo.kernel, nsdemo.notebook, nsdemo.mounts, nsdemo._plan.equals
 from support import *
 """
 

@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import nsdemo
-from nsdemo import _inside, _proc, _tables, _users, flags
+from nsdemo import flags
+from nsdemo._facts import inside, processes, tables
+from nsdemo._request import id_maps
 from nsdemo.notebook import _elf
 
 settings.register_profile("nsdemo", deadline=None, database=None, print_blob=True, max_examples=150)
@@ -102,7 +104,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
 @given(spoiled())
 def test_any_file_is_described(content: bytes) -> None:
     with file_with(content) as path:
-        program = _inside.read_program(path.parent, path.name)
+        program = inside.read_program(path.parent, path.name)
         assert program.kind in ("elf", "damaged", "script", "empty", "other")
         folder = os.open(path.parent, os.O_PATH)
         try:
@@ -117,21 +119,21 @@ def test_any_file_is_described(content: bytes) -> None:
 def test_the_loader_of_a_program(made: tuple[bytes, str]) -> None:
     content, loader = made
     with file_with(content) as path:
-        program = _inside.read_program(path.parent, path.name)
+        program = inside.read_program(path.parent, path.name)
     assert (program.kind, program.interpreter) == ("elf", loader)
 
 
 @given(names.filter(lambda b: not re.search(rb"[ \t\n]", b)), st.binary(max_size=40))
 def test_the_interpreter_of_a_script(interpreter: bytes, rest: bytes) -> None:
     with file_with(b"#! \t" + interpreter + b"\n" + rest) as path:
-        program = _inside.read_program(path.parent, path.name)
+        program = inside.read_program(path.parent, path.name)
     assert (program.kind, program.interpreter) == ("script", os.fsdecode(interpreter))
 
 
 # -- /proc -------------------------------------------------------------------------------------
 
 mount_lines = st.builds(
-    _tables.Mount,
+    tables.Mount,
     numbers,
     numbers,
     st.builds("{}:{}".format, numbers, numbers),
@@ -145,7 +147,7 @@ mount_lines = st.builds(
 )
 
 
-def as_the_kernel_writes(mount: _tables.Mount) -> str:
+def as_the_kernel_writes(mount: tables.Mount) -> str:
     root, point, source = (
         os.fsdecode(escaped(os.fsencode(text))) for text in (mount.root, mount.point, mount.source)
     )
@@ -155,17 +157,17 @@ def as_the_kernel_writes(mount: _tables.Mount) -> str:
 
 
 @given(st.lists(mount_lines, max_size=5))
-def test_mounts_are_read_back(mounts: list[_tables.Mount]) -> None:
+def test_mounts_are_read_back(mounts: list[tables.Mount]) -> None:
     text = "".join(as_the_kernel_writes(mount) + "\n" for mount in mounts)
-    assert _tables.parse_mountinfo(text) == tuple(mounts)
+    assert tables.parse_mountinfo(text) == tuple(mounts)
 
 
 @given(st.text(st.sampled_from(list("0123456789 -:/\n\\²x")), max_size=200) | st.text())
 @example("a b c d e f - g h")
 @example("1 2 0:1 / /\\777 rw - x y z")
 def test_any_mountinfo(text: str) -> None:
-    for mount in _tables.parse_mountinfo(text):
-        assert isinstance(mount, _tables.Mount)
+    for mount in tables.parse_mountinfo(text):
+        assert isinstance(mount, tables.Mount)
 
 
 ids = st.integers(0, 2**32 - 1)
@@ -174,23 +176,23 @@ ids = st.integers(0, 2**32 - 1)
 @given(st.lists(st.tuples(ids, ids, ids), max_size=5))
 def test_id_maps_are_read_back(rows: list[tuple[int, int, int]]) -> None:
     text = "".join(f"{a:10d} {b:10d} {c:10d}\n" for a, b, c in rows)
-    assert _tables.parse_id_map(text) == tuple(rows)
+    assert tables.parse_id_map(text) == tuple(rows)
 
 
 @given(st.text(st.sampled_from(list("0123456789 \n²٣-")), max_size=60) | st.text())
 @example("1 ² 3")
 def test_any_id_map(text: str) -> None:
-    for row in _tables.parse_id_map(text):
+    for row in tables.parse_id_map(text):
         assert len(row) == 3
 
 
 STATUS = b"Name:\t%s\nUmask:\t0022\nState:\tS (sleeping)\nPPid:\t%d\nUid:\t%d\t%d\t0\t0\n"
 
 
-def with_status(content: bytes, monkeypatch: pytest.MonkeyPatch) -> _proc.Process | None:
+def with_status(content: bytes, monkeypatch: pytest.MonkeyPatch) -> processes.Process | None:
     with monkeypatch.context() as patch:
-        patch.setattr(_proc, "_bytes", lambda path, most=0: content)
-        return _proc._status(7)
+        patch.setattr(processes, "_bytes", lambda path, most=0: content)
+        return processes._status(7)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,7 +219,7 @@ def test_any_status(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 @given(st.binary() | st.text(st.sampled_from(list("ab:0123456789²\n#- "))).map(str.encode))
 def test_any_subuid(content: bytes) -> None:
     with file_with(content) as path:
-        for _, first, count in _users.ranges_in(str(path)):
+        for _, first, count in id_maps.ranges_in(str(path)):
             assert 0 <= first < first + count <= 2**32 - 1
 
 
@@ -228,7 +230,7 @@ owners = st.text(st.sampled_from("abcd-_.$0123456789"), min_size=1)
 def test_ranges_are_read_back(rows: list[tuple[str, int, int]]) -> None:
     text = "".join(f"{name}:{first}:{count}\n" for name, first, count in rows)
     with file_with(text.encode()) as path:
-        assert _users.ranges_in(str(path)) == rows
+        assert id_maps.ranges_in(str(path)) == rows
 
 
 # -- words of the command line -----------------------------------------------------------------

@@ -25,13 +25,13 @@ SANITIZED = (
 
 # What each program is linked with.
 BUILDER = ["core/builder.c", "steps/check.c"]
-_CORE = ("files", "namespaces", "primitives", "process", "users", "where")
+_CORE = ("files", "namespaces", "process", "recipes", "users", "where")
 CORE = [*BUILDER, *(f"core/{name}.c" for name in _CORE)]
-ALL_OF_CORE = sorted(f"core/{path.name}" for path in (CSRC / "core").glob("*.c"))
+ALL_OF_CORE = sorted(str(path.relative_to(CSRC)) for path in (CSRC / "core").rglob("*.c"))
 STEPS = sorted(f"steps/{path.name}" for path in (CSRC / "steps").glob("*.c"))
 PROGRAMS = {
     "test_builder": BUILDER,
-    "test_flags": [name for name in STEPS if name != "steps/flags.c"],
+    "test_flags": [name for name in STEPS if name != "steps/attributes.c"],
     "test_namespaces": ["core/namespaces.c"],
     "test_recipes": CORE,
     "test_launch": [*ALL_OF_CORE, *STEPS],
@@ -101,7 +101,7 @@ class Objects:
         if not source.exists():
             data = Path(nsdemo.__file__).with_name("_launcher").read_bytes()
             source.write_text(
-                '#include "core/image.h"\n'
+                '#include "core/launch/image.h"\n'
                 f"const size_t nsd_image_size = {len(data)};\n"
                 f"const unsigned char nsd_image[] = {{{','.join(map(str, data))}}};\n"
             )

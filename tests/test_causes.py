@@ -15,8 +15,9 @@ import pytest
 from support import IS_ROOT, ORDINARY, QUIET, no_power, script
 
 import nsdemo
-from nsdemo import Step, _machine
-from nsdemo._diagnosis import diagnose
+from nsdemo import Step
+from nsdemo._facts import machine
+from nsdemo._why.diagnosis import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def test_children_with_other_clocks() -> None:
     """The kernel says EINVAL to the clone before Linux 6.2 alone: asked as if it had."""
     body = """
         import ctypes
-        from nsdemo._diagnosis import diagnose
+        from nsdemo._why.diagnosis import diagnose
         if sys.argv[1:] and ctypes.CDLL(None).unshare(0x80 if IS_ROOT else 0x10000080):
             sys.exit(1)
         plan = nsdemo.Plan().exec(["true"])._core
@@ -176,10 +177,10 @@ def test_lo_without_cap_net_admin() -> None:
 @pytest.mark.parametrize("operation", ["bind", "mount", "unshare"])
 def test_too_many_mounts(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is the machine's, so it is the sysctl that is faked here."""
-    here = len(_machine.mounts())
-    real = _machine.sysctl
+    here = len(machine.mounts())
+    real = machine.sysctl
     small = {"fs.mount-max": here + 1}
-    monkeypatch.setattr(_machine, "sysctl", lambda name: small.get(name) or real(name))
+    monkeypatch.setattr(machine, "sysctl", lambda name: small.get(name) or real(name))
     plan = no_power().unshare("mount").make_private().bind("/tmp", "/tmp")
     plan = plan.mount("tmpfs", "/mnt", "tmpfs").exec(["true"])
     trace = [step for step in plan if step.operation != "write"]

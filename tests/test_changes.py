@@ -26,7 +26,7 @@ from support import (
 )
 
 import nsdemo
-from nsdemo._changes import Layers
+from nsdemo._launch.changes import Layers
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 

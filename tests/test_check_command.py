@@ -93,10 +93,10 @@ def test_help_names_every_challenge() -> None:
 def test_a_terminal_without_utf_8() -> None:
     env = {**os.environ, "PYTHONPATH": IMPORTABLE, "PYTHONIOENCODING": "ascii"}
     code = (
-        "import sys; from nsdemo import check, _cli\n"
+        "import sys; from nsdemo import check; from nsdemo.main import main\n"
         "from nsdemo.check import command, Fact, Result\n"
         "command.LIVE['s1'] = lambda pid: Result('s1', [Fact('asked', False, '\\u00e9' * 999)])\n"
-        "sys.exit(_cli.main(['check', 's1', '--pid', '1']))"
+        "sys.exit(main.main(['check', 's1', '--pid', '1']))"
     )
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (1, "")

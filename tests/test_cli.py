@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nsdemo.main import lsns, main
 
 import nsdemo
-from nsdemo import _cli, _lsns, flags
+from nsdemo import flags
 
 SOURCE = str(Path(nsdemo.__file__).resolve().parents[1])
 DEADLINE = 10.0
@@ -260,7 +261,7 @@ def test_help(word: str) -> None:
     assert answer.stdout.startswith(("usage: nsdemo", "nsdemo "))
 
 
-@pytest.mark.parametrize("command", list(_cli.COMMANDS))
+@pytest.mark.parametrize("command", list(main.COMMANDS))
 def test_help_of_each_command(command: str) -> None:
     answer = cli(command, "--help", env={"COLUMNS": "80"})
     assert answer.returncode == 0
@@ -366,7 +367,7 @@ def test_the_same_as_lsns_of_util_linux() -> None:
         mine = set(box.namespaces.values()) - set(nsdemo.namespaces().values())
         until = time.monotonic() + DEADLINE
         while True:
-            rows = [row for row in _lsns.list_namespaces() if (4, row.inode) in mine]
+            rows = [row for row in lsns.list_namespaces() if (4, row.inode) in mine]
             counts = [len(row.members) for row in rows if row.type == "pid"]
             if counts == [2] or time.monotonic() > until:
                 break
@@ -392,7 +393,7 @@ def test_lsns_command() -> None:
     with nsdemo.spawn(["sleep", "60"]) as box:
         answer = json.loads(cli("lsns", "--json", str(box.pid)).stdout)["namespaces"]
         inodes = {row["type"]: row["ns"] for row in answer}
-        assert inodes == {kernel: box.namespaces[word][1] for kernel, word in _lsns.TYPES.items()}
+        assert inodes == {kernel: box.namespaces[word][1] for kernel, word in lsns.TYPES.items()}
         (row,) = json.loads(cli("lsns", "-J", "-t", "pid", str(box.pid)).stdout)["namespaces"]
         assert row["members"] == [{"pid": box.pid, "inner_pid": 1}]
         lines = cli("lsns", "--type", "pid", "--members", str(box.pid)).stdout.splitlines()

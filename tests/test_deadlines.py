@@ -293,13 +293,13 @@ def test_a_program_that_maps_ids_and_hangs_is_ended(stopped: bool) -> None:
     found = script(
         """
         import shutil
-        import nsdemo._users
+        import nsdemo._request.id_maps
         place = tempfile.mkdtemp(prefix="deaf-", dir="/tmp")
         os.chmod(place, 0o755)
         shutil.copy("/bin/busybox", f"{place}/sleep")
         os.chmod(f"{place}/sleep", 0o4755)
         become_ordinary()
-        nsdemo._users._program = lambda name: f"{place}/sleep".encode()
+        nsdemo._request.id_maps._program = lambda name: f"{place}/sleep".encode()
         before = snapshot()
         del before["shared memory"]
 

@@ -16,8 +16,8 @@ import pytest
 from test_hints import PREAMBLE, ROOT, USER, needs_root
 
 import nsdemo
-from nsdemo import _machine
 from nsdemo._doctor import Finding, Findings, _Absent, _forbids, _id_ranges, doctor
+from nsdemo._facts import machine
 
 NAMESPACES = ("mount", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
 
@@ -138,7 +138,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def state() -> list[Any]:
         files = [os.listdir("/proc/self/fd"), os.listdir(tmp_path)]
         children = Path("/proc/self/task").glob("*/children")
-        return [*files, _machine.mounts(), [path.read_text() for path in children], os.getcwd()]
+        return [*files, machine.mounts(), [path.read_text() for path in children], os.getcwd()]
 
     doctor()
     before = state()
@@ -162,8 +162,8 @@ def test_it_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_id_ranges_come_with_a_free_one_is_faked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "passes_on", lambda number: False)
-    monkeypatch.setattr(_machine, "read", lambda path: "somebody:200000:65536\n")
+    monkeypatch.setattr(machine, "passes_on", lambda number: False)
+    monkeypatch.setattr(machine, "read", lambda path: "somebody:200000:65536\n")
     monkeypatch.setattr("shutil.which", lambda name: "/bin/sh")
     with pytest.raises(_Absent, match="has lost its setuid bit"):
         _id_ranges()
@@ -249,5 +249,5 @@ def test_who_forbids_is_faked(
     monkeypatch: pytest.MonkeyPatch, number: int, files: dict[str, str], who: str
 ) -> None:
     files = {"/proc/thread-self/status": "CapEff:\t0\nSeccomp:\t0\n"} | files
-    monkeypatch.setattr(_machine, "read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(machine, "read", lambda path: files.get(path, ""))
     assert _forbids(OSError(number, "refused")) == who

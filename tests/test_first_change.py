@@ -108,15 +108,15 @@ WALK = {
         "{\n    (void)launch;\n"
         "    return sys3(__NR_setpriority, 0, 0, step->number[0]);\n}\n",
     ),
-    "nsdemo/_operations.py": (
+    "nsdemo/_plan/operations.py": (
         '    "umask": Row("umask({mask:octal})", "set the umask", beyond="set the umask"),\n',
         '    "nice": Row("setpriority(PRIO_PROCESS, 0, {value})", "be nice"),\n',
     ),
-    "nsdemo/_options.py": (
+    "nsdemo/_request/options.py": (
         '        Flag("--umask", "file mode mask, octal", "octal", "MODE"),\n    ),\n',
         '    option("nice: int = 0", "how nice.", Flag("--nice", "so", "number", "N")),\n',
     ),
-    "nsdemo/_request.py": (
+    "nsdemo/_plan/request.py": (
         "    ids = _ids(request.uid, request.gid, request.groups, request.umask)\n",
         '    if request.nice:\n        ids["nice"] = request.nice\n',
     ),
@@ -125,7 +125,7 @@ WALK = {
         '    NSD_INT("umask", REQUEST, umask),\n',
         '    NSD_INT("nice", REQUEST, nice),\n',
     ),
-    "csrc/core/primitives.h": (
+    "csrc/core/request.h": (
         "    int umask;           /* -1: keep */\n",
         "    int nice;            /* 0: keep */\n",
     ),
@@ -145,7 +145,7 @@ print(done.stdout.strip(), [str(step) for step in done.trace if step.operation =
 
 def test_the_walk_goes_through_all_of_the_list() -> None:
     walked = {path for name in ("A system call", "A keyword") for path, _ in rows(name)}
-    assert {*WALK} == {path for path in walked if is_source(path)} - {"csrc/core/primitives.c"}
+    assert {*WALK} == {path for path in walked if is_source(path)} - {"csrc/core/recipes.c"}
     for path, (behind, _) in WALK.items():
         assert (PROJECT / path).read_text().count(behind) == 1, path
 

@@ -364,7 +364,8 @@ def test_leaving_in_a_fork_ends_nothing() -> None:
 
 
 BUSY = """
-    import nsdemo._others, nsdemo._stdio  # CPython's lock of a module that is being imported stays
+    # CPython's lock of a module that is being imported stays.
+    import nsdemo._launch.others, nsdemo._request.stdio
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads
     signal.alarm(50)
     box = nsdemo.spawn(["sleep", "600"], stdin=nsdemo.DEVNULL, stdout=nsdemo.PIPE)

@@ -2,7 +2,7 @@
 
 A failure is provoked for real, in a child process that reports what was raised. What cannot be
 had on an ordinary machine (AppArmor's sysctl, gVisor, an initramfs) is faked behind
-``_machine.read``, and the test says so.
+``_facts/machine.py``, and the test says so.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from typing import Any
 import pytest
 
 import nsdemo
-from nsdemo import Plan, Step, _machine
-from nsdemo._diagnosis import diagnose
-from nsdemo._inside import host_machine
+from nsdemo import Plan, Step
+from nsdemo._facts import machine as machine_facts
+from nsdemo._facts.inside import host_machine
+from nsdemo._why.diagnosis import diagnose
 
 USER = 54321  # nobody's: limits on its processes concern nobody else
 ROOT = os.geteuid() == 0
@@ -36,7 +37,7 @@ needs_root = pytest.mark.skipif(not ROOT, reason="only root can prepare this fai
 
 PREAMBLE = """
 import array, ctypes, difflib, fcntl, json, os, resource, shutil, sys
-import nsdemo, nsdemo._diagnosis
+import nsdemo, nsdemo._why.diagnosis
 from nsdemo import Plan
 libc = ctypes.CDLL(None, use_errno=True)
 NEWNS, NEWUTS, NEWPID, NEWUSER = 0x20000, 0x4000000, 0x20000000, 0x10000000
@@ -214,7 +215,12 @@ call("capset", header, data)
 def test_a_root_without_power() -> None:
     before = "call('prctl', 24, 21, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_ADMIN"
     found = outcome(f"nsdemo.run([{TRUE!r}], user=False, init=True)", before=before)
-    check(found, "unshare", errno.EPERM, "without CAP_SYS_ADMIN" if _machine.engine() else "has no")
+    check(
+        found,
+        "unshare",
+        errno.EPERM,
+        "without CAP_SYS_ADMIN" if machine_facts.engine() else "has no",
+    )
 
 
 @needs_root
@@ -276,7 +282,7 @@ os.chdir("/")
 @needs_root
 def test_a_chrooted_caller_cannot_keep_mounts_inside(rootfs: Path) -> None:
     before = f"""
-import nsdemo._diagnosis, nsdemo.mounts
+import nsdemo._why.diagnosis, nsdemo.mounts
 private_mounts()
 mount("/proc", "{rootfs}/proc", None, MS_BIND | MS_REC)
 os.chroot("{rootfs}")
@@ -769,18 +775,18 @@ def test_a_program_that_is_being_written(rootfs: Path) -> None:
     check_command(found, errno.ETXTBSY, "/bin/tool open for writing")
 
 
-# -- machines that this one is not: fakes behind _machine.read ------------------------------
+# -- machines that this one is not: fakes behind _facts/machine.py -----------------------------
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Files of another machine, over those of this one; a fake."""
     files: dict[str, str] = {}
-    real_read, real_exists = _machine.read, _machine.exists
+    real_read, real_exists = machine_facts.read, machine_facts.exists
     monkeypatch.setattr(
-        _machine, "read", lambda path: files[path] if path in files else real_read(path)
+        machine_facts, "read", lambda path: files[path] if path in files else real_read(path)
     )
-    monkeypatch.setattr(_machine, "exists", lambda path: path in files or real_exists(path))
+    monkeypatch.setattr(machine_facts, "exists", lambda path: path in files or real_exists(path))
     return files
 
 
@@ -862,7 +868,7 @@ def test_dockers_apparmor_profile_is_faked(machine: dict[str, str]) -> None:
 
 
 def test_a_kernel_without_a_namespace_is_faked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "exists", lambda path: path != "/proc/self/ns/time")
+    monkeypatch.setattr(machine_facts, "exists", lambda path: path != "/proc/self/ns/time")
     found = hints(Plan().unshare("time", "uts").exec(["x"]), "unshare", errno.EINVAL)
     assert found == "this kernel was built without CLONE_NEWTIME: leave time out"
 
@@ -877,7 +883,7 @@ def test_a_full_cgroup_is_faked(machine: dict[str, str]) -> None:
 
 def test_the_whole_machine_out_of_files_is_faked() -> None:
     found = hints(Plan().chroot("/").exec(["x"]), "chroot", errno.ENFILE)
-    assert f"{_machine.sysctl('fs.file-max')} open files" in found
+    assert f"{machine_facts.sysctl('fs.file-max')} open files" in found
 
 
 # -- what must not happen -------------------------------------------------------------------
@@ -911,8 +917,8 @@ def test_no_answer_of_the_kernel_surprises(number: int, rootfs: Path) -> None:
 
 
 def test_an_unreadable_proc_means_fewer_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "read", lambda path: "")
-    monkeypatch.setattr(_machine, "exists", lambda path: False)
+    monkeypatch.setattr(machine_facts, "read", lambda path: "")
+    monkeypatch.setattr(machine_facts, "exists", lambda path: False)
     plan = Plan().unshare("user").map_root().unshare("mount").mount("proc", "/proc", "proc")
     for step in plan.exec(["x"]):
         for number in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from nsdemo._inside import (
+from nsdemo._facts.inside import (
     MAX_LINKS,
     Program,
     host_machine,

@@ -14,7 +14,8 @@ from support import IS_ROOT, QUIET, SLOW, eventually, leftovers, script, snapsho
 from targets import POWERS
 
 import nsdemo
-from nsdemo import _lsns, kernel
+from nsdemo import kernel
+from nsdemo._cli import lsns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +79,9 @@ def test_a_command_that_has_just_begun_has_its_arguments() -> None:
 
 
 def test_an_empty_command_line_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsdemo import _proc
+    from nsdemo._facts import processes
 
-    monkeypatch.setattr(_proc, "_is_executing", lambda pid: True)
+    monkeypatch.setattr(processes, "_is_executing", lambda pid: True)
     thread = next(each for each in kernel.processes() if not each.args)
     assert thread.name
 
@@ -342,7 +343,7 @@ def test_a_single_thread_keeps_it() -> None:
             assert other.namespaces[name] != box.namespaces[name]
             found = {each.pid for each in kernel.keepers(box, name).processes}
             assert found == {box.pid, other.pid}
-        rows = _lsns.list_namespaces(of=box.pid)
+        rows = lsns.list_namespaces(of=box.pid)
         members = {row.type: {each.pid for each in row.members} for row in rows}
         assert members["uts"] == members["mnt"] == {box.pid, other.pid}
         assert members["pid"] == {box.pid}
@@ -350,7 +351,7 @@ def test_a_single_thread_keeps_it() -> None:
         box.stop()
         assert other.pid in {
             each.pid
-            for row in _lsns.list_namespaces(("uts",))
+            for row in lsns.list_namespaces(("uts",))
             if row.inode == uts[1]
             for each in row.members
         }
@@ -481,13 +482,13 @@ def test_what_is_not_ours_says_whose_it_is(ordinary_users_may: None) -> None:
 
 
 def test_a_process_that_vanishes_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsdemo import _proc
+    from nsdemo._facts import processes
 
     vanished = nsdemo.spawn(["true"], **QUIET)
     number = vanished.pid
     vanished.wait()
-    real = _proc.pids
-    monkeypatch.setattr(_proc, "pids", lambda: [*real(), number])
+    real = processes.pids
+    monkeypatch.setattr(processes, "pids", lambda: [*real(), number])
     assert number not in {each.pid for each in kernel.processes()}
 
 

@@ -15,7 +15,8 @@ from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, let_in, memory_keeps_attri
 from targets import tool
 
 import nsdemo
-from nsdemo import _layers, _machine, _tables
+from nsdemo._facts import machine, tables
+from nsdemo._plan import layers
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -206,12 +207,12 @@ def test_more_layers_than_there_is_room_for(
 ) -> None:
     """The error names the mount that makes them necessary."""
     points = (tmp_path / "the" / "place", tmp_path / "few" / "other")
-    mounts = tuple(_tables.Mount(1, 1, "0:1", "/", str(x), "", "", "ext4", "", "") for x in points)
-    monkeypatch.setattr(_machine, "mounts", lambda: mounts)
+    mounts = tuple(tables.Mount(1, 1, "0:1", "/", str(x), "", "", "ext4", "", "") for x in points)
+    monkeypatch.setattr(machine, "mounts", lambda: mounts)
     for point in points:
         point.mkdir(parents=True)
     top = bytes(tmp_path)
-    anew, few = _layers.layers(top, (), True)
+    anew, few = layers.layers(top, (), True)
     assert anew
     assert [target for *_, target, _ in few] == [
         *(b"/", b"/few", b"/few/other", b"/the", b"/the/place")
@@ -219,11 +220,11 @@ def test_more_layers_than_there_is_room_for(
     for number in range(300):
         (tmp_path / "the" / str(number)).mkdir()
     with pytest.raises(ValueError, match=r"no room for so many layers: .*/the/place is a mount"):
-        _layers.layers(top, (), True)
-    one = [(10, _layers.LAYER, None, path, None) for path in (b"/few/other", b"/the/place")]
-    assert _layers.layers(top, (), False) == (False, one)
-    assert _layers.layers(top, ("/the/place",), False) == (False, one[:1])
-    assert _layers.layers(top, ("/the", "/few"), True) == (False, [])
+        layers.layers(top, (), True)
+    one = [(10, layers.LAYER, None, path, None) for path in (b"/few/other", b"/the/place")]
+    assert layers.layers(top, (), False) == (False, one)
+    assert layers.layers(top, ("/the/place",), False) == (False, one[:1])
+    assert layers.layers(top, ("/the", "/few"), True) == (False, [])
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has set-user-ID programs of its own, and mounts")

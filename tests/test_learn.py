@@ -18,9 +18,9 @@ import pytest
 from lab import descendants, private_places, running_lab, without_engines
 from support import IMPORTABLE, eventually, let_in
 
-from nsdemo import _learn
+from nsdemo._cli import learn
 
-LESSONS = _learn.lessons()
+LESSONS = learn.lessons()
 NAMES = [f"{lesson.name}.ipynb" for lesson in LESSONS]
 
 
@@ -123,11 +123,11 @@ def test_a_lesson_that_has_changed_is_put_beside(tmp_path: Path, content: bytes)
     mine, beside = tmp_path / NAMES[0], tmp_path / f"{LESSONS[0].name}-2.ipynb"
     mine.write_bytes(content)
     done = f"written: the lesson has changed since {NAMES[0]}, which is kept as it is"
-    assert _learn.put(LESSONS[0], tmp_path) == (beside, done)
+    assert learn.put(LESSONS[0], tmp_path) == (beside, done)
     assert mine.read_bytes() == content
     assert LESSONS[0].title[3:9] in source(beside)
     # Once is enough.
-    assert _learn.put(LESSONS[0], tmp_path) == (beside, "is there already: kept as it is")
+    assert learn.put(LESSONS[0], tmp_path) == (beside, "is there already: kept as it is")
     assert len(os.listdir(tmp_path)) == 2
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_no_half_notebook(tmp_path: Path) -> None:
 def test_a_lesson_without_a_solution_or_a_heading(tmp_path: Path) -> None:
     path = tmp_path / "01-plain.md"
     path.write_text("Words.\n\n```{code-cell} ipython3\n1 + 1\n```\n\nMore.\n")
-    (lesson,) = _learn.lessons(tmp_path)
+    (lesson,) = learn.lessons(tmp_path)
     assert lesson.title == "01-plain"
     kinds = [cell.cell_type for cell in lesson.notebook(".ipynb").cells]
     assert kinds == ["markdown", "code", "markdown"]
@@ -179,7 +179,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     let_in(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import support; "
-        "from pathlib import Path; from nsdemo import _learn; support.become_ordinary(); "
+        "from pathlib import Path; from nsdemo._cli import learn; support.become_ordinary(); "
         "_learn.make_folder(Path(sys.argv[1]))"
     )
     for place in (folder, folder / "below"):
@@ -228,7 +228,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_without_the_extra(tmp_path: Path) -> None:
     """Jupyter's packages are hidden from the interpreter, as where they are not installed."""
     hide = "import sys; sys.modules.update(dict.fromkeys(['jupytext', 'jupyterlab'])); "
-    run = "from nsdemo._cli import main; sys.exit(main(sys.argv[1:]))"
+    run = "from nsdemo._cli.main import main; sys.exit(main(sys.argv[1:]))"
     for words in (["learn", str(tmp_path)], ["learn", "--html", str(tmp_path)]):
         done = subprocess.run(
             [sys.executable, "-c", hide + run, *words],
@@ -381,9 +381,9 @@ def test_a_lesson_that_stops_early_is_written_as_far_as_it_came(
     )
     pages = tmp_path / "pages"
     code = (
-        "import sys; from pathlib import Path; from nsdemo import _learn, _pages; "
-        "course = _learn.lessons(Path(sys.argv[1])); "
-        "sys.exit(_pages.write_pages(course, Path(sys.argv[2])))"
+        "import sys; from pathlib import Path; from nsdemo._cli import learn, pages; "
+        "course = learn.lessons(Path(sys.argv[1])); "
+        "sys.exit(pages.write_pages(course, Path(sys.argv[2])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path, pages],

@@ -12,8 +12,9 @@ from support import script
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
 OPERATIONS = """
-    import nsdemo._terminal, nsdemo._changes, nsdemo._interact, nsdemo._targets, nsdemo._adopted
-    import nsdemo._stdio, nsdemo.notebook._stream, nsdemo._inside, nsdemo._pins
+    import nsdemo._request.terminal, nsdemo._launch.changes, nsdemo._launch.interact
+    import nsdemo._facts.targets, nsdemo._launch.adopted, nsdemo._request.stdio
+    import nsdemo.notebook._stream, nsdemo._facts.inside, nsdemo._request.pins
     import codecs, fcntl, select, shutil, socket, stat, termios, tty
 
     def tty_spawn():
@@ -30,7 +31,7 @@ OPERATIONS = """
         box.changes()
 
     def ways():
-        way = nsdemo._changes._Way(DEEP, DEEP, b"")
+        way = nsdemo._launch.changes._Way(DEEP, DEEP, b"")
         try:
             for _ in range(3):
                 assert way.enter(b"d", True)
@@ -49,11 +50,11 @@ OPERATIONS = """
             os.dup2(NULL, 0)
 
     def targets():
-        nsdemo._targets.Resolved("/proc/self/ns/net").owner_namespace().close()
+        nsdemo._facts.targets.Resolved("/proc/self/ns/net").owner_namespace().close()
         with open("/proc/self/ns/net") as file:
-            nsdemo._targets.Resolved(file).close()
+            nsdemo._facts.targets.Resolved(file).close()
         with contextlib.closing(PidFile()) as file:
-            nsdemo._targets.Resolved(file)
+            nsdemo._facts.targets.Resolved(file)
 
     class PidFile:
         def __init__(self):
@@ -85,7 +86,7 @@ OPERATIONS = """
             pass
 
     def inside():
-        os.close(nsdemo._inside.open_file("/", "etc/passwd"))
+        os.close(nsdemo._facts.inside.open_file("/", "etc/passwd"))
 
     OWN = [tty_spawn, pipes, layers, ways, relay, targets, adopted, run, roots, cells, inside]
     warnings.simplefilter("error")

@@ -16,7 +16,8 @@ import pytest
 from support import IS_ROOT, QUIET, leftovers, snapshot
 
 import nsdemo
-from nsdemo import _nests, kernel
+from nsdemo import kernel
+from nsdemo._facts import nests
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -117,7 +118,7 @@ def test_namespace_files_are_joined_from_the_outside_in(kind: list[str]) -> None
 def test_lineage(inner: int, outer: int) -> None:
     for pid, depth in ((inner, 2), (outer, 1), (os.getpid(), 0)):
         fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
-        line = _nests.lineage(fd)
+        line = nests.lineage(fd)
         os.close(fd)
         assert len(line) == depth
         assert line == tuple(each.identity for each in kernel.user_namespaces(pid))[:depth]
@@ -213,6 +214,6 @@ def _lineage(pid: int) -> tuple[Any, ...]:
     except OSError:
         return ()
     try:
-        return _nests.lineage(fd)
+        return nests.lineage(fd)
     finally:
         os.close(fd)

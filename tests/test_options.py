@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import nsdemo
-from nsdemo import _given, _option, _options
+from nsdemo._request import given, option, options
 
 PROJECT = Path(__file__).resolve().parent.parent
 WRITER = PROJECT / "docs" / "signatures.py"
@@ -51,15 +51,15 @@ def test_what_is_written_is_what_the_table_says() -> None:
 
 @in_checkout
 @pytest.mark.parametrize(
-    "name", ["nsdemo/_api.py", "nsdemo/_api.pyi", "nsdemo/_given.py", "docs/OPTIONS.md"]
+    "name", ["nsdemo/_api.py", "nsdemo/_api.pyi", "nsdemo/_request/given.py", "docs/OPTIONS.md"]
 )
 def test_a_written_file_that_was_edited_is_named(copy: Path, name: str) -> None:
     text = (copy / name).read_text()
-    assert "Written by docs/signatures.py from nsdemo/_options.py; do not edit." in text
+    assert "Written by docs/signatures.py from nsdemo/_request/options.py; do not edit." in text
     assert f"\n{name} linguist-generated\n" in (PROJECT / ".gitattributes").read_text()
     (copy / name).write_text(text + "\n")
     command = "python docs/signatures.py --write"
-    line = f"{name} is not what nsdemo/_options.py says; to write it: {command}\n"
+    line = f"{name} is not what nsdemo/_request/options.py says; to write it: {command}\n"
     assert check(copy) == (1, line)
 
 
@@ -90,16 +90,16 @@ def test_a_written_file_that_was_edited_is_named(copy: Path, name: str) -> None:
     ],
 )
 def test_what_a_row_lacks_is_said(copy: Path, old: str, new: str, says: str) -> None:
-    table = copy / "nsdemo" / "_options.py"
+    table = copy / "nsdemo" / "_request/options.py"
     text = table.read_text()
     assert text.count(old) == 1
     table.write_text(text.replace(old, new))
-    assert check(copy) == (1, f"nsdemo/_options.py: {says}\n")
+    assert check(copy) == (1, f"nsdemo/_request/options.py: {says}\n")
 
 
 def test_every_option_is_a_keyword_of_its_calls() -> None:
     for name, call in CALLS.items():
-        rows = {row.name: row.within(name) for row in _options.OPTIONS if name in row.calls}
+        rows = {row.name: row.within(name) for row in options.OPTIONS if name in row.calls}
         parameters = inspect.signature(call).parameters
         assert rows.keys() == parameters.keys()
         for parameter in parameters.values():
@@ -128,7 +128,7 @@ def test_help_is_indented_once(call: Callable[..., Any]) -> None:
 
 
 def test_a_request_has_the_options_of_its_call_and_no_others() -> None:
-    request: Any = _given.SpawnRequest()
+    request: Any = given.SpawnRequest()
     for name in inspect.signature(nsdemo.run).parameters:
         if name != "dry_run":
             setattr(request, name, None)
@@ -137,18 +137,18 @@ def test_a_request_has_the_options_of_its_call_and_no_others() -> None:
 
 
 def test_options_given_to_a_plan_come_before_those_it_was_made_with() -> None:
-    kept = _given.RunOptions(stdin=3, text=True, pass_fds=(5,), timeout=7)
-    over = _given.RunOptions(stdin=4, text=False, check=True).over(kept)
+    kept = given.RunOptions(stdin=3, text=True, pass_fds=(5,), timeout=7)
+    over = given.RunOptions(stdin=4, text=False, check=True).over(kept)
     assert (over.stdin, over.text, over.pass_fds, over.timeout) == (4, True, (5,), 7)
     assert over.check is True
     assert over.stdout is over.input is None
 
 
 def test_an_option_is_another_in_another_call() -> None:
-    row = {option.name: option for option in _options.OPTIONS}["root"]
+    row = {option.name: option for option in options.OPTIONS}["root"]
     assert row.default == "None"
     assert row.within("chroot_run").default is None
     assert row.within("enter")[:3] == ("root", "bool", "True")
     assert row.within("run") == row
-    told = _option.Option("x", "int", "0", "words", (), _option.ALL, False, {})
+    told = option.Option("x", "int", "0", "words", (), option.ALL, False, {})
     assert told.within("spawn") is told

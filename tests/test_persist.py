@@ -271,7 +271,7 @@ def test_a_path_that_is_swapped_after_the_look_releases_nothing_else(pins: Path)
 def test_without_a_proc_nothing_is_released(pins: Path) -> None:
     nsdemo.run(["true"], net=True, persist={"net": pins / "blue"}, **QUIET)
     body = f"""\
-        import nsdemo._pins, nsdemo._stdio, ctypes
+        import nsdemo._request.pins, nsdemo._request.stdio, ctypes
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.unshare(0x20000) == 0
         assert libc.mount(b"none", b"/", None, 1 << 18 | 1 << 14, None) == 0

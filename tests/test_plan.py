@@ -14,7 +14,8 @@ from support import IS_ROOT, QUIET, no_power
 from targets import CAPTURED, only_root, tool
 
 import nsdemo
-from nsdemo import _core, _explain
+from nsdemo import _core
+from nsdemo._plan import explain
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 
@@ -339,14 +340,14 @@ def test_a_layer_is_shown_as_what_is_done(what: int, call: str, words: str, flag
     core = _core.Plan().append("layer_at", flags, (what, 1, 1), texts)
     step = nsdemo.Plan._from_core(core).steps[0]
     assert str(step).startswith(call)
-    assert _explain.describe(step) == words
+    assert explain.describe(step) == words
 
 
 def test_the_root_has_a_name() -> None:
     core = _core.Plan().append("mount_at", 0, (0, -1, 0), ("", "/", "tmpfs", "/"))
     step = nsdemo.Plan._from_core(core).steps[0]
     assert str(step).endswith('move_mount("/")')
-    assert _explain.describe(step) == "mount tmpfs on /"
+    assert explain.describe(step) == "mount tmpfs on /"
 
 
 def test_a_pin_is_an_option_with_a_path() -> None:

@@ -200,7 +200,7 @@ def test_an_ordinary_user_without_a_namespace_is_told() -> None:
 
 
 def test_the_names_are_those_of_the_kernel() -> None:
-    from nsdemo._power import CAPABILITIES, capability_names
+    from nsdemo._request.power import CAPABILITIES, capability_names
 
     listed = subprocess.run(["setpriv", "--list-caps"], **CAPTURED, check=True).stdout.split()
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())

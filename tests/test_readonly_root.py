@@ -98,7 +98,7 @@ def test_what_was_mounted_below_the_root_is_closed_too(root: Path) -> None:
         command = {LOOK!r}
         root = {str(root)!r}
         inner = ("import sys, os; sys.path[:0] = " + repr(sys.path[:2]) + "; import nsdemo; "
-            "from nsdemo import mounts, _not_placed; "
+            "from nsdemo import mounts; from nsdemo._why import placed; "
             "print(nsdemo.run(" + repr(command) + ", root=" + repr(root) + ", user=True, "
             "readonly_root=True, mounts=[nsdemo.Tmpfs('/var/new')], stdin=nsdemo.DEVNULL, "
             "capture_output=True, text=True).stdout)")

@@ -444,12 +444,12 @@ def test_a_mount_that_nobody_saw_coming_is_not_entered(tmp_path: Path) -> None:
     done = python(
         """
         import errno, os, subprocess, sys
-        from nsdemo import _inside
+        from nsdemo._facts import inside
         from nsdemo.rootfs import Rootfs
         root = Rootfs()
         os.mkdir(root.path + "/a")
         subprocess.run(["mount", "--bind", sys.argv[1], root.path + "/a"], check=True)
-        _inside._refuse_mounts = lambda *args, **kwargs: None
+        inside._refuse_mounts = lambda *args, **kwargs: None
         try:
             root.remove()
         except OSError as error:

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 import nsdemo
-from nsdemo import _core, _equals, _explain, _operations
+from nsdemo import _core
+from nsdemo._plan import equals, explain, operations
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -62,7 +63,7 @@ def constant(name: str) -> list[str]:
     raise AssertionError(f"setup.py has no {name}")
 
 
-def operations() -> dict[str, str]:
+def functions_of_operations() -> dict[str, str]:
     """NAME -> the function that does it, from the table."""
     rows = re.findall(r'^ROW\((\w+), "\w+", (\w+)', TABLE.read_text(), re.MULTILINE)
     assert len(rows) == len(_core.OPERATIONS)
@@ -132,20 +133,16 @@ LAYERS = tuple(
     map(
         str.split,
         (
-            "_clone_flags _core _doors _errors _given _landlock _option _options _pins _power"
-            " _remembered _stdio _terminal _users _values mounts",
-            "_inside _machine _nests _nsfs _powers _proc _shown _tables _targets rootfs",
-            "_case _diagnosis _not_executable _not_granted _not_joined _not_mapped _not_mounted"
-            " _not_pinned _not_placed _not_set",
-            "_equals _explain _layers _notation _operations _plan _planned _request _settings"
-            " _step",
-            "_adopted _changes _container _interact _on_terminal _others _release _roots _run"
-            " _visit",
+            "_core _doors _errors _request mounts",
+            "_facts rootfs",
+            "_why",
+            "_plan",
+            "_launch",
             "_api _doctor _types kernel",
             "_flag_words flags",
             "check lessons notebook",
             "nsdemo",
-            "_cli _foreground _learn _lesson _lsns _page _pages _tour __main__",
+            "_cli __main__",
         ),
     )
 )
@@ -223,7 +220,7 @@ def test_no_module_needs_one_of_a_higher_layer() -> None:
 def test_nothing_is_imported_by_a_name_that_only_a_string_has() -> None:
     """But what the package itself hands on, and what others have made."""
     for path in PACKAGE.rglob("*.py"):
-        if path not in (PACKAGE / "__init__.py", PACKAGE / "_lesson.py"):
+        if path not in (PACKAGE / "__init__.py", PACKAGE / "_cli/lesson.py"):
             assert not re.search(r"__import__|import_module", path.read_text()), path
 
 
@@ -232,15 +229,24 @@ def test_every_door_is_filled() -> None:
 
     for name in _doors.__annotations__:
         assert callable(getattr(_doors, name)), name
-    texts = [path.read_text() for path in PACKAGE.glob("*.py")]
+    texts = [path.read_text() for path in PACKAGE.rglob("*.py")]
     shown = {name for text in texts for name in re.findall(r'_doors\.html\("(\w+)", self\)', text)}
     assert len(shown) == sum(text.count("def _repr_html_") for text in texts)
     assert shown <= {*notebook.__all__}
 
 
 MAY_IMPORT_THE_CORE = {
-    *("_adopted", "_container", "_doctor", "_explain", "_operations", "_pins", "_plan", "_planned"),
-    *("_release", "_request", "_run", "_step", "_targets", "_values", "_visit"),
+    "_doctor",
+    *(
+        f"{folder}.{name}"
+        for folder, names in (
+            ("_facts", "targets"),
+            ("_launch", "adopted container release run visit"),
+            ("_plan", "explain operations plan planned request step"),
+            ("_request", "pins values"),
+        )
+        for name in names.split()
+    ),
 }
 
 
@@ -273,32 +279,33 @@ def loaded_by(statement: str) -> set[str]:
 def test_a_plain_import_loads_little() -> None:
     extra = loaded_by("import nsdemo") - loaded_by("import subprocess")
     own = {name for name in extra if name.split(".")[0] == "nsdemo"}
-    assert own <= {"nsdemo"} | {
+    folders = {"nsdemo._facts", "nsdemo._launch", "nsdemo._plan", "nsdemo._request"}
+    assert own <= {"nsdemo"} | folders | {
         f"nsdemo.{name}"
         for name in (
             *(
                 "_api",
-                "_clone_flags",
-                "_container",
+                "_request.clone_flags",
+                "_launch.container",
                 "_core",
                 "_doors",
                 "_errors",
-                "_explain",
-                "_notation",
-                "_operations",
+                "_plan.explain",
+                "_plan.notation",
+                "_plan.operations",
             ),
             *(
-                "_given",
-                "_plan",
-                "_planned",
-                "_remembered",
-                "_request",
-                "_run",
-                "_shown",
-                "_stdio",
-                "_step",
-                "_targets",
-                "_values",
+                "_request.given",
+                "_plan.plan",
+                "_plan.planned",
+                "_request.remembered",
+                "_plan.request",
+                "_launch.run",
+                "_facts.shown",
+                "_request.stdio",
+                "_plan.step",
+                "_facts.targets",
+                "_request.values",
             ),
         )
     }
@@ -406,7 +413,7 @@ def test_the_core_is_built_for_the_other_machine(tmp_path: Path) -> None:
     compiler = shutil.which("aarch64-linux-gnu-gcc")
     if compiler is None:
         pytest.skip("no aarch64 compiler (on Debian: apt-get install gcc-aarch64-linux-gnu)")
-    for source in sorted((CSRC / "core").glob("*.c")):
+    for source in sorted((CSRC / "core").rglob("*.c")):
         subprocess.run(
             [
                 *(compiler, "-std=c11", "-O2", "-D_GNU_SOURCE", *constant("WARNINGS"), "-Werror"),
@@ -422,7 +429,9 @@ def test_the_core_is_built_for_the_other_machine(tmp_path: Path) -> None:
 @in_checkout
 def test_what_is_no_function_of_the_steps_is_elsewhere() -> None:
     start = (CSRC / "launcher" / "start.c").read_text() + (CSRC / "core" / "vfork.c").read_text()
-    elsewhere = [name for name, function in operations().items() if function == "nsd_elsewhere"]
+    elsewhere = [
+        name for name, function in functions_of_operations().items() if function == "nsd_elsewhere"
+    ]
     assert elsewhere
     for name in elsewhere:
         assert f"== NSD_{name}" in start, name
@@ -468,7 +477,10 @@ def test_a_row_and_its_function_need_each_other(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ((*_core.OPERATIONS, ("juggle", "", "")), "nsdemo/_operations.py has no row for .*juggle"),
+        (
+            (*_core.OPERATIONS, ("juggle", "", "")),
+            "nsdemo/_plan/operations.py has no row for .*juggle",
+        ),
         (_core.OPERATIONS[:-1], "csrc/operations.def has no row for .*end"),
     ],
     ids=["no row in Python", "no row in C"],
@@ -476,8 +488,8 @@ def test_a_row_and_its_function_need_each_other(
 def test_an_operation_has_a_row_in_both_languages(
     table: tuple[tuple[str, str, str], ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _operations.__file__ is not None
-    again = importlib.util.spec_from_file_location("nsdemo._again", _operations.__file__)
+    assert operations.__file__ is not None
+    again = importlib.util.spec_from_file_location("nsdemo._again", operations.__file__)
     assert again is not None
     assert again.loader is not None
     monkeypatch.setattr(_core, "OPERATIONS", table)
@@ -494,14 +506,14 @@ def test_everything_is_said_of_every_operation(row: tuple[str, str, str]) -> Non
     for given in (whole, least):
         args: tuple[Any, ...] = ("/bin/true", "true")
         if word != "exec":
-            args = _explain.args_of(word, 0, [1] * len(numbers.split()), given)
+            args = explain.args_of(word, 0, [1] * len(numbers.split()), given)
         step = nsdemo.Step(word, args)
-        line = _equals.Line("unshare", [])
+        line = equals.Line("unshare", [])
         line.add("unshare", step)
         line.add("nsenter", step)
-        said = (str(step), _explain.describe(step))
+        said = (str(step), explain.describe(step))
         assert all(said)
-        for text in (*said, _explain.purpose(step), *line.words, *line.ids):
+        for text in (*said, explain.purpose(step), *line.words, *line.ids):
             assert isinstance(text, str)
 
 

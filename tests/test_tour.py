@@ -17,7 +17,7 @@ import pytest
 from support import processor_time
 
 import nsdemo
-from nsdemo import _page
+from nsdemo._cli import screen
 
 SOURCE = str(Path(nsdemo.__file__).resolve().parents[1])
 SYSTEM_PYTHON = "/usr/bin/python3"  # one that an ordinary user may execute
@@ -254,6 +254,6 @@ def test_long_calls_are_broken_at_commas(room: int) -> None:
         'mount("proc", "ROOT/proc", "proc", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL); '
         "setns(target, CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID|CLONE_NEWUSER)"
     )
-    lines = _page._wrap_call(call, room)
+    lines = screen._wrap_call(call, room)
     assert all(len(line) <= room for line in lines)
     assert re.sub(r"\s", "", "".join(lines)) == re.sub(r"\s", "", call)

@@ -27,7 +27,7 @@ from support import (
 from targets import hostile_root
 
 import nsdemo
-from nsdemo._terminal import Terminal
+from nsdemo._request.terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 

@@ -25,7 +25,7 @@ from support import (
 )
 
 import nsdemo
-from nsdemo import _power, _users
+from nsdemo._request import id_maps, power
 
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
@@ -63,7 +63,7 @@ def subordinate(kind: str) -> tuple[int, int]:
     """Some ids that the caller may map: for root any, for a user those of /etc/subuid."""
     if IS_ROOT:
         return (100000, 65536)
-    ranges = _users.ranges_of(f"/etc/sub{kind}", os.geteuid())
+    ranges = id_maps.ranges_of(f"/etc/sub{kind}", os.geteuid())
     if not ranges or shutil.which("newuidmap") is None:
         pytest.skip("no range in /etc/subuid, or no newuidmap (on Debian: apt-get install uidmap)")
     return ranges[0]
@@ -164,9 +164,9 @@ def test_subids_around_the_caller(
 ) -> None:
     """Each id once, inside and outside."""
     first, count = map(int, line.split(":"))
-    monkeypatch.setattr(_users, "ranges_of", lambda path, uid: [(first, count)])
-    assert [*_users._subids("uid", 7)] == expected
-    assert [*_users.checked_entries("uid_map", expected)] == expected
+    monkeypatch.setattr(id_maps, "ranges_of", lambda path, uid: [(first, count)])
+    assert [*id_maps._subids("uid", 7)] == expected
+    assert [*id_maps.checked_entries("uid_map", expected)] == expected
 
 
 def test_all_is_every_id_as_itself(ranges: tuple[int, int]) -> None:
@@ -392,7 +392,7 @@ def test_another_user_keeps_capabilities_that_are_ambient() -> None:
     assert {int(each, 16) for each in plain[1::2]} == {0}
     kept = nsdemo.run(show, **maps, ambient=["net_raw", "chown"], **CAPTURED).stdout.split()
     assert {int(each, 16) for each in kept[1::2]} == {1 << 13 | 1}
-    every = _power.CAPABILITIES[: _power.last_capability() + 1]
+    every = power.CAPABILITIES[: power.last_capability() + 1]
     words = ["unshare", "--map-user=7", "--map-group=0", "--keep-caps", *show]
     expected = subprocess.run(words, **CAPTURED, timeout=30).stdout
     assert nsdemo.run(show, **maps, ambient=every, **NOTHING_NEW, **CAPTURED).stdout == expected
@@ -497,9 +497,9 @@ def test_a_map_of_340_entries() -> None:
 
 # A plan of an ordinary user whose map takes newuidmap, with another program in its place.
 OTHER_PROGRAM = """
-    import nsdemo._users
+    import nsdemo._request.id_maps
     path = sys.argv[1]
-    nsdemo._users._program = lambda name: path.encode()
+    nsdemo._request.id_maps._program = lambda name: path.encode()
     one = outcome(lambda: nsdemo.run(["true"], uid_map=[(0, 7, 1)], stdin=nsdemo.DEVNULL))
     report(**one)
 """
@@ -539,8 +539,8 @@ def test_what_newuidmap_says(
 def test_newuidmap_gets_nothing_of_ours() -> None:
     """No environment, no descriptor, no argument but the map."""
     body = """
-        import nsdemo._users
-        nsdemo._users._program = lambda name: sys.argv[1].encode()
+        import nsdemo._request.id_maps
+        nsdemo._request.id_maps._program = lambda name: sys.argv[1].encode()
         os.environ["SECRET"] = "x"
         kept = os.dup2(os.open("/", os.O_RDONLY), 50)
         try:
@@ -566,8 +566,8 @@ def test_newuidmap_gets_nothing_of_ours() -> None:
 
 def test_a_newuidmap_that_hangs_can_be_interrupted() -> None:
     body = """
-        import nsdemo._users
-        nsdemo._users._program = lambda name: sys.argv[1].encode()
+        import nsdemo._request.id_maps
+        nsdemo._request.id_maps._program = lambda name: sys.argv[1].encode()
         def interrupt(*_):
             raise RuntimeError("enough")
         signal.signal(signal.SIGALRM, interrupt)
@@ -623,12 +623,12 @@ def test_ranges_are_read_line_by_line(tmp_path: Path) -> None:
         "# a comment\nroot:100:5\n0:200:6\nother:300:7\nroot:x:5\nroot:-1:5\n"
         "root:5\n\nroot:400:0\nroot:4294967290:9\nroot:500:1:2\n"
     )
-    assert _users.ranges_of(str(file), 0) == [(100, 5), (200, 6)]
-    assert _users.ranges_of(str(tmp_path / "none"), 0) == []
+    assert id_maps.ranges_of(str(file), 0) == [(100, 5), (200, 6)]
+    assert id_maps.ranges_of(str(tmp_path / "none"), 0) == []
 
 
 def test_no_answer_of_the_kernel_surprises() -> None:
-    from nsdemo._diagnosis import diagnose
+    from nsdemo._why.diagnosis import diagnose
 
     owner: dict[str, Any] = {"owner": (7, 7), "setgroups": "deny"} if IS_ROOT else {}
     plan = nsdemo.spawn(["true"], uid_map=[(0, 7, 9)], **owner, dry_run=True)

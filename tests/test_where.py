@@ -122,7 +122,7 @@ def test_a_plan_by_hand_is_warned_of(here: Path) -> None:
 
 def test_the_command_line(here: Path) -> None:
     words = ["nsdemo", "spawn", "--ro-bind", str(here), str(here), "--", "sh", "-c", LOOK]
-    body = f"import nsdemo._cli\nsys.exit(nsdemo._cli.main({words[1:]!r}))"
+    body = f"import nsdemo._cli.main\nsys.exit(nsdemo._cli.main.main({words[1:]!r}))"
     done = script(body, cwd=here)
     assert done.stdout == f"{here}\n", done.stderr
     assert untouched(here)

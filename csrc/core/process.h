@@ -4,7 +4,7 @@
 #ifndef NSD_PROCESS_H
 #define NSD_PROCESS_H
 
-#include "primitives.h"
+#include "request.h"
 
 /* All of it. Credentials come late: whatever precedes them may need power. */
 void nsd_add_process(struct nsd_builder *builder, const struct nsd_request *request);

@@ -3,7 +3,7 @@
 #ifndef NSD_WHERE_H
 #define NSD_WHERE_H
 
-#include "primitives.h"
+#include "request.h"
 
 /* The step that goes to where we are by its path. */
 void nsd_add_where_we_are(struct nsd_builder *builder);

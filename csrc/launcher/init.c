@@ -247,7 +247,7 @@ static void guard(void *argument)
 }
 
 /* Leaves a guard behind and ends. The guard is nobody's child whom a waitpid(-1) of the Python
- * program could wait for (but see core/guard.h), and it shares a page with it where the kernel
+ * program could wait for (but see core/launch/guard.h), and it shares a page with it where the kernel
  * notes each command's pid before that has run its first instruction: whenever Python dies, the
  * list is whole. */
 _Noreturn void nsd_stand_guard(struct nsd_launch *launch, struct nsd_result *result)

@@ -1,6 +1,6 @@
 /* start.c - _start, and the life of the launcher, stage by stage.
  *
- * It performs those plans that must not be performed in borrowed memory (core/direct.c).
+ * It performs those plans that must not be performed in borrowed memory (core/launch/direct.c).
  *
  *     first process   exec'd by Python's vfork child, before there is another root, or anything
  *        |            joined; opens, unshares or joins, writes id maps;
@@ -245,7 +245,8 @@ static _Noreturn void end_or_watch(struct nsd_launch *launch)
         if (has_step(launch, NSD_DIE_WITH_PARENT) &&
             sys0(__NR_getppid) != launch->head->parent)
             sys2(__NR_kill, launch->command, SIGKILL);
-        exec->end = executed; /* nothing is left to do: core/launch.c looks for it */
+        exec->end =
+            executed; /* nothing is left to do: core/launch/settle.c looks for it */
         if (launch->parent < 0)
             nsd_exit(0); /* which announces it as well */
         nsd_announce(launch);

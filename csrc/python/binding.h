@@ -10,12 +10,12 @@
 #include <Python.h>
 
 #include "../core/builder.h"
-#include "../core/child.h"
-#include "../core/direct.h"
-#include "../core/launch.h"
+#include "../core/launch/child.h"
+#include "../core/launch/direct.h"
+#include "../core/launch/orphans.h"
+#include "../core/launch/settle.h"
 #include "../core/namespaces.h"
-#include "../core/orphans.h"
-#include "../core/primitives.h"
+#include "../core/request.h"
 
 enum nsd_table_number {
     NSD_REQUEST_TABLE,

@@ -6,8 +6,8 @@
  */
 #include "fields.h"
 
-#include "../core/borrowed.h"
-#include "../core/pins.h"
+#include "../core/launch/borrowed.h"
+#include "../core/launch/pins.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -161,7 +161,7 @@ static PyMethodDef methods[] = {
      "and paths are sequences of bytes, the command; keep is an object as long\n"
      "as which the descriptors in the wishes are open, or None. The wishes are\n"
      "fields of FIELDS; what is left out is as nsd_request_init\n"
-     "(csrc/core/primitives.c) has it.\n\n"
+     "(csrc/core/recipes.c) has it.\n\n"
      "TypeError: a name that is no field, a field that is missing or of\n"
      "another type. OverflowError: a number that does not fit. ValueError: a\n"
      "NUL byte, too many rows, no such recipe, steps that cannot be performed.\n"

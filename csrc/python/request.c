@@ -1,5 +1,5 @@
 /* request.c - the request of a call, by the names of its fields; and the plan that the core
- * makes, or that is made by hand. What a field means is in core/primitives.h, and what it is if nobody asks in
+ * makes, or that is made by hand. What a field means is in core/request.h, and what it is if nobody asks in
  * nsd_request_init. */
 #include "fields.h"
 

@@ -1,7 +1,7 @@
 /* pin.c - namespaces that outlive their processes: a bind mount of /proc/PID/ns/X on a file.
  *
  * It is made where the caller is, with the caller's power: both are behind us by then. So the
- * Python process, which waits for us anyway, does it (core/pins.c). In a mount namespace that
+ * Python process, which waits for us anyway, does it (core/launch/pins.c). In a mount namespace that
  * was joined the launcher's first process does, which keeps its power until the end.
  */
 #include "constants.h"

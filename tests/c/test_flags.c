@@ -1,5 +1,5 @@
-/* steps/flags.c from the inside: mountinfo as no kernel should write it. */
-#include "steps/flags.c"
+/* steps/attributes.c from the inside: mountinfo as no kernel should write it. */
+#include "steps/attributes.c"
 
 #include "check.h"
 

@@ -1,9 +1,9 @@
 /* The core without Python: plans are launched, talked to, waited for, broken and ended. */
-#include "core/guard.h"
-#include "core/launch.h"
+#include "core/launch/guard.h"
+#include "core/launch/settle.h"
+#include "core/launch/vfork.h"
 #include "core/namespaces.h"
-#include "core/primitives.h"
-#include "core/vfork.h"
+#include "core/request.h"
 
 #include "check.h"
 

@@ -1,6 +1,6 @@
-/* The order of steps, request by request: golden lists. Order lives in core/primitives.c and
+/* The order of steps, request by request: golden lists. Order lives in core/recipes.c and
  * nowhere else; whoever changes it there says so here. */
-#include "core/primitives.h"
+#include "core/request.h"
 
 #include "check.h"
 

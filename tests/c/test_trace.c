@@ -1,10 +1,10 @@
-/* core/trace.c and who uses it, with trace pages that somebody else has written: whatever number
+/* core/launch/trace.c and who uses it, with trace pages that somebody else has written: whatever number
  * is forged, nobody is killed, waited for or believed who is not the command. */
-#include "core/trace.h"
+#include "core/launch/trace.h"
 
 #include "check.h"
 
-#include "core/launch.h"
+#include "core/launch/settle.h"
 
 #include <errno.h>
 #include <limits.h>

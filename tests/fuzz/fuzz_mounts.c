@@ -1,5 +1,5 @@
 /* /proc/self/mountinfo as somebody else's mounts make it, read where the kernel has no
- * mount_setattr(2): steps/flags.c. */
+ * mount_setattr(2): steps/attributes.c. */
 #include "kernel.h"
 
 #include "steps/steps.h"

@@ -1,4 +1,4 @@
-/* The page that a launch shares with whoever reaches the launcher's memory: core/trace.c. While
+/* The page that a launch shares with whoever reaches the launcher's memory: core/launch/trace.c. While
  * the kernel is asked, the page changes. */
 #include "kernel.h"
 
@@ -69,7 +69,7 @@ static int any_close(int fd)
 #define waitid any_waitid
 #define syscall any_syscall
 #define close any_close
-#include "core/trace.c"
+#include "core/launch/trace.c"
 
 static void change(void)
 {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nsdemo._option import Option
+from nsdemo._request.option import Option
 
 OWN = {
     "--join": "nsenter's `--target`, with `--all` and `--root`",

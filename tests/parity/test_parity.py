@@ -23,8 +23,8 @@ from targets import tool
 from view import Ground, Row
 
 import nsdemo
-from nsdemo._option import Flag, option
-from nsdemo._options import OPTIONS
+from nsdemo._request.option import Flag, option
+from nsdemo._request.options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
