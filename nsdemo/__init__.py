@@ -81,19 +81,19 @@ __all__ = [
 
 # What a script that only runs commands does not need is loaded when it is asked for.
 _LATER = {
-    "Change": "_changes",
+    "Change": "_launch.changes",
     "Findings": "_doctor",
-    "Landlock": "_landlock",
+    "Landlock": "_request.landlock",
     "Rootfs": "rootfs",
     "doctor": "_doctor",
-    "release": "_release",
+    "release": "_launch.release",
     **dict.fromkeys(("Bind", "Dev", "Overlay", "Proc", "Sysfs", "Tmpfs"), "mounts"),
 }
 
 _doors.enter = enter
 _doors.on_terminal = lambda plan, options: __import__(
     "nsdemo._launch.on_terminal"
-)._on_terminal.run_on_terminal(plan, options)
+)._launch.on_terminal.run_on_terminal(plan, options)
 _doors.html = lambda picture, thing: getattr(__import__("nsdemo.notebook").notebook, picture)(
     thing
 )._repr_html_()

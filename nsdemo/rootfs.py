@@ -1,8 +1,8 @@
 """Root directories for containers: made from this machine's own programs, and removed again.
 
 ``Rootfs.from_host`` does what chapter 1 of the course does with cp and ldd; ``Rootfs.busybox``
-gives a small complete system in one file. Removal is in ``_inside``: a container has had the
-directory for itself, and the caller removes it with the rights of the host.
+gives a small complete system in one file. Removal is in ``_facts/inside.py``: a container has had
+the directory for itself, and the caller removes it with the rights of the host.
 """
 
 from __future__ import annotations

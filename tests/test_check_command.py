@@ -93,7 +93,7 @@ def test_help_names_every_challenge() -> None:
 def test_a_terminal_without_utf_8() -> None:
     env = {**os.environ, "PYTHONPATH": IMPORTABLE, "PYTHONIOENCODING": "ascii"}
     code = (
-        "import sys; from nsdemo import check; from nsdemo.main import main\n"
+        "import sys; from nsdemo import check; from nsdemo._cli import main\n"
         "from nsdemo.check import command, Fact, Result\n"
         "command.LIVE['s1'] = lambda pid: Result('s1', [Fact('asked', False, '\\u00e9' * 999)])\n"
         "sys.exit(main.main(['check', 's1', '--pid', '1']))"

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nsdemo.main import lsns, main
 
 import nsdemo
 from nsdemo import flags
+from nsdemo._cli import lsns, main
 
 SOURCE = str(Path(nsdemo.__file__).resolve().parents[1])
 DEADLINE = 10.0

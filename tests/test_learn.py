@@ -18,9 +18,9 @@ import pytest
 from lab import descendants, private_places, running_lab, without_engines
 from support import IMPORTABLE, eventually, let_in
 
-from nsdemo._cli import learn
+from nsdemo._cli import learn as learning
 
-LESSONS = learn.lessons()
+LESSONS = learning.lessons()
 NAMES = [f"{lesson.name}.ipynb" for lesson in LESSONS]
 
 
@@ -123,11 +123,11 @@ def test_a_lesson_that_has_changed_is_put_beside(tmp_path: Path, content: bytes)
     mine, beside = tmp_path / NAMES[0], tmp_path / f"{LESSONS[0].name}-2.ipynb"
     mine.write_bytes(content)
     done = f"written: the lesson has changed since {NAMES[0]}, which is kept as it is"
-    assert learn.put(LESSONS[0], tmp_path) == (beside, done)
+    assert learning.put(LESSONS[0], tmp_path) == (beside, done)
     assert mine.read_bytes() == content
     assert LESSONS[0].title[3:9] in source(beside)
     # Once is enough.
-    assert learn.put(LESSONS[0], tmp_path) == (beside, "is there already: kept as it is")
+    assert learning.put(LESSONS[0], tmp_path) == (beside, "is there already: kept as it is")
     assert len(os.listdir(tmp_path)) == 2
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_no_half_notebook(tmp_path: Path) -> None:
 def test_a_lesson_without_a_solution_or_a_heading(tmp_path: Path) -> None:
     path = tmp_path / "01-plain.md"
     path.write_text("Words.\n\n```{code-cell} ipython3\n1 + 1\n```\n\nMore.\n")
-    (lesson,) = learn.lessons(tmp_path)
+    (lesson,) = learning.lessons(tmp_path)
     assert lesson.title == "01-plain"
     kinds = [cell.cell_type for cell in lesson.notebook(".ipynb").cells]
     assert kinds == ["markdown", "code", "markdown"]
@@ -180,7 +180,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import support; "
         "from pathlib import Path; from nsdemo._cli import learn; support.become_ordinary(); "
-        "_learn.make_folder(Path(sys.argv[1]))"
+        "learn.make_folder(Path(sys.argv[1]))"
     )
     for place in (folder, folder / "below"):
         done = subprocess.run(

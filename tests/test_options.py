@@ -38,9 +38,8 @@ def check(project: Path) -> tuple[int, str]:
 def copy(tmp_path: Path) -> Path:
     """What the writer reads and writes, and nothing that is built."""
     shutil.copytree(PROJECT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__*"))
-    (tmp_path / "nsdemo").mkdir()
-    for path in (PROJECT / "nsdemo").glob("_*.py*"):
-        shutil.copy(path, tmp_path / "nsdemo")
+    python = shutil.ignore_patterns("*.so", "__pycache__", "lessons", "notebook", "check")
+    shutil.copytree(PROJECT / "nsdemo", tmp_path / "nsdemo", ignore=python)
     return tmp_path
 
 

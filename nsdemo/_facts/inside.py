@@ -13,7 +13,7 @@ look. Therefore:
 Not covered: a FUSE server inside the root may delay the look-up itself, for which the kernel has no
 time limit.
 
-This module reports facts; the words for people are in ``_explain``.
+This module reports facts; the words for people are in ``_plan/explain.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Everything is read at the moment it is asked for, and what cannot be read counts
 nothing here raises for an odd machine, and nothing changes one. ``read`` and ``exists`` are the
 only doors to files, so that a test can put another machine behind them.
 
-This module reports facts; the words for people are in ``_explain`` and ``_diagnosis``.
+This module reports facts; the words for people are in ``_plan`` and ``_why``.
 """
 
 from __future__ import annotations

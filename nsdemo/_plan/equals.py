@@ -102,7 +102,7 @@ def _beyond(steps: Sequence[Step], tool: str) -> list[str]:
 
 
 class Line:
-    """The command line of a tool, while it is put together; see ``Row`` of ``_notation``.
+    """The command line of a tool, while it is put together; see ``Row`` of ``notation.py``.
 
     Attributes:
         words: those that there are.

@@ -1,4 +1,4 @@
-"""A step in words, with a hint: what ``_operations`` says of its kind, ``_diagnosis`` of this one.
+"""A step in words, with a hint: what ``operations.py`` says of its kind, ``_why`` of this one.
 
 ``system_call`` shows a step as strace would, ``describe`` says it as a sentence's subject, and
 ``hints_for`` finds out why the kernel refused. Nothing here changes anything; probing by doing is

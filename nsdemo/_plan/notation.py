@@ -1,4 +1,4 @@
-"""How the texts and numbers of a step are shown: what the rows of ``_operations`` are made of.
+"""How the texts and numbers of a step are shown: what the rows of ``operations.py`` are made of.
 
 A text: ``{name:q}`` is in quotes, as strace has it, ``{name:w}`` a word of a shell. A number:
 ``{flags:clone}`` and its like are names.

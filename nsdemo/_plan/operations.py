@@ -2,7 +2,7 @@
 
 A row of csrc/operations.def has its own here, under the same word. They are objects and no classes,
 whose making would take longer than that of all the rest; and words are needed where no file can be
-read any more. How they are put together: ``_explain``.
+read any more. How they are put together: ``explain.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A failed step with what its plan had done before it, and who forbids things here.
 
-What ``_diagnosis``, ``_not_mounted`` and ``_not_executable`` share.
+What ``diagnosis.py``, ``mounted.py`` and ``executable.py`` share.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``diagnose`` looks up the operation in a table and asks its function. Each function proves a
 cause before it names it, by reading /proc, the root and the plan; where no cause is proven,
-nothing is said. Namespaces are in ``_not_joined``, mounts and roots in ``_not_mounted``, commands
-in ``_not_executable``.
+nothing is said. Namespaces are in ``joined.py``, mounts and roots in ``mounted.py``, commands
+in ``executable.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why a path leads nowhere, and why a command cannot be executed.
 
-The root is looked at from outside and without trust, through ``_inside``. A plan may have
+The root is looked at from outside and without trust, through ``_facts/inside.py``. A plan may have
 mounted something over it that cannot be seen from here: then the file that was found is not the
 one that failed, no cause is proven, and nothing is said.
 """

@@ -1,4 +1,4 @@
-"""Why the kernel would not take power away, or leave it: hints for the steps of ``_power``."""
+"""Why the kernel would not take power away, or leave it: hints for its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why ids could not be mapped: hints for the steps of ``_users``."""
+"""Why ids could not be mapped: hints for the steps of ``_request/id_maps.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a namespace was not pinned: hints for the steps of ``_pins``."""
+"""Why a namespace was not pinned: hints for the steps of ``_request/pins.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a clock was not set, or a cgroup not joined: hints for the steps of ``_settings``."""
+"""Why a clock was not set, or a cgroup not joined: hints for the steps of ``_plan/settings.py``."""
 
 from __future__ import annotations
 
