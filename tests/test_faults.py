@@ -177,6 +177,7 @@ class Injected:
     plan: str
     burn: str = ""  # statements that use up the failure meant for Python itself
     when: int = 1  # root's looks at its securebits and hides before; a user's has maps to write
+    guarded: bool = False  # the guard is there before calls fail: its start makes this one, too
 
     def __str__(self) -> str:
         return f"{self.operation}-{self.call}-{self.error}"
@@ -193,16 +194,18 @@ NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
 LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
 THREAD = RAW.format("thread", (0, 0, 0), (None,) * 4) + ".fork()"
 KEEP = "no_power().keep_capabilities().exec(['true'])"
+MOUNTS = "nsdemo.spawn(['true'], mounts=[nsdemo.Tmpfs('/tmp')], dry_run=True)"
 MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
 OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
+BURN_PIDFD = "with contextlib.suppress(OSError): os.close(os.pidfd_open(os.getpid()))"
 BURN_PRCTL = "prctl(PR_GET_DUMPABLE)"
 BY_STRACE = [
-    Injected("watch", "pidfd_open", "EMFILE", LAUNCHED),
+    Injected("watch", "pidfd_open", "EMFILE", LAUNCHED, BURN_PIDFD, guarded=True),
     Injected("no_new_privs", "prctl", "EINVAL", NO_NEW_PRIVS, BURN_PRCTL),
     Injected("keep_capabilities", "prctl", "EPERM", KEEP, BURN_PRCTL, 2 if IS_ROOT else 1),
     Injected("map_helper", "socketpair", "EMFILE", MAPS),
-    Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK),
+    Injected("map_helper", "clone", "EAGAIN", MAPS, BURN_FORK, guarded=True),
     Injected("unshare", "unshare", "EPERM", MAPS),
     Injected("map_ids", "sendto", "EIO", MAPS),
     Injected("owner", "setresgid", "EPERM", OWNER),
@@ -212,18 +215,18 @@ BY_STRACE = [
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
     Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3 if IS_ROOT else 1),
-    Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK),
-    Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK),
+    Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK, guarded=True),
+    Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK, guarded=True),
     Injected("thread", "clone", "EAGAIN", THREAD, BURN_FORK),
     Injected("loopback_up", "socket", "EAFNOSUPPORT", NET),
     Injected("propagation", "mount", "EACCES", SPAWN),
     Injected("pivot_root", "pivot_root", "EBUSY", ROOT),
     Injected("pivot_root", "umount2", "EIO", ROOT),
     Injected("chdir", "chdir", "EACCES", "no_power().chdir('/').exec(['true'])"),
-    Injected("chdir", "getcwd", "ENOENT", "no_power().chdir('/').exec(['true'])", "os.getcwd()"),
+    Injected("chdir", "getcwd", "ENOENT", MOUNTS, "os.getcwd()"),
     Injected("setsid", "setsid", "EPERM", SPAWN),
     Injected("umask", "umask", "EIO", RAW.format("umask", (0, 0, 0), (None,) * 4)),
-    Injected("drop_inheritable", "capget", "EFAULT", SPAWN),
+    Injected("drop_inheritable", "capget", "EFAULT", f"(ask_in_vain(), {SPAWN})[1]"),
     Injected("setgroups", "setgroups", "ENOMEM", "no_power().setgroups([]).exec(['true'])"),
     # Implied by uid, which tolerates EPERM, and nothing else.
     Injected("setgroups", "setgroups", "ENOMEM", "nsdemo.spawn(['true'], uid=0, **user)"),
@@ -298,6 +301,9 @@ INJECTED = """
     def wait_in_vain():
         with contextlib.suppress(OSError, MemoryError):
             nsdemo.run(["sleep", ".05"], stdin=nsdemo.DEVNULL)
+    def ask_in_vain():
+        with contextlib.suppress(OSError):
+            nsdemo._core.has_capability(0)
     def root_of_ours():
         core, birth = no_power()._core, nsdemo._core.process_birth(os.getpid())
         core = core.append("open_process", 0, (os.getpid(), birth, 1), (None,) * 4)
@@ -336,8 +342,12 @@ def injected(strace: str, fault: str, body: str, *args: str) -> Any:
 @pytest.mark.parametrize("case", BY_STRACE, ids=str)
 def test_by_strace(case: Injected, strace: str, rootfs: Path) -> None:
     burn = "; ".join([case.burn or "pass"] * case.when)
-    body = INJECTED.format(plan=case.plan, burn=burn)
-    found = injected(strace, f"{case.call}:error={case.error}:when={case.when}", body, str(rootfs))
+    fault = f"{case.call}:error={case.error}:when={case.when}"
+    if case.guarded:
+        found = injected_later(strace, fault, burn, call=running(case.plan), warm=GUARD)
+    else:
+        body = INJECTED.format(plan=case.plan, burn=burn)
+        found = injected(strace, fault, body, str(rootfs))
     error = found["error"]
     assert error is not None, "the plan went through"
     assert (error["operation"], errno.errorcode[error["step_errno"]]) == (
@@ -454,9 +464,8 @@ def test_no_guard(fault: str, stage: str, strace: str) -> None:
 
 def test_the_kernel_is_not_asked_to_end_it(strace: str) -> None:
     """die_with_parent; the guard, which hides by the same call, is there already."""
-    call = f"({DIE}).exec(['true']).run(stdin=nsdemo.DEVNULL)"
-    fault, guard = "prctl:error=EINVAL:when=1", 'nsdemo.run(["true"])'
-    found = injected_later(strace, fault, BURN_PRCTL, call=call, warm=guard)
+    call = running(f"{DIE}.exec(['true'])")
+    found = injected_later(strace, "prctl:error=EINVAL:when=1", BURN_PRCTL, call=call, warm=GUARD)
     error = found["error"]
     assert (error["operation"], error["errno"]) == ("die_with_parent", errno.EINVAL)
     assert found["at_once"] == found["left"] == []
@@ -466,9 +475,8 @@ def test_the_kernel_is_not_asked_to_end_it(strace: str) -> None:
 def test_the_parent_has_died_meanwhile(operation: str, strace: str) -> None:
     """Somebody else is the launcher's parent: it gives up."""
     plan = RAW.format(operation, (0, 0, 0), (None,) * 4)
-    call = f"({plan}).exec(['true']).run(stdin=nsdemo.DEVNULL)"
-    guard = 'nsdemo.run(["true"])'  # is there already, and not concerned
-    found = injected_later(strace, "getppid:retval=1:when=1", call=call, warm=guard)
+    call = running(f"{plan}.exec(['true'])")
+    found = injected_later(strace, "getppid:retval=1:when=1", call=call, warm=GUARD)
     assert (found["error"]["operation"], found["error"]["errno"]) == (operation, errno.ESRCH)
     assert found["at_once"] == found["left"] == []
 
@@ -481,7 +489,12 @@ ATTACHED = """
     {burn}
     report(**outcome(lambda: {call}))
 """
+GUARD = 'nsdemo.run(["true"])'  # is there from then on, and not concerned
 RUN = 'nsdemo.run(["sh", "-c", "exit 7"], stdin=nsdemo.DEVNULL, init={init})'
+
+
+def running(plan: str) -> str:
+    return f"({plan}).run(stdin=nsdemo.DEVNULL)"
 
 
 def injected_later(
@@ -516,12 +529,12 @@ def injected_later(
 # Python's vfork child maps the trace; and as the launcher, by its second call, the plan. The first
 # launch of all is the guard's.
 @pytest.mark.parametrize(
-    ("turn", "init", "stage"), [(1, True, "plan"), (2, True, "take"), (2, False, "guard")]
+    ("turn", "warm", "stage"), [(1, GUARD, "plan"), (2, GUARD, "take"), (2, "pass", "guard")]
 )
-def test_the_plan_cannot_be_mapped(turn: int, init: bool, stage: str, strace: str) -> None:
+def test_the_plan_cannot_be_mapped(turn: int, warm: str, stage: str, strace: str) -> None:
     """There is no trace to tell it in, and it is told all the same."""
     burn = "with contextlib.suppress(OSError): [mmap.mmap(-1, 1 << 20) for _ in range(9)]"
-    found = injected_later(strace, f"mmap:error=ENOMEM:when={turn}", burn, init)
+    found = injected_later(strace, f"mmap:error=ENOMEM:when={turn}", burn, init=True, warm=warm)
     assert found["error"]["operation"] == "start"
     assert (found["error"]["args"], found["error"]["errno"]) == ([stage], errno.ENOMEM)
     assert "NamespaceError" in found["error"]["type"]
@@ -549,8 +562,9 @@ KILLED["maps-sendto"] = (MAPS, "sendto")
 @pytest.mark.parametrize(("plan", "call"), KILLED.values(), ids=KILLED)
 def test_it_is_killed_in_a_step(plan: str, call: str, strace: str, rootfs: Path) -> None:
     """As the OOM killer would: one clear error, no process, no hang."""
-    body = INJECTED.format(plan=plan.replace("['true']", "['true'], root=sys.argv[1]"), burn="")
-    found = injected(strace, f"{call}:signal=SIGKILL:when=1", body, str(rootfs))
+    plan = plan.replace("['true']", f"['true'], root={str(rootfs)!r}")
+    fault = f"{call}:signal=SIGKILL:when=1"
+    found = injected_later(strace, fault, call=running(plan), warm=GUARD)
     assert found["error"] is not None
     assert "NamespaceError" in found["error"]["type"]
     assert found["error"]["args"] == ["killed"]
