@@ -120,7 +120,7 @@ CORE_PLAN = {
     "slot": "it.slot(0)",
     "steps": "it.steps()",
     "steps_only": "it.steps_only()",
-    "users": "it.users((b'0 0 1', None, b'0 0 1', False, None, None, -1, -1, 0, 0))",
+    "users": "it.users(uid_map=b'0 0 1', gid_map=b'0 0 1', first=(0, 0))",
     "with_slot": "it.with_slot(1, 0, object())",
     "without": "it.without('setsid')",
 }
