@@ -1,6 +1,6 @@
 /* direct.c - the short way: the vfork child performs the plan itself and becomes the command.
  *
- * It saves the launcher: a program to load, a file for plan and trace. It may be gone only in our
+ * It saves the launcher: a program to load, a file for plan and trace. It may be taken only in our
  * own tree of files, and where the child's memory, which is Python's, is shown to nobody and
  * changed for nobody:
  *   - until execve /proc/self/exe is Python's program: a command under another root might be a
