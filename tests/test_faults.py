@@ -194,7 +194,6 @@ NO_NEW_PRIVS = RAW.format("no_new_privs", (0, 0, 0), (None,) * 4)
 LANDLOCK = RAW.format("landlock", (0, 0, 0), (None,) * 4)
 THREAD = RAW.format("thread", (0, 0, 0), (None,) * 4) + ".fork()"
 KEEP = "no_power().keep_capabilities().exec(['true'])"
-MOUNTS = "nsdemo.spawn(['true'], mounts=[nsdemo.Tmpfs('/tmp')], dry_run=True)"
 MAPS = "nsdemo.spawn(['true'], uid_map=[(0, 7, 9)], stdin=nsdemo.DEVNULL, dry_run=True)"
 OWNER = RAW.format("owner", (0, 0, 0), (None,) * 4)
 BURN_FORK = "with contextlib.suppress(OSError): os.fork() or os._exit(0)"
@@ -223,7 +222,7 @@ BY_STRACE = [
     Injected("pivot_root", "pivot_root", "EBUSY", ROOT),
     Injected("pivot_root", "umount2", "EIO", ROOT),
     Injected("chdir", "chdir", "EACCES", "no_power().chdir('/').exec(['true'])"),
-    Injected("chdir", "getcwd", "ENOENT", MOUNTS, "os.getcwd()"),
+    Injected("chdir", "getcwd", "ENOENT", "no_power().chdir('/tmp').exec(['true'])", "os.getcwd()"),
     Injected("setsid", "setsid", "EPERM", SPAWN),
     Injected("umask", "umask", "EIO", RAW.format("umask", (0, 0, 0), (None,) * 4)),
     Injected("drop_inheritable", "capget", "EFAULT", f"(ask_in_vain(), {SPAWN})[1]"),
