@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +17,9 @@ from support import IS_ROOT, QUIET, SLOW, eventually, leftovers, script, snapsho
 from targets import POWERS
 
 import nsdemo
-from nsdemo import kernel
+from nsdemo import kernel, notebook
 from nsdemo._cli import lsns
+from nsdemo._facts import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +82,34 @@ def test_a_command_that_has_just_begun_has_its_arguments() -> None:
             assert found.args == ("sleep", "1000")
 
 
-def test_an_empty_command_line_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsdemo._facts import processes
+def test_a_launcher_is_waited_for_until_it_has_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = processes.patience
+    monkeypatch.setattr(processes, "patience", lambda seconds: patience(10))
+    with subprocess.Popen(
+        ["nsdemo-start", "-c", "read line; exec sleep 1000"],
+        executable=shutil.which("bash"),
+        stdin=subprocess.PIPE,
+    ) as starting:
+        assert starting.stdin is not None
+        go = threading.Timer(0.05, starting.stdin.close)
+        go.start()
+        found = kernel.process(starting.pid)
+        go.join()
+        starting.kill()
+    assert found is not None
+    assert (found.name, found.args) == ("sleep", ("sleep", "1000"))
 
+
+def test_who_ends_while_he_is_read_is_not_there(
+    box: nsdemo.Container[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_with_args", lambda found, patience: None)
+    with pytest.raises(ProcessLookupError):
+        kernel.processes(box)
+    assert "No such process" in notebook.processes(box).text
+
+
+def test_an_empty_command_line_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_is_executing", lambda pid: True)
     thread = next(each for each in kernel.processes() if not each.args)
     assert thread.name
@@ -482,49 +511,3 @@ def test_what_is_not_ours_says_whose_it_is(ordinary_users_may: None) -> None:
 
 
 def test_a_process_that_vanishes_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsdemo._facts import processes
-
-    vanished = nsdemo.spawn(["true"], **QUIET)
-    number = vanished.pid
-    vanished.wait()
-    real = processes.pids
-    monkeypatch.setattr(processes, "pids", lambda: [*real(), number])
-    assert number not in {each.pid for each in kernel.processes()}
-
-
-def test_a_joiner_leaves_nothing_whether_it_is_refused_or_not(
-    box: nsdemo.Container[str], ordinary_users_may: None
-) -> None:
-    body = """
-    from nsdemo import kernel
-    def look():
-        try:
-            os.close(kernel.open_namespace_root())
-        except PermissionError as error:
-            report(errno=error.errno, text=str(error), left=leftovers(before))
-    before = snapshot()
-    look()
-    """
-    refused = script(body, ordinary=True).report
-    assert (refused["errno"], refused["left"]) == (errno.EPERM, [])
-    assert "is not ours to join" in refused["text"]
-    before = snapshot()
-    os.close(kernel.open_namespace_root(box))
-    kernel.root(box)
-    assert leftovers(before) == []
-
-
-def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
-    # They live long enough to be listed and then read, on a machine as slow as this.
-    loop = f"while :; do sleep {0.1 * SLOW**2} & (true); sleep {0.01 * SLOW}; done"
-    text = f"{TREE.split(';')[0]}; echo ready; {loop}"
-    with shell(rootfs, text) as box:
-        seen: set[int] = set()
-
-        def look() -> bool:
-            found = {each.pid for each in kernel.processes(box)}
-            assert box.pid in found
-            seen.update(found)
-            return len(seen) > len(found) + 10  # nobody lives longer than a few looks
-
-        assert eventually(look, 30)

@@ -28,6 +28,7 @@ FILES = {
     "time": "time",
 }
 _MOST_MOUNTS = 1 << 26  # bytes: the kernel's 100,000 mounts with long names
+_STARTING = b"nsdemo-start\0"  # so begin the arguments of a launcher; who stays has another name
 _MOST_ARGUMENTS = 4096  # bytes: more of a command line is nothing to look at
 
 Identity = tuple[int, int]  # (device, inode), as nsdemo.namespaces() has them
@@ -155,8 +156,9 @@ def _with_args(found: Process, patience: Iterator[float]) -> Process | None:
     try:
         words = _arguments(found.pid)
         borrowed = _borrowed(found)
-        while words in (b"", borrowed):
-            executing = words == borrowed or _is_executing(found.pid)
+        was_early = bool(borrowed) or words.startswith(_STARTING)
+        while words in (b"", borrowed) or words.startswith(_STARTING):
+            executing = words != b"" or _is_executing(found.pid)
             words = _arguments(found.pid)  # asked afterwards: it may be over by now
             if not executing or next(patience, None) is None:
                 break
@@ -164,7 +166,7 @@ def _with_args(found: Process, patience: Iterator[float]) -> Process | None:
     except (OSError, IndexError):
         return None
     args = tuple(os.fsdecode(words).removesuffix("\0").split("\0")) if words else ()
-    if borrowed:  # and so may have been the name that was read before
+    if was_early:  # and so may have been the name that was read before
         found = _status(found.pid) or found
     return found._replace(args=args)
 
@@ -234,7 +236,10 @@ def processes(target: Any = None) -> tuple[Process, ...]:
     members = _members(listed, depth, wanted) | {pid}
     waits = patience()
     whole = [_with_args(each, waits) for each in listed if each.pid in members]
-    return tuple(each._replace(inner=each.pids[depth - 1]) for each in whole if each is not None)
+    found = [each for each in whole if each is not None]
+    if all(each.pid != pid for each in found):  # it has ended meanwhile
+        raise unreadable(pid, ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)))
+    return tuple(each._replace(inner=each.pids[depth - 1]) for each in found)
 
 
 def _members(listed: Iterable[Process], depth: int, wanted: Identity) -> set[int]:
