@@ -62,10 +62,10 @@ struct nsd_pin_wish {
 struct nsd_file;
 
 struct nsd_request {
-    int unshare;            /* CLONE_NEW* of the new namespaces */
-    struct nsd_users users; /* of the new user namespace */
-    struct nsd_join joins[NSD_MAX_JOINS];
+    int unshare; /* CLONE_NEW* of the new namespaces */
     int join_count;
+    struct nsd_join joins[NSD_MAX_JOINS];
+    struct nsd_users users;        /* of the new user namespace */
     struct nsd_process_id root_of; /* take this process's root; .pid 0: no */
     bool privileged;               /* CAP_SYS_ADMIN: decides the order of joins */
     bool no_user_clone; /* we may not write the id maps of a child with our memory */
@@ -87,8 +87,8 @@ struct nsd_request {
     int group_count;     /* -1: keep */
     bool groups_implied; /* not asked for: where the namespace denies it, go on */
     int umask;           /* -1: keep */
-    const struct nsd_file *files; /* to mount, in this order */
     int file_count;
+    const struct nsd_file *files; /* to mount, in this order */
     struct nsd_power power;
     struct nsd_pin_wish pins[NSD_NAMESPACE_COUNT];
     const char *cgroups[NSD_MAX_CGROUPS]; /* the cgroup.procs of those to move to */

@@ -1,6 +1,6 @@
 /* request.c - the request of a call, by the names of its fields; and the plan that the core
- * makes, or that is made by hand. What a field means is in core/request.h, and what it is if nobody asks in
- * nsd_request_init. */
+ * makes, or that is made by hand. What a field means is in core/request.h, and what it
+ * is if nobody asks in nsd_request_init. */
 #include "fields.h"
 
 #include "../core/files.h"
