@@ -213,7 +213,7 @@ BY_STRACE = [
     Injected("landlock", "landlock_create_ruleset", "ENOSYS", LANDLOCK),
     Injected("clone", "clone", "ENOSPC", UNGUARDED),
     Injected("unshare", "unshare", "ENOSPC", LAUNCHED),
-    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3 if IS_ROOT else 1),
+    Injected("hide", "prctl", "EACCES", LAUNCHED, BURN_PRCTL, 3 if IS_ROOT else 1, guarded=True),
     Injected("fork", "clone", "EAGAIN", LAUNCHED, BURN_FORK, guarded=True),
     Injected("fork", "clone", "ENOMEM", INIT, BURN_FORK, guarded=True),
     Injected("thread", "clone", "EAGAIN", THREAD, BURN_FORK),
