@@ -511,3 +511,47 @@ def test_what_is_not_ours_says_whose_it_is(ordinary_users_may: None) -> None:
 
 
 def test_a_process_that_vanishes_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vanished = nsdemo.spawn(["true"], **QUIET)
+    number = vanished.pid
+    vanished.wait()
+    real = processes.pids
+    monkeypatch.setattr(processes, "pids", lambda: [*real(), number])
+    assert number not in {each.pid for each in kernel.processes()}
+
+
+def test_a_joiner_leaves_nothing_whether_it_is_refused_or_not(
+    box: nsdemo.Container[str], ordinary_users_may: None
+) -> None:
+    body = """
+    from nsdemo import kernel
+    def look():
+        try:
+            os.close(kernel.open_namespace_root())
+        except PermissionError as error:
+            report(errno=error.errno, text=str(error), left=leftovers(before))
+    before = snapshot()
+    look()
+    """
+    refused = script(body, ordinary=True).report
+    assert (refused["errno"], refused["left"]) == (errno.EPERM, [])
+    assert "is not ours to join" in refused["text"]
+    before = snapshot()
+    os.close(kernel.open_namespace_root(box))
+    kernel.root(box)
+    assert leftovers(before) == []
+
+
+def test_the_tree_is_read_while_it_changes(rootfs: Path) -> None:
+    # They live long enough to be listed and then read, on a machine as slow as this.
+    loop = f"while :; do sleep {0.1 * SLOW**2} & (true); sleep {0.01 * SLOW}; done"
+    text = f"{TREE.split(';')[0]}; echo ready; {loop}"
+    with shell(rootfs, text) as box:
+        seen: set[int] = set()
+
+        def look() -> bool:
+            found = {each.pid for each in kernel.processes(box)}
+            assert box.pid in found
+            seen.update(found)
+            return len(seen) > len(found) + 10  # nobody lives longer than a few looks
+
+        assert eventually(look, 30)
