@@ -605,20 +605,24 @@ def test_a_full_process_table() -> None:
                     if name.isdigit() and os.stat("/proc/" + name).st_uid == os.getuid():
                         count += len(os.listdir(f"/proc/{name}/task"))
             return count
-        found, done = [], None
         top = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-        for limit in range(mine(), mine() + 12):
-            resource.setrlimit(resource.RLIMIT_NPROC, (limit, top))
-            one = outcome(lambda: nsdemo.run(["/bin/true"], init=True, stdin=nsdemo.DEVNULL))
-            found.append(one)
-            if one["error"] is None:
+        for _ in range(8):  # other processes of this user come and go
+            found = []
+            for limit in range(mine(), mine() + 12):
+                resource.setrlimit(resource.RLIMIT_NPROC, (limit, top))
+                one = outcome(lambda: nsdemo.run(["/bin/true"], init=True, stdin=nsdemo.DEVNULL))
+                found.append(one)
+                if one["error"] is None:
+                    break
+            if {one["error"]["operation"] for one in found[:-1]} >= {"start", "fork", "init"}:
                 break
+            resource.setrlimit(resource.RLIMIT_NPROC, (top, top))
         report(found=found)
     """
     found = script(body, ordinary=True).report["found"]
     assert found[-1]["returncode"] == 0
     failed = [(one["error"]["operation"], one["error"]["errno"]) for one in found[:-1]]
-    assert [name for name, _ in dict.fromkeys(failed)] == ["start", "fork", "init"]
+    assert {name for name, _ in failed} == {"start", "fork", "init"}
     assert {number for _, number in failed} == {errno.EAGAIN}
     assert all(one["at_once"] == one["left"] == [] for one in found[:-1])
     assert found[-1]["left"] == []

@@ -76,10 +76,10 @@ def why_hidden() -> str:
     """Why /proc does not show a process that runs."""
     import re
 
-    from .tables import parse_mountinfo
-
     options = ""
     with suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+        from .tables import parse_mountinfo  # after a chroot neither is there
+
         for mount in parse_mountinfo(os.fsdecode(file.read())):
             if mount.point == "/proc":  # what is on top comes last
                 options = mount.super_options if mount.kind == "proc" else ""
