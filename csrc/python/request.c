@@ -139,7 +139,7 @@ static void free_request(struct nsd_request *request)
 static const struct recipe {
     const char *kind;
     void (*order)(struct nsd_builder *builder, const struct nsd_request *request);
-    enum needed_by needed;
+    uint8_t needed; /* of enum needed_by */
 } recipes[] = {
     {"spawn", nsd_recipe_spawn, BY_SPAWN},
     {"chroot_run", nsd_recipe_chroot_run, BY_CHROOT_RUN},
