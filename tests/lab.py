@@ -156,9 +156,13 @@ def running_lab(folder: Path, *words: str) -> Iterator[Lab]:
     try:
         yield Lab(process, notebooks, log)
     finally:
-        process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            # Jupyter may miss a signal that comes while it begins.
+            for _ in range(3):
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(15)
+            assert process.returncode is not None, "the server was told to end, and did not"
         finally:
             process.kill()
             process.wait()

@@ -51,20 +51,30 @@ int64_t nsd_child_time(const struct nsd_child *child, uint64_t counter)
 }
 
 /* The kernel's own memory of a process that somebody else has reaped (Linux 6.15): laid out
- * as struct pidfd_info, which older headers do not have. */
-static bool exit_status_of_pidfd(int pidfd, int *ret_status)
+ * as struct pidfd_info, which older headers do not have. Who reaps takes the status first, and
+ * a moment later the kernel notes it and hangs the pidfd up; patience: ms that are waited. */
+static bool exit_status_of_pidfd(int pidfd, int patience, int *ret_status)
 {
     struct {
         uint64_t mask;
         uint64_t cgroup;
         uint32_t ids[11];
         int32_t exit_code;
-    } info = {.mask = 1u << 3 /* PIDFD_INFO_EXIT */};
+    } info;
+    struct pollfd reaped = {.fd = pidfd};
 
     _Static_assert(sizeof(info) == 64, "PIDFD_INFO_SIZE_VER0");
-    if (pidfd < 0 || ioctl(pidfd, _IOWR(0xFF, 11, info), &info) < 0 ||
-        (info.mask & 1u << 3) == 0)
-        return false;
+    for (;;) {
+        info.mask = 1u << 3; /* PIDFD_INFO_EXIT */
+        if (pidfd < 0 || ioctl(pidfd, _IOWR(0xFF, 11, info), &info) < 0)
+            return false;
+        if ((info.mask & 1u << 3) != 0)
+            break;
+        if (patience == 0)
+            return false;
+        poll(&reaped, 1, patience);
+        patience = 0;
+    }
     *ret_status = info.exit_code;
     return true;
 }
@@ -214,7 +224,7 @@ static bool has_others_ended(struct nsd_child *child)
         return false;
     if (child->stopping && child->own_group)
         end_group(child);
-    child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status) &&
+    child->status_lost = !exit_status_of_pidfd(child->pidfd, 0, &child->status) &&
                          !exit_status_of_zombie(child, &child->status);
     prefer_noted_status(child);
     child->reaped = true;
@@ -246,7 +256,7 @@ static bool reap_if_ended(struct nsd_child *child)
         child->status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8
                                                    : info.si_status & 0x7f;
     } else { /* ECHILD: taken by another waitpid(-1), or SIGCHLD is ignored */
-        child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
+        child->status_lost = !exit_status_of_pidfd(child->pidfd, 100, &child->status);
     }
     prefer_noted_status(child);
     if (child->first != child->command)
@@ -385,7 +395,7 @@ bool nsd_child_status(struct nsd_child *child, int *ret_status)
     lock(child);
     /* Its parent may have reaped it meanwhile: then the kernel tells everybody. */
     if (child->reaped && child->status_lost && !nsd_child_is_ours(child))
-        child->status_lost = !exit_status_of_pidfd(child->pidfd, &child->status);
+        child->status_lost = !exit_status_of_pidfd(child->pidfd, 100, &child->status);
     known = child->reaped && !child->status_lost;
     *ret_status = child->status;
     unlock(child);
