@@ -504,7 +504,7 @@ GUARDS = """
         return len(guards()) == 2
 
     def kill(*names):
-        found = guards()
+        found = eventually(lambda: (now := guards()) and set(names) <= set(now) and now)
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for name in names:
                 os.kill(found[name], number)
