@@ -310,7 +310,9 @@ def no_power() -> nsdemo.Plan:
 _PREAMBLE = """\
 import asyncio, concurrent.futures.thread, contextlib, errno, gc, json, locale, os, pickle, resource
 import signal, subprocess, sys, tempfile, threading, time, traceback, warnings
-import encodings.ascii, encodings.unicode_escape  # an ordinary user may not read root's Python
+# An ordinary user may not read root's Python.
+import ast, ctypes, dataclasses, encodings.ascii, encodings.unicode_escape, fcntl, inspect, pty
+import mmap, secrets, shutil, socket, stat, struct, termios, textwrap, tty
 sys.path[:0] = {paths!r}
 import nsdemo, nsdemo._plan.explain, nsdemo._why.diagnosis, nsdemo._api, nsdemo._facts.targets
 import nsdemo.rootfs

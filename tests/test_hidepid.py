@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 import pytest
+from checking import python_of
 from support import IS_ROOT, QUIET, script
 
 import nsdemo
@@ -111,9 +112,10 @@ def test_who_is_hidden_has_not_ended(hidepid: str) -> None:
 
 
 def test_a_challenge_looks_at_a_box_that_is_hidden() -> None:
-    body = """\
+    body = f"""\
         from nsdemo.check import reports
 
+        sys.executable = {python_of(True)!r}
         reports._PATIENCE = 50  # on a busy machine Python's start alone may take seconds
         with nsdemo.spawn(["sleep", "600"], init=True, stdin=nsdemo.DEVNULL) as box:
             found = reports.look(box)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import python_of
 from support import IS_ROOT, NO_ATTRIBUTES, ORDINARY, let_in, memory_keeps_attributes, script
 from targets import tool
 
@@ -29,7 +30,7 @@ INSIDE = """
         nsdemo.Bind({data!r} + "/file", {root!r} + "/etc/one")]
     inner = "import sys, json; sys.path[:0] = " + repr(sys.path[:2]) + "; import nsdemo\\n"
     inner += {inner!r}
-    done = nsdemo.run([sys.executable, "-c", inner], mounts=mounts, stdin=nsdemo.DEVNULL,
+    done = nsdemo.run([{python!r}, "-c", inner], mounts=mounts, stdin=nsdemo.DEVNULL,
         capture_output=True, text=True)
     report(output=done.stdout, error=done.stderr)
 """
@@ -80,7 +81,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def inside(root: Path, data: Path, text: str, ordinary: bool, options: str = "") -> Any:
     inner = CONTAINER.format(text=text, options=f"root={str(root)!r}, overlay=True{options}")
-    body = INSIDE.format(root=str(root), data=str(data), inner=inner)
+    body = INSIDE.format(root=str(root), data=str(data), inner=inner, python=python_of(ordinary))
     found = script(body, ordinary=ordinary).report
     assert found["error"] == ""
     return json.loads(found["output"])
