@@ -184,6 +184,22 @@ def test_durations_are_those_of_the_calls(tmp_path: Path) -> None:
         assert max(times.values()) < 0.095
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"uid": 0}, {"root": True}, {"init": True}, {"chroot": True}]
+)
+def test_execve_takes_no_longer_than_itself(options: dict[str, Any], rootfs: Path) -> None:
+    """The command runs for a second after it."""
+    command = ["sleep", "1"]
+    if "chroot" in options:
+        done = nsdemo.chroot_run(rootfs, command, **QUIET)
+    else:
+        done = nsdemo.run(
+            command, **{**options, **({"root": rootfs} if "root" in options else {})}, **QUIET
+        )
+    assert done.trace[-1].operation == "exec"
+    assert 0 < done.trace[-1].duration_ns < 0.95e9
+
+
 # -- what a trace says
 
 

@@ -112,15 +112,6 @@ static int start_and_talk(struct call *call, PyThreadState **thread)
         nsd_close_streams(&self->streams);
     if (ret < 0)
         return ret == -ETIMEDOUT && self->child.abandoned ? 0 : ret;
-    if (call->options.waits && nsd_launch_needs_no_wait(&self->child)) {
-        call->is_running = true;
-        ret = nsd_talk(self, call->deadline, thread, &call->interrupted);
-        if (ret < 0)
-            return ret;
-        call->is_running =
-            false; /* of a command that has not run, the stage tells why */
-        return self->child.reaped ? settle(call) : wait_and_settle(call);
-    }
     ret = wait_and_settle(call);
     if (ret < 0 || !call->options.waits || self->failed >= 0 || self->child.abandoned)
         return ret;

@@ -263,9 +263,7 @@ static bool reap_if_ended(struct nsd_child *child)
         nsd_see_off(child->first);
     child->first = 0;
     nsd_child_leaves_ward(child);
-    /* Before nsd_launch_settle the trace is still to be read. */
-    if (child->results != NULL)
-        nsd_child_wipe_trace(child, false);
+    nsd_child_wipe_trace(child, false);
     child->reaped = true;
     return true;
 }

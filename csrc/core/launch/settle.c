@@ -37,17 +37,6 @@ bool nsd_has_exited(pid_t pid)
            info.si_pid == pid;
 }
 
-bool nsd_launch_needs_no_wait(struct nsd_child *child)
-{
-    if (child->forked || child->pins != NULL)
-        return false;
-    if (child->pidfd < 0)
-        child->pidfd = (int)syscall(SYS_pidfd_open, child->first, 0);
-    if (child->pidfd >= 0)
-        child->command = child->first;
-    return child->pidfd >= 0;
-}
-
 int nsd_launch_wait(struct nsd_child *child, int64_t deadline)
 {
     /* The kernel wakes us when the first process dies; the time-out is for a kernel without
@@ -195,8 +184,6 @@ static int why_first_ended(struct nsd_child *child)
     bool ends = (state & FUTEX_OWNER_DIED) != 0;
     int status = -1;
 
-    if (child->reaped)
-        return nsd_why_not_taken(child->status);
     if (child->first <= 0 || (!ends && !nsd_has_exited(child->first)))
         return 0;
     if (nsd_reap_until(child->first, nsd_now() + NSD_GRACE, &status))
@@ -231,8 +218,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
         child->own_group = false;
     if (find_failure(child, &last)) {
         *reterr_step = last;
-        if (!child->reaped)
-            nsd_see_off(child->first);
+        nsd_see_off(child->first);
         if (child->forked && !is_gone)
             nsd_see_off(child->command);
         child->reaped = true;
@@ -246,8 +232,7 @@ int nsd_launch_settle(struct nsd_child *child, uint32_t *reterr_step,
     if (!is_whole(child, last) || (child->forked && child->command == 0)) {
         ret = why_first_ended(child);
         *reterr_stage = ret < 0 ? NSD_START_TAKE : NSD_START_KILLED;
-        if (!child->reaped)
-            nsd_launch_abandon(child);
+        nsd_launch_abandon(child);
         return ret < 0 ? ret : -ECHILD;
     }
     /* Who wrote it has become the command, or noted that this runs and had nothing to do but to

@@ -48,10 +48,6 @@ int nsd_launch_start(const struct nsd_builder *plan,
                      const struct nsd_launch_options *options,
                      struct nsd_child *ret_child, enum nsd_start_stage *reterr_stage);
 
-/* For a caller who waits for the command's end anyway: a launch without a fork step need not
- * be waited for in between. True if so; then nsd_launch_settle comes after the end. */
-bool nsd_launch_needs_no_wait(struct nsd_child *child);
-
 /* 0 when the launch is decided, -ETIMEDOUT after `deadline` (CLOCK_MONOTONIC ns; NSD_FOREVER);
  * -EINTR when a signal handler may want to run: call again. */
 int nsd_launch_wait(struct nsd_child *child, int64_t deadline);
