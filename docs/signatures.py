@@ -378,7 +378,7 @@ def reference() -> str:
         f"<!-- {HEAD} -->\n",
         "What `chroot_run`, `spawn`, `run` and `enter` take, by name, and the flags of it that the",
         "command line (`nsdemo chroot`, `spawn`, `enter`) and the notebook's magics have.",
-        "[PARITY.md](../PARITY.md) says which option of unshare(1), nsenter(1), chroot(1) or",
+        "[PARITY.md](PARITY.md) says which option of unshare(1), nsenter(1), chroot(1) or",
         "bwrap(1) each is.\n",
         "| option | calls | type | default | flags |",
         "|---|---|---|---|---|",

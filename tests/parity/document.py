@@ -1,4 +1,4 @@
-"""PARITY.md, made of the rows: python tests/parity/document.py [--write]."""
+"""docs/PARITY.md, made of the rows: python tests/parity/document.py [--write]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rows_own import OWN
 from rows_util_linux import CHROOT, NSENTER, UNSHARE
 from view import Row
 
-PAGE = Path(__file__).resolve().parents[2] / "PARITY.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "PARITY.md"
 TABLES = {"unshare": UNSHARE, "nsenter": NSENTER, "chroot": CHROOT, "bwrap": BWRAP}
 SAYS = {
     "unshare": "unshare(1): `nsdemo.spawn` and `nsdemo.run`",

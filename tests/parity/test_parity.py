@@ -29,6 +29,7 @@ from nsdemo._request.options import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TESTS = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("ordinary_users_may")
 COMPARED = [
     pytest.param(row, id=f"{name}{row.option}")
@@ -86,7 +87,7 @@ def test_a_row_is_compared_or_says_why_not() -> None:
             assert bool(row.what) == compared, row
             if row.where:
                 file, _, test = row.where.partition("::")
-                assert f"\ndef {test}(" in (PAGE.parent / "tests" / file).read_text(), row
+                assert f"\ndef {test}(" in (TESTS / file).read_text(), row
             elif not compared and not row.newer:
                 assert row.answer.startswith(("no: ", "`nsdemo ")), (name, row)
 
