@@ -19,7 +19,7 @@ _Descriptors = tuple[int, ...]
 _Field = tuple[str, str, tuple[_Field, ...]]
 FIELDS: tuple[_Field, ...]
 
-# What struct nsd_request (csrc/core/primitives.h) says; all else is as nsd_request_init has it.
+# What struct nsd_request (csrc/core/request.h) says; all else is as nsd_request_init has it.
 @type_check_only
 class Wishes(TypedDict, total=False):
     unshare: int

@@ -30,6 +30,17 @@ def test_every_path_is_there(page: Path) -> None:
         assert path in MADE or list(PROJECT.glob(path.rstrip("/"))), f"there is no {path}"
 
 
+def test_every_source_that_a_source_names_is_there() -> None:
+    """Comments and docstrings follow what is moved; here files alone, with their folders."""
+    for folder in ("csrc", "nsdemo"):
+        for source in (PROJECT / folder).rglob("*"):
+            if source.suffix in (".c", ".h", ".def", ".py", ".pyi"):
+                for path in re.findall(
+                    r"(?<![\w./])(?:csrc|nsdemo)/[\w/]+\.\w+", source.read_text()
+                ):
+                    assert (PROJECT / path).is_file(), f"{source}: there is no {path}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
